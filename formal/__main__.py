@@ -17,7 +17,8 @@ def run(proofs, say=print):
     """Prove, and refute of broken units, with a line for each. Returns the sentences on what failed."""
     failed = []
     for proof in proofs:
-        steps = [(proof.name, partial(_proved, proof)), *((f"{proof.name}, broken", partial(_refuted, proof, of)) for of in proof.breaks)]
+        steps = [(proof.name, partial(_proved, proof)), *((f"{proof.name}, broken", partial(_refuted, proof, of))
+                                                          for of in proof.breaks)]
         for name, step in steps:
             try:
                 say(f"{name}: {step()}")

@@ -1,4 +1,5 @@
-"""What `Admission` promises: to the KV memory what `formal.kv_blocks` assumes, and to all others that a stream is one."""
+"""What `Admission` promises: to the KV memory what `formal.kv_blocks` assumes, and to all others that a stream is
+one."""
 from amaranth.hdl import Signal
 
 from hwgen.lib.layouts import ADMIT
@@ -44,7 +45,8 @@ def _harness(**shape):
 _BREAKS = {name: Break(Admission, old, new) for name, old, new in [
     ("outcome_withdrawn", "with m.If(refusals.r_rdy):", "with m.If(refusals.r_rdy & ~entry.done):"),
     ("outcome_changed", "refusals.r_en.eq(self.outcome.ready)", "refusals.r_en.eq(1)"),
-    ("kv_answer_withdrawn", "with m.If(self.kv_answer.valid & self.kv_answer.ready):", "with m.If(self.kv_answer.valid):"),
+    ("kv_answer_withdrawn", "with m.If(self.kv_answer.valid & self.kv_answer.ready):",
+     "with m.If(self.kv_answer.valid):"),
     ("kv_answer_changed", "self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid",
      "self.kv_command.ready.eq(~opened & ~operating"),
     ("entry_withdrawn", "self.entry.valid.eq(admitted |", "self.entry.valid.eq(admitted | self.outcome.ready |"),
@@ -58,7 +60,9 @@ _BREAKS = {name: Break(Admission, old, new) for name, old, new in [
     ("refusal_lost", "depth=hw.entries + 2", "depth=hw.entries"),
 ]}
 
-PROOFS = [Proof("Admission", ", ".join(f"{field} {value}" for field, value in shape.items()), lambda shape=shape: _harness(**shape),
+PROOFS = [Proof("Admission", ", ".join(f"{field} {value}" for field, value in shape.items()),
+                lambda shape=shape: _harness(**shape),
                 breaks=_BREAKS if not k else {}, depth=12)
-          for k, shape in enumerate([dict(entries=2, slots=3, context=6, kv_block=2), dict(entries=1, slots=1, context=8, kv_block=2),
+          for k, shape in enumerate([dict(entries=2, slots=3, context=6, kv_block=2),
+                                     dict(entries=1, slots=1, context=8, kv_block=2),
                                      dict(entries=3, slots=2, context=5, kv_block=1, sampler="gumbel")])]

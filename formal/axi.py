@@ -1,4 +1,5 @@
-"""Rules of AXI, after Arm's AMBA AXI Protocol Specification (IHI 0022, issue H; chapters A3 and B1), of our slave and of our masters."""
+"""Rules of AXI, after Arm's AMBA AXI Protocol Specification (IHI 0022, issue H; chapters A3 and B1), of our slave and
+of our masters."""
 from types import SimpleNamespace
 
 from amaranth.lib.data import View
@@ -31,7 +32,8 @@ def channel(unit, prefix, *names):
 
 def lite_channels(unit, prefix):
     """AW, W, B, AR, R of an AXI4-Lite interface."""
-    return (channel(unit, f"{prefix}aw", "addr", "prot"), channel(unit, f"{prefix}w", "data", "strb"), channel(unit, f"{prefix}b", "resp"),
+    return (channel(unit, f"{prefix}aw", "addr", "prot"), channel(unit, f"{prefix}w", "data", "strb"),
+            channel(unit, f"{prefix}b", "resp"),
             channel(unit, f"{prefix}ar", "addr", "prot"), channel(unit, f"{prefix}r", "data", "resp"))
 
 
@@ -59,11 +61,13 @@ def lite_slave(h, unit, prefix="s_axi_"):
         takes(h, taken)
     gives(h, b, "b")        # A3.2.1: a source that has asserted VALID keeps it, and what it offers, until the handshake
     gives(h, r, "r")
-    addresses, data, reads = (owed(h, asked, answered, 1, name) for asked, answered, name in ((aw, b, "aw"), (w, b, "w"), (ar, r, "ar")))
+    addresses, data, reads = (owed(h, asked, answered, 1, name)
+                              for asked, answered, name in ((aw, b, "aw"), (w, b, "w"), (ar, r, "ar")))
     h.never("b_unasked", b.valid & ((addresses == 0) | (data == 0)))         # A3.3.1: BVALID waits for both handshakes
     h.never("r_unasked", r.valid & (reads == 0))
     h.never("two_at_once", (addresses > 1) | (data > 1) | (reads > 1))
-    h.never("odd_answer", b.valid & b.payload[0] | r.valid & r.payload[32])  # B1.1.1: no EXOKAY; and DECERR is the interconnect's
+    # B1.1.1: no EXOKAY; and DECERR is the interconnect's
+    h.never("odd_answer", b.valid & b.payload[0] | r.valid & r.payload[32])
     h.never("write_hangs", waits(h, aw.valid & w.valid & b.ready & ~(aw.ready & w.ready), SLAVE_CYCLES, "write")
             | waits(h, (addresses != 0) & (data != 0) & ~b.valid, SLAVE_CYCLES, "b"))
     h.never("read_hangs", waits(h, ar.valid & ~ar.ready & r.ready, SLAVE_CYCLES, "read")
@@ -77,7 +81,8 @@ def _lite():
     aw, w, *_ = lite_channels(unit, "s_axi_")
     taken = aw.valid & aw.ready & w.valid & w.ready & unit.s_axi_wstrb.all()
     h.never("not_once", unit.write != taken)
-    h.never("write_altered", unit.write & ((unit.write_address != unit.s_axi_awaddr[2:]) | (unit.write_data != unit.s_axi_wdata)))
+    h.never("write_altered", unit.write & ((unit.write_address != unit.s_axi_awaddr[2:])
+                                           | (unit.write_data != unit.s_axi_wdata)))
     h.never("read_altered", unit.read & (unit.read_address != h.before(unit.s_axi_araddr[2:])))
     return h
 
@@ -97,9 +102,11 @@ def _reader(changes, axi):
     takes(h, unit.req)
     further = unit.req.p.count - 1
     last = unit.req.p.address + Mux(unit.req.p.stride, further * design.hw.tile_beats, further)
-    h.assume(~unit.req.valid | (unit.req.p.count != 0) & (last < design.stream_beats))      # all of a request is in the stream
+    # all of a request is in the stream
+    h.assume(~unit.req.valid | (unit.req.p.count != 0) & (last < design.stream_beats))
     h.assume(~h.before(unit.flush & ~unit.flushed) | unit.flush)        # held until ``flushed``
-    return h, unit, design, shape, channel(unit, "m_axi_ar", "addr", "len", "size", "burst", "cache", "prot", "id", "lock", "qos")
+    return h, unit, design, shape, channel(unit, "m_axi_ar", "addr", "len", "size", "burst", "cache", "prot", "id",
+                                           "lock", "qos")
 
 
 def _reader_addresses(changes, axi):
@@ -111,7 +118,8 @@ def _reader_addresses(changes, axi):
     h.never("ar_odd", ar.valid & ((first % size != 0) | (1 << unit.m_axi_arsize != size) | (unit.m_axi_arburst != 1)
                                   | (unit.m_axi_arid != 0)
                                   | (unit.m_axi_arlen >= shape.burst_words) | (unit.m_axi_arlock != 0)))
-    h.never("piece_empty", h.inside._ask.active & (h.inside._ask.left == 0))        # so that the proof is short: a burst has a word
+    # so that the proof is short: a burst has a word
+    h.never("piece_empty", h.inside._ask.active & (h.inside._ask.left == 0))
     h.never("r_refused", ~unit.m_axi_rready)
     if shape.word_bytes <= design.hw.beat_bytes:
         _beats(h, unit)
@@ -121,7 +129,8 @@ def _reader_addresses(changes, axi):
 def _beats(h, unit):
     held = h.before(unit.beats.valid & ~unit.beats.ready & ~unit.flush) & ~unit.flush
     h.never("beats_withdrawn", held & ~unit.beats.valid)
-    h.never("beats_changed", held & ((unit.beats.payload != h.before(unit.beats.payload)) | (unit.beats_bad != h.before(unit.beats_bad))))
+    h.never("beats_changed", held & ((unit.beats.payload != h.before(unit.beats.payload))
+                                     | (unit.beats_bad != h.before(unit.beats_bad))))
 
 
 def _queued(h, queue, depth, clear=0):
@@ -143,8 +152,8 @@ def _queued(h, queue, depth, clear=0):
 
 
 def _memory_row(h, memory, rows, index):
-    """(what a `BlockRam` holds at ``index``, what it shows), of a copy that is written as it is; it is assumed to show what the copy
-    does."""
+    """(what a `BlockRam` holds at ``index``, what it shows), of a copy that is written as it is; it is assumed to show
+    what the copy does."""
     copy, shown = Array(Signal(len(memory.write_data), name=f"row{i}")
                         for i in range(rows)), Signal(len(memory.read_data), name="row_shown")
     with h.m.If(memory.read_en):
@@ -156,14 +165,16 @@ def _memory_row(h, memory, rows, index):
 
 
 def _reader_words(changes, axi):
-    """What is owed and what comes, of a memory that gives no word that it does not owe, and says rightly which is the last of a burst.
+    """What is owed and what comes, of a memory that gives no word that it does not owe, and says rightly which is the
+    last of a burst.
 
     The properties are inductive together: each word of the FIFO's is owed, inside, or free.
     """
     h, unit, design, shape, ar = _reader(changes, axi)
     asks, came = ar.valid & ar.ready, unit.m_axi_rvalid & unit.m_axi_rready
     words, bursts = Signal(range((shape.outstanding + 1) * shape.burst_words + 1)), Signal(range(shape.outstanding + 2))
-    h.m.d.sync += [words.eq(words + Mux(asks, unit.m_axi_arlen + 1, 0) - came), bursts.eq(bursts + asks - (came & unit.m_axi_rlast))]
+    h.m.d.sync += [words.eq(words + Mux(asks, unit.m_axi_arlen + 1, 0) - came),
+                   bursts.eq(bursts + asks - (came & unit.m_axi_rlast))]
     h.assume(~unit.m_axi_rvalid | (words != 0) & (bursts != 0) & (unit.m_axi_rlast == h.inside._receive.last))
     there, shown, index = h.inside._keep.there, h.inside._keep.shown, h.inside._receive.index
     h.never("ar_too_many", (bursts > shape.outstanding) | (bursts == shape.outstanding) & ar.valid)
@@ -190,7 +201,8 @@ def _reader_words(changes, axi):
         h.assume(~unit.flush & ~unit.m_axi_rresp[1])
         r = SimpleNamespace(valid=unit.m_axi_rvalid, ready=unit.m_axi_rready, payload=unit.m_axi_rdata)
         inside = passes(h, r, unit.beats, shape.fifo_words + 2, 1)
-        at, shows = _memory_row(h, memory, shape.fifo_words, (memory.read_address + inside.ahead - shown)[:exact_log2(shape.fifo_words)])
+        at, shows = _memory_row(h, memory, shape.fifo_words,
+                                (memory.read_address + inside.ahead - shown)[:exact_log2(shape.fifo_words)])
         h.never("inside_miscounted", (inside.count != there + shown) | inside.watching & (inside.ahead >= inside.count))
         h.never("ring_torn", (memory.write_address - memory.read_address - there)[:exact_log2(shape.fifo_words)] != 0)
         h.never("not_where_it_was_put", inside.watching
@@ -199,11 +211,13 @@ def _reader_words(changes, axi):
 
 
 def _wanted(h, beats, under_way):
-    """Words hold so many beats, and the requests remember which are wanted: of the words that these want, so many are under way."""
+    """Words hold so many beats, and the requests remember which are wanted: of the words that these want, so many are
+    under way."""
     ask, out, shift = h.inside._ask, h.inside._take_apart, exact_log2(beats)
     level, items = _queued(h, out.wanted, DESCRIPTORS, clear=h.inside.clear)
     requests = [View(out.shape, item) for item in items]
-    wanted = sum(Mux(level > i, Mux(r.stride, r.count, (r.first + r.count + beats - 1) >> shift), 0) for i, r in enumerate(requests))
+    wanted = sum(Mux(level > i, Mux(r.stride, r.count, (r.first + r.count + beats - 1) >> shift), 0)
+                 for i, r in enumerate(requests))
     given = Mux(level != 0, Mux(requests[0].stride, out.given, (requests[0].first + out.given) >> shift), 0)
     h.never("given_beyond", (out.given != 0) & ((level == 0) | (out.given >= requests[0].count)))
     h.never("place_lost", Mux(level == 0, out.offset != 0, ~requests[0].stride & (out.offset != out.given[:shift])))
@@ -261,13 +275,15 @@ _READER = {name: Break(AxiReader, old, new) for name, old, new in [
     ("wanted_miscounted", "last | now.stride | (place == n - 1)", "last | (place == n - 1)"),
 ]}
 _WANTED = ("given_beyond", "place_lost", "request_empty", "wanted_miscounted")      # of words wider than beats
-_WORDS = ("ar_too_many", "r_lost", "invented", "altered", "burst_too_long", "burst_not_owed", "index_beyond", "bursts_miscounted",
+_WORDS = ("ar_too_many", "r_lost", "invented", "altered", "burst_too_long", "burst_not_owed", "index_beyond",
+          "bursts_miscounted",
           "words_miscounted",
           "places_miscounted", "inside_miscounted", "ring_torn", "not_where_it_was_put")
 _REGISTERS = [(dict(), dict(address_width=20)), (dict(sampler="gumbel"), dict(host="queue", address_width=40))]
 _TINY = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2)
 #: A stream of 19 beats: their counts are added up.
-_FEW_BEATS = dict(head_dim=2, hidden_size=2, intermediate_size=2, num_attention_heads=1, num_key_value_heads=1, num_hidden_layers=1,
+_FEW_BEATS = dict(head_dim=2, hidden_size=2, intermediate_size=2, num_attention_heads=1, num_key_value_heads=1,
+                  num_hidden_layers=1,
                   vocab_size=2)
 _READERS = [(_TINY, dict(data_width=32, burst=2, outstanding=2, prefetch=1, address_width=13)),
             (_TINY, dict(data_width=64, burst=2, outstanding=1, prefetch=1)),
@@ -276,13 +292,16 @@ _READERS = [(_TINY, dict(data_width=32, burst=2, outstanding=2, prefetch=1, addr
 PROOFS = [
     Proof("LiteSlave", "", _lite, breaks=_LITE),
     *(Proof("AxiRegisters", _named(changes | axi), lambda changes=changes, axi=axi: _registers(changes, axi),
-            breaks={name: change for name, change in _LITE.items() if name not in ("not_once", "write_altered", "read_altered")}
+            breaks={name: change for name, change in _LITE.items()
+                    if name not in ("not_once", "write_altered", "read_altered")}
             if not k else {})
       for k, (changes, axi) in enumerate(_REGISTERS)),
-    *(Proof("AxiReader's addresses", _named(changes | axi), lambda changes=changes, axi=axi: _reader_addresses(changes, axi), "induction 2",
+    *(Proof("AxiReader's addresses", _named(changes | axi),
+            lambda changes=changes, axi=axi: _reader_addresses(changes, axi), "induction 2",
             breaks={name: change for name, change in _READER.items() if name not in _WORDS + _WANTED} if not k else {})
       for k, (changes, axi) in enumerate(_READERS)),
-    *(Proof("AxiReader's words", _named(changes | axi), lambda changes=_FEW_BEATS | changes, axi=axi: _reader_words(changes, axi),
+    *(Proof("AxiReader's words", _named(changes | axi),
+            lambda changes=_FEW_BEATS | changes, axi=axi: _reader_words(changes, axi),
             "induction 1",
             breaks={name: _READER[name] for name in (_WORDS, _WANTED, ())[k]})
       for k, (changes, axi) in enumerate(_READERS)),

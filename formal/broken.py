@@ -28,8 +28,10 @@ def broken(change):
         raise ValueError(f"Source of {part.__qualname__} must have {old!r} once, not {source.count(old)} times")
     namespace = dict(vars(module))
     exec(compile(source.replace(old, new), module.__file__, "exec"), namespace)
-    made, users = namespace[part.__name__], [(user, name) for user in list(sys.modules.values()) if user.__name__.split(".")[0] in
-                                             ("hwgen", "formal", "amaranth") for name, value in list(vars(user).items()) if value is part]
+    made, users = namespace[part.__name__], [(user, name) for user in list(sys.modules.values())
+                                             if user.__name__.split(".")[0] in
+                                             ("hwgen", "formal", "amaranth") for name, value in list(vars(user).items())
+                                             if value is part]
     for user, name in users:
         setattr(user, name, made)
     try:

@@ -20,8 +20,8 @@ class OutOfTime(EngineError):
 
 
 class Verdict(NamedTuple):
-    """``kind``: "proved" (in all cycles), "bounded" (in the first ``depth``), "refuted" (``property``, in cycle ``depth``; ``waves`` is the
-    file of a run that shows it) or "open" (out of time). ``seconds``: of processor time."""
+    """``kind``: "proved" (in all cycles), "bounded" (in the first ``depth``), "refuted" (``property``, in cycle
+    ``depth``; ``waves`` is the file of a run that shows it) or "open" (out of time). ``seconds``: of processor time."""
     kind: str
     depth: int = 0
     property: str = ""
@@ -63,10 +63,12 @@ def solve(harness, folder, method, only=None, abstract=(), timeout=600):
 
     Parameters
     ----------
-    method : str        "pdr": property directed reachability, for any number of cycles; "bounded N": the first N cycles; "induction K":
+    method : str        "pdr": property directed reachability, for any number of cycles; "bounded N": the first N
+        cycles; "induction K":
                         K-induction, where the verdict "open" comes with a run from a state that may be out of reach
     only : str          one property, instead of all at once
-    abstract : tuple    Yosys selections of cells whose outputs are to be free: what is proved then holds whatever these cells do
+    abstract : tuple    Yosys selections of cells whose outputs are to be free: what is proved then holds whatever these
+        cells do
     timeout : float     seconds of ABC
     """
     before = processor_seconds()
@@ -87,7 +89,8 @@ def solve(harness, folder, method, only=None, abstract=(), timeout=600):
         stepping = "delete -input w:stepping\nconnect -set stepping 1'{}\nsetattr -set init 0 w:good"
         verdict = ask(f"bmc3 -F {number + 1}", folder, _RESET, stepping.format(0))
         if verdict.kind == "bounded":
-            verdict = ask(f"bmc3 -F {number + 1}", folder / "step", "setattr -set init 1'1 w:started", stepping.format(1))
+            verdict = ask(f"bmc3 -F {number + 1}", folder / "step", "setattr -set init 1'1 w:started",
+                          stepping.format(1))
             verdict = verdict._replace(kind={"bounded": "proved"}.get(verdict.kind, "open"))
     return verdict._replace(seconds=processor_seconds() - before)
 
@@ -100,7 +103,8 @@ def _ask(verilog, folder, command, start, others, abstract, timeout):
         (folder / image).write_text("0\n")
     yosys(_SCRIPT.format(abstract="\n".join(f"cutpoint {cells}" for cells in abstract), start=start,
                          others="\n".join(f"delete -output w:{name}" for name in others)), folder, "model.log")
-    said = abc(f"read_aiger top.aig; strash; {command}; print_status; write_cex -a top.aiw", folder, "prove.log", timeout + 60)
+    said = abc(f"read_aiger top.aig; strash; {command}; print_status; write_cex -a top.aiw", folder, "prove.log",
+               timeout + 60)
     if failed := re.search(r"Output (\d+) of miter \S+ was asserted in frame (\d+)", said):
         return Verdict("refuted", int(failed[2]), _outputs(folder)[int(failed[1])], _waves(folder))
     if "Property proved" in said:
@@ -118,8 +122,8 @@ def _outputs(folder):
 def _waves(folder):
     """The VCD of ABC's counterexample."""
     model, names = folder / "model.il", folder / "top.aim"
-    # `sim` takes a name with an index for a memory's, and of several names of a bit the last, where it does not find those with a
-    # backslash.
+    # `sim` takes a name with an index for a memory's, and of several names of a bit the last, where it does not find
+    # those with a backslash.
     plain = {path: re.sub(r"(?<=\S)\[(\d+)\]", r".\1", path.read_text()) for path in (model, names)}
     model.write_text(plain[model])
     names.write_text("".join(line for line in plain[names].splitlines(keepends=True) if " \\" not in line))
@@ -128,10 +132,11 @@ def _waves(folder):
 
 
 def yosys(script, folder, log, seconds=None):
-    """Run Yosys' commands in a folder, with at most some seconds of processor time. Returns what it says, which is in the file ``log``
-    too."""
+    """Run Yosys' commands in a folder, with at most some seconds of processor time. Returns what it says, which is in
+    the file ``log`` too."""
     (folder / "script.ys").write_text(script)
-    return _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder,
+    return _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', "
+                                       "libyosys.Design())"], folder,
                 log, "Yosys", seconds)
 
 
@@ -174,4 +179,5 @@ def _run(words, folder, log, name, seconds):
 
 def processor_seconds():
     """Of this process, and of those that it ran and that have ended."""
-    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage,
+                                                             (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))

@@ -14,9 +14,10 @@ __all__ = ["Harness"]
 class Harness:
     """A module around one unit, built up step by step; `verilog` writes it.
 
-    All inputs of the unit are free in each cycle, within what is assumed. In the first cycle, and only then, the reset is on; registers
-    that it does not reach, and memories that are written, start with anything (`engine` takes their initial values away). A property is a
-    signal that must never be 1 as long as the assumptions have held, the present cycle included.
+    All inputs of the unit are free in each cycle, within what is assumed. In the first cycle, and only then, the reset
+    is on; registers that it does not reach, and memories that are written, start with anything (`engine` takes their
+    initial values away). A property is a signal that must never be 1 as long as the assumptions have held, the present
+    cycle included.
 
     Parameters
     ----------
@@ -27,7 +28,8 @@ class Harness:
     Attributes
     ----------
     m : Module              in its domain ``sync`` the unit is, and what watches it
-    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their names in the
+    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their
+        names in the
                             source; those of another method are in a namespace of its name
     started : Signal        the reset is over
     properties : list       their names, in order
@@ -91,8 +93,8 @@ class Harness:
         self.never(name, ~Value.cast(condition).bool())
 
     def verilog(self, induction=0):
-        """Text whose top module is ``top``; to be called once. With ``induction`` it has an input ``stepping``, under which properties are
-        asked only behind that many cycles in which all held."""
+        """Text whose top module is ``top``; to be called once. With ``induction`` it has an input ``stepping``, under
+        which properties are asked only behind that many cycles in which all held."""
         if induction:
             self.free("stepping", 1)
         return emit_design(_Top(self._members, lambda top: self._build(top, induction)), "top")
@@ -100,7 +102,8 @@ class Harness:
     def _build(self, top, induction):
         m, sync, always = self.m, ClockDomain("sync"), ClockDomain("always", reset_less=True)
         m.domains += [sync, always]
-        m.d.comb += [ClockSignal("sync").eq(top.clock), ClockSignal("always").eq(top.clock), ResetSignal("sync").eq(~self.started)]
+        m.d.comb += [ClockSignal("sync").eq(top.clock), ClockSignal("always").eq(top.clock),
+                     ResetSignal("sync").eq(~self.started)]
         m.d.always += self.started.eq(1)
         held, holds = Signal(name="held", init=1), Signal(name="holds")
         m.d.comb += holds.eq(held & Value.cast(1 if not self._assumed else _all(self._assumed)))
@@ -108,7 +111,8 @@ class Harness:
         asked = holds & self.started
         if induction:
             good = Signal(induction, name="good")
-            m.d.sync += good.eq(Cat(holds & self.started & ~Cat(self._signals[name] for name in self.properties).any(), good))
+            m.d.sync += good.eq(Cat(holds & self.started & ~Cat(self._signals[name] for name in self.properties).any(),
+                                    good))
             asked = asked & (good.all() | ~self["stepping"])
         for name, member in self._members.items():
             if member.flow == In:
@@ -134,7 +138,8 @@ def _opened(unit):
         sys.setprofile(before)
     unit._MustUse__used = True      # or Amaranth says that it is not
     own = found.pop("elaborate")
-    return module, SimpleNamespace(**{name: SimpleNamespace(**variables) for name, variables in found.items() if name.isidentifier()} | own)
+    return module, SimpleNamespace(**{name: SimpleNamespace(**variables) for name, variables in found.items()
+                                      if name.isidentifier()} | own)
 
 
 def _all(conditions):

@@ -22,8 +22,8 @@ def _count(bits):
 
 
 def assumed_of_admission(h, ask, design):
-    """What `Admission` keeps (`formal.admission` proves it): requests wait unchanged, of a slot that there is, for a position in the
-    context. Returns that there was one that was not taken."""
+    """What `Admission` keeps (`formal.admission` proves it): requests wait unchanged, of a slot that there is, for a
+    position in the context. Returns that there was one that was not taken."""
     h.assume(~ask.valid | (ask.p.slot < design.hw.slots) & ((ask.p.op != ADMIT) | (ask.p.length < design.hw.context)))
     return takes(h, ask)
 
@@ -46,7 +46,8 @@ def _harness(design):
             found.append(port.data)
         return found
 
-    entries, owners, freed = rows("table", hw.slots * hw.blocks_per_slot), rows("owners", hw.blocks), rows("freed", hw.blocks)
+    entries, owners, freed = rows("table", hw.slots * hw.blocks_per_slot), rows("owners",
+                                                                                hw.blocks), rows("freed", hw.blocks)
     table = [entries[s * hw.blocks_per_slot:(s + 1) * hw.blocks_per_slot] for s in slots]
     lengths, own, head, tail, queued, unused = list(inside.lengths), inside.own, inside.head, inside.tail, inside.queued, inside.unused
     ready, decide, look, copy, walk = map(h.state, ("READY", "DECIDE", "LOOK", "COPY", "WALK"))
@@ -88,13 +89,17 @@ def _harness(design):
     h.never("miscounted", Cat((refs[p] != 0) & (refs[p] != owners[p]) for p in blocks).any())
     h.never("twice_in_a_slot", Cat(_count(named[s, b, p] for b in per_slot) > 1 for s in slots for p in blocks).any())
     h.never("own_but_shared", Cat(own[s] & ~(walk & asked[s]) & ((lengths[s] == 0) | Cat(
-        named[s, b, p] & (lengths[s] <= (b + 1) * size) & (refs[p] > 1) for b in per_slot for p in blocks).any()) for s in slots).any())
+        named[s, b, p] & (lengths[s] <= (b + 1) * size) & (refs[p] > 1) for b in per_slot for p in blocks).any())
+        for s in slots).any())
 
     # -- what the states say of the request
     length, offset = inside.length, ask.p.length % size
-    h.never("state", ~ready & (~waited | (length != Array(lengths)[ask.p.slot]) | (inside.asked.as_value() != ask.p.as_value()))
-            | (look | copy) & ((ask.p.op != ADMIT) | (ask.p.length != length) | (offset == 0) | own.bit_select(ask.p.slot, 1)
-                               | (inside.physical != Array(entries)[ask.p.slot * hw.blocks_per_slot + ask.p.length // size]))
+    h.never("state", ~ready & (~waited | (length != Array(lengths)[ask.p.slot])
+                               | (inside.asked.as_value() != ask.p.as_value()))
+            | (look | copy) & ((ask.p.op != ADMIT) | (ask.p.length != length) | (offset == 0)
+                               | own.bit_select(ask.p.slot, 1)
+                               | (inside.physical != Array(entries)[ask.p.slot * hw.blocks_per_slot
+                                                                    + ask.p.length // size]))
             | copy & (~inside.free | ~Cat((inside.physical == p) & (refs[p] != 0) for p in blocks).any())
             | walk & ((ask.p.op == ADMIT) | (step < first) | (step >= end) | (inside.to > length))
             | walk & fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots)
@@ -134,8 +139,10 @@ def _harness(design):
                     with m.If((unit.copy.p.old == old) & (unit.copy.p.new == new) & (k < unit.copy.p.count)):
                         m.d.sync += bits[new][k].eq(bits[old][k])
     h.never("written_but_shared", Cat(fresh[s][x] & ~operates & ((x >= lengths[s]) | Cat(
-        (table[s][x // size] == p) & (refs[p] != 1) for p in blocks).any()) for s in slots for x in range(hw.context)).any())
-    h.never("foreign_read", Cat((x < lengths[s]) & written[s][x] & Cat((table[s][x // size] == p) & (bits[p][x % size] != meant[s][x])
+        (table[s][x // size] == p) & (refs[p] != 1) for p in blocks).any()) for s in slots
+        for x in range(hw.context)).any())
+    h.never("foreign_read", Cat((x < lengths[s]) & written[s][x]
+                                & Cat((table[s][x // size] == p) & (bits[p][x % size] != meant[s][x])
                                                                        for p in blocks).any()
                                 for s in slots for x in range(hw.context)).any())
     k = unit.k
@@ -149,8 +156,8 @@ def _design(slots, context, size, blocks):
     return small_design(slots=slots, context=context, kv_block=size, kv_blocks=blocks)
 
 
-#: (slots, positions of each, positions of a block, blocks): with too few blocks and with enough, a last block that is never full, blocks of
-#: one position
+#: (slots, positions of each, positions of a block, blocks): with too few blocks and with enough, a last block that is
+#: never full, blocks of one position
 SHAPES = [(2, 4, 2, 3), (2, 4, 2, 4), (3, 3, 2, 4), (2, 8, 4, 3), (2, 3, 1, 4)]
 
 _BREAKS = {name: Break(Slots, old, new) for name, old, new in [
@@ -172,5 +179,6 @@ _BREAKS = {name: Break(Slots, old, new) for name, old, new in [
 ]}
 
 PROOFS = [Proof("KvBlocks", f"{slots} slots of {context} positions, {blocks} blocks of {size}",
-                lambda shape=(slots, context, size, blocks): _harness(_design(*shape)), "induction 1", _BREAKS if not k else {}, depth=16)
+                lambda shape=(slots, context, size, blocks): _harness(_design(*shape)), "induction 1",
+                _BREAKS if not k else {}, depth=16)
           for k, (slots, context, size, blocks) in enumerate(SHAPES)]

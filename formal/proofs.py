@@ -14,8 +14,8 @@ FOLDER = Path("build/formal")
 
 
 class ProofFailed(AssertionError):
-    """A property does not hold, or is not proved in time, or holds of the broken unit; the message says which, and where the waveform
-    is."""
+    """A property does not hold, or is not proved in time, or holds of the broken unit; the message says which, and
+    where the waveform is."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def prove(proof, timeout=600):
     harness = proof.make()
     verdict = engine.solve(harness, proof.folder("proof"), proof.method, abstract=proof.abstract, timeout=timeout)
     if verdict.kind == "refuted":
-        raise ProofFailed(f"{proof.name}: property {verdict.property!r} does not hold in cycle {verdict.depth}; waveform: {verdict.waves}")
+        raise ProofFailed(f"{proof.name}: property {verdict.property!r} does not hold in cycle {verdict.depth}; "
+                          f"waveform: {verdict.waves}")
     if verdict.kind == "open":
         raise ProofFailed(f"{proof.name}: not proved by {proof.method} in {timeout} s (see {proof.folder('proof')})")
     return verdict, len(harness.properties)
@@ -63,7 +64,8 @@ def prove(proof, timeout=600):
 def refute(proof, name):
     """Have a property fail of the broken unit. Returns the `engine.Verdict`; raises `ProofFailed`."""
     with broken(proof.breaks[name]):
-        verdict = engine.solve(proof.make(), proof.folder(f"without {name}"), f"bounded {proof.depth}", only=name, abstract=proof.abstract)
+        verdict = engine.solve(proof.make(), proof.folder(f"without {name}"), f"bounded {proof.depth}", only=name,
+                               abstract=proof.abstract)
     if verdict.kind != "refuted":
         raise ProofFailed(f"{proof.name}: property {name!r} holds of a broken unit for {proof.depth} cycles (see "
                           f"{proof.folder(f'without {name}')})")

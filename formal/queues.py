@@ -71,8 +71,10 @@ PROOFS = [
     Proof("Skid", "8 bits", lambda: _harness(Skid(8), 1, 0), breaks=_SKID, quick=True),
     *(Proof("Skid", f"{width} bits", lambda width=width: _harness(Skid(width), 1, 0)) for width in (1, 33)),
     Proof("SkidRegister", "8 bits", lambda: _harness(SkidRegister(8), 2, 1), breaks=_REGISTER, quick=True),
-    *(Proof("SkidRegister", f"{width} bits", lambda width=width: _harness(SkidRegister(width), 2, 1)) for width in (1, 33)),
+    *(Proof("SkidRegister", f"{width} bits", lambda width=width: _harness(SkidRegister(width), 2, 1))
+      for width in (1, 33)),
     Proof("SyncFIFO", "3 of 4 bits", lambda: _harness(Queue(4, 3), 3, 1), breaks=_QUEUE, quick=True),
-    *(Proof("SyncFIFO", f"{depth} of {width} bits", lambda depth=depth, width=width: _harness(Queue(width, depth), depth, 1))
+    *(Proof("SyncFIFO", f"{depth} of {width} bits",
+            lambda depth=depth, width=width: _harness(Queue(width, depth), depth, 1))
       for depth, width in ((1, 3), (2, 8), (4, 5), (6, 2))),
 ]

@@ -14,8 +14,8 @@ def _kept(h, stream):
 
 
 def takes(h, stream):
-    """Assume of a unit's input that who offers keeps the contract: an offer stays, as it is, until it is taken. Returns that one had not
-    been taken."""
+    """Assume of a unit's input that who offers keeps the contract: an offer stays, as it is, until it is taken. Returns
+    that one had not been taken."""
     offered, changed, withdrawn = _kept(h, stream)
     h.assume(~changed & ~withdrawn)
     return offered
@@ -29,13 +29,14 @@ def gives(h, stream, name):
 
 
 def passes(h, i, o, most, latency):
-    """What comes out has gone in: each item at most once, in order, as it was; nothing else does. Returns ``count``, how many are inside,
-    of at most ``most``, and of the item
+    """What comes out has gone in: each item at most once, in order, as it was; nothing else does. Returns ``count``,
+    how many are inside, of at most ``most``, and of the item
     that is watched: ``watching`` (it is inside), ``ahead`` (so many leave before it), ``watched`` (its payload).
 
-    One item, any, is watched. It is enough to watch one, in a queue that does not look at what it holds, but the payload is compared in
-    full, so that this needs no such argument (that argument: P. Wolper, Expressing Interesting Properties of Programs in Propositional
-    Temporal Logic, POPL 1986): the n-th item that comes out is the n-th that went in, for every n.
+    One item, any, is watched. It is enough to watch one, in a queue that does not look at what it holds, but the
+    payload is compared in full, so that this needs no such argument (that argument: P. Wolper, Expressing Interesting
+    Properties of Programs in Propositional Temporal Logic, POPL 1986): the n-th item that comes out is the n-th that
+    went in, for every n.
 
     ``latency`` 0: an item may leave in the cycle in which it comes; 1: not before the next.
     """

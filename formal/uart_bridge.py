@@ -1,4 +1,5 @@
-"""`UartBridge`: each request is executed once, whatever its sender repeats, and its AXI4-Lite master keeps the rules."""
+"""`UartBridge`: each request is executed once, whatever its sender repeats, and its AXI4-Lite master keeps the
+rules."""
 from amaranth.hdl import Cat, Signal
 
 from hwgen.params.frames import FIRST
@@ -26,7 +27,8 @@ def _harness(address_width, divisor):
     for sent, name in ((aw, "aw"), (w, "w"), (ar, "ar")):
         gives(h, sent, name)
     gives(h, unit.tx, "tx")
-    addresses, data, reads = (owed(h, asked, answered, 1, name) for asked, answered, name in ((aw, b, "aw"), (w, b, "w"), (ar, r, "ar")))
+    addresses, data, reads = (owed(h, asked, answered, 1, name)
+                              for asked, answered, name in ((aw, b, "aw"), (w, b, "w"), (ar, r, "ar")))
     h.assume(~b.valid | (addresses != 0) & (data != 0))         # the slave answers what it was asked
     h.assume(~r.valid | (reads != 0))
     h.never("two_at_once", (addresses + aw.valid > 1) | (data + w.valid > 1) | (reads + ar.valid > 1)
@@ -41,16 +43,19 @@ def _harness(address_width, divisor):
     with h.m.If(accepted):
         h.m.d.sync += [known.eq(1), last.eq(inside.request.sequence)]
     receiving = Cat(state(name) for name in ("HUNT", "SEQUENCE", "LENGTH", "BYTES", "CHECK")).any()
-    executing = Cat(state(name) for name in ("OPERATION", "ADDRESS", "FIT", "MALFORMED", "WORD", "WRITE", "READ", "READING", "KEEP", "NEXT")).any()
+    executing = Cat(state(name) for name in ("OPERATION", "ADDRESS", "FIT", "MALFORMED", "WORD", "WRITE", "READ",
+                                             "READING", "KEEP", "NEXT")).any()
     was = h.before(Cat(accepted & new, accepted & ~new, executing, receiving))
     h.never("repeated", was[1] & executing)
     h.never("left_out", was[0] & ~executing)
     h.never("unasked", executing & ~was[2] & ~was[0])
     h.never("bus_touched", (aw.valid | w.valid | ar.valid | (addresses != 0) | (data != 0) | (reads != 0)) & ~executing)
     h.never("forgotten", (inside.request.known != known) | known & (inside.request.last != last))
-    h.never("request_lost", executing & h.before(executing) & (inside.request.sequence != h.before(inside.request.sequence)))
+    h.never("request_lost", executing & h.before(executing)
+            & (inside.request.sequence != h.before(inside.request.sequence)))
 
-    # A word of a write is written once, and one of a read is read once: by the time that it is done with, both channels were taken.
+    # A word of a write is written once, and one of a read is read once: by the time that it is done with, both channels
+    # were taken.
     done = state("NEXT") & h.before(state("WRITE"))
     wrote = Signal(range(4))
     with h.m.If(state("WORD")):
@@ -85,9 +90,12 @@ _BREAKS = {name: Break(UartBridge, old, new) for name, old, new in [
      "with m.If(1):\n                    # the memory"),
     ("bus_touched", _W_TAKEN, _W_LATER),
     ("forgotten", "last.eq(sequence)", "last.eq(length)"),
-    ("request_lost", "m.d.sync += [operation.code.eq(byte),", "m.d.sync += [request.sequence.eq(byte), operation.code.eq(byte),"),
+    ("request_lost", "m.d.sync += [operation.code.eq(byte),",
+     "m.d.sync += [request.sequence.eq(byte), operation.code.eq(byte),"),
     ("not_once", _W_TAKEN, _W_LATER),
 ]}
 
-PROOFS = [Proof("UartBridge", f"addresses of {width} bits, divisor {divisor}", lambda width=width, divisor=divisor: _harness(width, divisor),
-                breaks=_BREAKS if not k else {}, depth=60, abstract=("t:$memrd*",)) for k, (width, divisor) in enumerate([(6, 1), (16, 3)])]
+PROOFS = [Proof("UartBridge", f"addresses of {width} bits, divisor {divisor}",
+                lambda width=width, divisor=divisor: _harness(width, divisor),
+                breaks=_BREAKS if not k else {}, depth=60, abstract=("t:$memrd*",))
+                for k, (width, divisor) in enumerate([(6, 1), (16, 3)])]

@@ -7,7 +7,8 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
-from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm,
+from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, qk_norm,
+                         residual, rmsnorm,
                          rom_grid, rope, sampler, swiglu, vector_buffer, weights)
 from sim.designs import small_design
 
@@ -31,8 +32,8 @@ def streams(unit, flow):
 
 
 def watched(h, offered):
-    """What is looked at of a stream. A break puts a spoiled one here: then it is a run in which an offer waits that refutes the
-    property."""
+    """What is looked at of a stream. A break puts a spoiled one here: then it is a run in which an offer waits that
+    refutes the property."""
     return offered
 
 
@@ -70,11 +71,11 @@ def _answers_follow_requests(h, unit):
 
 
 def _sums_in_order(h, unit):
-    """A command is of 1 to T entries, and the sums come in the array's order: all groups of an entry, all entries of a tile, tile after
-    tile.
+    """A command is of 1 to T entries, and the sums come in the array's order: all groups of an entry, all entries of a
+    tile, tile after tile.
 
-    What makes it inductive: in the unit's stages they stand in that order, the oldest last, and of a final command as many rows are
-    complete as entries stand before the oldest in the last tile.
+    What makes it inductive: in the unit's stages they stand in that order, the oldest last, and of a final command as
+    many rows are complete as entries stand before the oldest in the last tile.
     """
     own = SimpleNamespace(**h.inside.command._asdict(), **h.inside.line._asdict(), base=h.inside._place.base)
     hw, design = _design().hw, _design()
@@ -88,7 +89,8 @@ def _sums_in_order(h, unit):
     def behind(at):
         tile_end = (at.group == groups - 1) & (at.entry == most)
         entry = Mux(at.group != groups - 1, at.entry, Mux(tile_end, 0, at.entry + 1))
-        return Cat(Mux(at.group == groups - 1, 0, at.group + 1)[:len(at.group)], entry[:len(at.entry)], (at.tile + tile_end)[:len(at.tile)])
+        return Cat(Mux(at.group == groups - 1, 0, at.group + 1)[:len(at.group)], entry[:len(at.entry)],
+                   (at.tile + tile_end)[:len(at.tile)])
 
     with h.m.If(cmd.valid & cmd.ready):
         h.m.d.sync += coming.eq(0)
@@ -111,21 +113,27 @@ def _sums_in_order(h, unit):
                                | (own.op[k].last != ((part == parts - 1) & (stages[k].entry == most)))
                                | (stages[k].entry > most) | (stages[k].tile >= parts // groups))]
     any_inside = Cat(inside[1:]).any()
-    h.never("out_of_order", Cat(wrong).any() | (coming.entry > most) | (coming.group >= groups) | (coming.tile > parts // groups)
-            | (own.adding != (own.busy & ~end)) | own.adding & (own.base != coming.tile * groups) | ~own.adding & (own.base != 0))
-    h.never("not_done", (any_inside | own.adding | unit.done) & ~own.busy | own.busy & ~own.adding & ~any_inside & ~unit.done
+    h.never("out_of_order", Cat(wrong).any() | (coming.entry > most) | (coming.group >= groups)
+            | (coming.tile > parts // groups)
+            | (own.adding != (own.busy & ~end)) | own.adding & (own.base != coming.tile * groups) | ~own.adding
+            & (own.base != 0))
+    h.never("not_done", (any_inside | own.adding | unit.done) & ~own.busy | own.busy & ~own.adding & ~any_inside
+            & ~unit.done
             | unit.done & (any_inside | own.adding))
     complete = Mux(own.final, Mux(any_inside | own.adding, Mux(last, oldest.entry, 0), most + 1), 0)
-    h.never("miscounted", own.busy & (own.complete != complete) | (own.sent > own.complete) | (own.complete > hw.entries))
+    h.never("miscounted", own.busy & (own.complete != complete) | (own.sent > own.complete)
+            | (own.complete > hw.entries))
 
 
 def _loop(h, unit):
     _loop_is_set_between(h, unit)
     # the machine has results of a pass only, and takes no entry of the next before the last of them
-    h.assume((~unit.result.valid | h.inside.under_way & ~(h.inside.came & h.inside.seen.last)) & ~(unit.command.ready & h.inside.under_way))
+    h.assume((~unit.result.valid | h.inside.under_way & ~(h.inside.came & h.inside.seen.last))
+             & ~(unit.command.ready & h.inside.under_way))
 
 
-_SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, head_dim=4, hidden_size=4, intermediate_size=4, num_hidden_layers=1,
+_SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, head_dim=4, hidden_size=4, intermediate_size=4,
+              num_hidden_layers=1,
               vocab_size=5,
               context=4, kv_block=2, max_position_embeddings=4, entries=2, slots=2)
 
@@ -144,11 +152,12 @@ _RESIDUAL = {
     "out_of_order": Break(residual.Residual, "base.eq(base + groups)", "base.eq(base)"),
     "not_done": Break(residual.Residual, "self.done.eq(valid[5] & op[5].last & op[5].add)",
                       "self.done.eq(valid[5] & op[5].row_last & op[5].add)"),
-    "miscounted": Break(residual.Residual, "valid[5] & op[5].add & final & op[5].row_last", "valid[5] & op[5].add & op[5].row_last"),
+    "miscounted": Break(residual.Residual, "valid[5] & op[5].add & final & op[5].row_last",
+                        "valid[5] & op[5].add & op[5].row_last"),
 }
 
-#: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what is abstracted, and
-#: broken units of properties that its streams do not have.
+#: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what
+#: is abstracted, and broken units of properties that its streams do not have.
 _UNITS = {
     "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
     "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
@@ -163,7 +172,8 @@ _UNITS = {
     "Rope": dict(make=lambda: rope.Rope(_design())),
     "QkNorm": dict(make=lambda: qk_norm.QkNorm(_design(block=dict(qk_norm=dict(span="head"))))),
     "Sampler": dict(make=lambda: sampler.Sampler(_design())),
-    "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1", others=_RESIDUAL),
+    "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1",
+                     others=_RESIDUAL),
     "RmsNorm": dict(make=lambda: rmsnorm.RmsNorm(_design())),
     "MacArray": dict(make=lambda: mac_array.MacArray(_design())),
     "GridTile": dict(make=lambda: array_grid.GridTile(_design(columns=4, tile_beats=2))),
@@ -171,7 +181,8 @@ _UNITS = {
     "GridSum": dict(make=lambda: array_grid.GridSum(_design(), 2)),
     "ArrayGrid": dict(make=lambda: array_grid.ArrayGrid(_design(), 2, 2)),
     "RomTile": dict(make=lambda: rom_grid.RomTile(_design(), 4)),
-    "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",), method="bounded 16"),
+    "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",),
+                      method="bounded 16"),
 }
 
 
@@ -179,9 +190,11 @@ def _proof(name, make, assume=None, unproved=(), method="pdr", abstract=(), othe
     unit = make()
     unit._MustUse__used = True      # only its signature is looked at
     ports = [port for port, _ in streams(unit, Out) if port not in unproved]
-    breaks = {f"{port}_{what}": Break(watched, "return offered", f'return spoiled(h, offered, "{what}")') for port in ports
+    breaks = {f"{port}_{what}": Break(watched, "return offered", f'return spoiled(h, offered, "{what}")')
+              for port in ports
               for what in ("withdrawn", "changed")}
-    return Proof(f"{name}'s streams", "", lambda: _harness(make, assume, unproved), method, breaks | (others or {}), depth=40,
+    return Proof(f"{name}'s streams", "", lambda: _harness(make, assume, unproved), method,
+                 breaks | (others or {}), depth=40,
                  abstract=abstract)
 
 

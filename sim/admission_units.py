@@ -26,5 +26,6 @@ class AdmissionToMemory(wiring.Component):
             ours, theirs = flipped(getattr(self, name)), getattr(admission, name)
             connect(m, ours, theirs)
         connect(m, admission.ask, cache.ask)
-        m.d.comb += [admission.error.eq(cache.error), *(getattr(self, name).eq(getattr(admission, name)) for name in SIGNALS)]
+        m.d.comb += [admission.error.eq(cache.error), *(getattr(self, name).eq(getattr(admission, name))
+                                                        for name in SIGNALS)]
         return m

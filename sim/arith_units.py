@@ -20,7 +20,8 @@ OUTPUT = data.StructLayout({
     **{f"codes_{f}": data.ArrayLayout(8, LANES) for f in FORMATS}, **{f"scale_{f}": signed(10) for f in FORMATS},
     **{f"negative_{f}": unsigned(1) for f in FORMATS}, **{f"int_{f}": unsigned(18) for f in FORMATS},
     **{f"y_{t}": unsigned(16) for t in TABLES},
-    "bf16": unsigned(16), "short": unsigned(16), "small": unsigned(16), "fixed": signed(FIXED), "rne3": signed(ACC), "rne40": signed(ACC),
+    "bf16": unsigned(16), "short": unsigned(16), "small": unsigned(16), "fixed": signed(FIXED), "rne3": signed(ACC),
+    "rne40": signed(ACC),
     "sat9": signed(9)})
 
 
@@ -34,7 +35,8 @@ class AdderUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pipe = Pipeline(m, self.i, self.o, stages=arith.ADD_BF16_STAGES)
-        m.d.comb += [self.o.p[k].eq(arith.add_bf16(m, pipe, self.i.p.a[k], self.i.p.b[k], name=f"lane{k}")) for k in range(LANES)]
+        m.d.comb += [self.o.p[k].eq(arith.add_bf16(m, pipe, self.i.p.a[k], self.i.p.b[k], name=f"lane{k}"))
+                     for k in range(LANES)]
         return m
 
 
@@ -64,7 +66,8 @@ class ArithUnit(wiring.Component):
             o[f"scale_{name}"] = arith.key_exponent(m, arith.scale_key(m, i.x[0][:15], fmt, name=name), fmt, name=name)
             o[f"negative_{name}"], o[f"int_{name}"] = arith.fp8_magnitude(m, i.code, fmt, name=f"{name}_code")
         for name, table in TABLES.items():
-            line = arith.pwl_lookup(m, table, i.f[table.fraction_bits:table.fraction_bits + table.index_bits], name=name)
+            line = arith.pwl_lookup(m, table, i.f[table.fraction_bits:table.fraction_bits + table.index_bits],
+                                    name=name)
             o[f"y_{name}"] = arith.pwl_line(m, table, *line, i.f[:table.fraction_bits], name=name)
 
         sign, mag = arith.magnitude(m, i.acc, name="acc")
@@ -72,7 +75,8 @@ class ArithUnit(wiring.Component):
         o["bf16"] = arith.round_bf16(m, sign, norm, i.left - count + (ACC - 1 + 127), zero=zero, name="acc")
         count, zero = arith.leading_zeros(m, mag, name="short")
         top, sticky = arith.shift_up(m, mag, count, 9, name="short")
-        o["short"] = arith.round_bf16(m, sign, top, i.left - count + (ACC - 1 + 127), zero=zero, sticky=sticky, name="short")
+        o["short"] = arith.round_bf16(m, sign, top, i.left - count + (ACC - 1 + 127), zero=zero, sticky=sticky,
+                                      name="short")
         tiny, count, zero = normalized(m, mag[:5], "tiny")
         o["small"] = arith.round_bf16(m, sign, tiny, i.left - count + (4 + 127), zero=zero, name="tiny")
         amount = arith.window_amount(m, i.left, ACC, FIXED, name="acc")

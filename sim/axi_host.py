@@ -63,15 +63,18 @@ def unpacked(fields, word):
 class Host:
     """Registers by name; entries and results by stream or queue, as the design has them.
 
-    ``hesitate``: probability of a cycle in which a channel of this side rests. ``master``: what reads and writes registers, if no bus does.
+    ``hesitate``: probability of a cycle in which a channel of this side rests. ``master``: what reads and writes
+    registers, if no bus does.
     """
 
     def __init__(self, dut, clock, design, axi, hesitate=0, master=None):
         self.dut, self.clock, self.registers = dut, clock, register_map(design, axi)
         self.entry_fields = command_fields(design)
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)      # of the bus models: a line for each access
+        # of the bus models: a line for each access
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
         self.queue = axi.host == "queue"
-        self.master = master or AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False)
+        self.master = master or AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn,
+                                              reset_active_level=False)
         if master:
             return
         write, read = self.master.write_if, self.master.read_if
@@ -80,7 +83,8 @@ class Host:
             self.commands = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_command"), dut.aclk, dut.aresetn,
                                             reset_active_level=False,
                                             byte_lanes=1)
-            self.results = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_result"), dut.aclk, dut.aresetn, reset_active_level=False,
+            self.results = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_result"), dut.aclk, dut.aresetn,
+                                         reset_active_level=False,
                                          byte_lanes=1)
             channels += [self.commands, self.results]
         for i, channel in enumerate(channels if hesitate else []):
@@ -136,7 +140,8 @@ class Host:
 
     def words(self, entries, last=1):
         """Of entries [(slot, position, token, want, key, adapter or nothing)]; the ``last`` bit of the last of them."""
-        return [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key, "adapter": (*number, 0)[0],
+        return [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key,
+                                           "adapter": (*number, 0)[0],
                                            "last": last * (i == len(entries) - 1)})
                 for i, (s, p, t, w, key, *number) in enumerate(entries)]
 

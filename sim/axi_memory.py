@@ -32,8 +32,8 @@ class Timing:
 class AxiMemory:
     """Serves ``data`` (bytes) from address ``base``, in order, a word a cycle at best; other addresses answer DECERR.
 
-    Checks of the master: an offer stays as it is, bursts are INCR of whole words and stay within 4 KiB, ``rready`` is always
-    high (``lazy``: it need not be), no more bursts are owed than allowed.
+    Checks of the master: an offer stays as it is, bursts are INCR of whole words and stay within 4 KiB, ``rready`` is
+    always high (``lazy``: it need not be), no more bursts are owed than allowed.
 
     Attributes
     ----------
@@ -54,7 +54,8 @@ class AxiMemory:
         self.mute, self.last = False, None
         self.id_width = id_width
         self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
-                   ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast",
+                   ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata",
+                    "rresp", "rlast",
                     "rvalid", "rready")}
         self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix}")
         self.addresses, self.words = [], []
@@ -76,7 +77,8 @@ class AxiMemory:
 
     def _resting(self, cycle):
         period, length = self.timing.refresh
-        return self.mute or (period and cycle % period >= period - length) or (self.timing.stall and self._rng.random() < self.timing.stall)
+        return self.mute or (period and cycle % period >= period
+                             - length) or (self.timing.stall and self._rng.random() < self.timing.stall)
 
     def _take(self, cycle, address, words):
         row, cost = self.timing.row
@@ -134,17 +136,20 @@ class AxiMemory:
                 pending = None if ready else offer
                 if offer and ready:
                     tag, address, length, asize, kind = offer
-                    assert (tag, asize, kind) == (0, size, 1) and address % self.word == 0, f"burst {offer} in cycle {cycle}"
-                    assert address // PAGE == (address + length * self.word) // PAGE, f"burst {offer} crosses 4 KiB in cycle {cycle}"
+                    assert (tag, asize, kind) == (0, size,
+                                                  1) and address % self.word == 0, f"burst {offer} in cycle {cycle}"
+                    assert address // PAGE == (address + length
+                                               * self.word) // PAGE, f"burst {offer} crosses 4 KiB in cycle {cycle}"
                     self._take(cycle, address, length + 1)
             await self.clock.edge()
 
 
 class AxiWrites:
-    """The write channels of an `AxiMemory`, whose ``data`` is a bytearray then. One burst at a time, as its master promises.
+    """The write channels of an `AxiMemory`, whose ``data`` is a bytearray then. One burst at a time, as its master
+    promises.
 
-    Checks of the master: an offer stays as it is, no word before its burst's address, INCR of whole words within 4 KiB, the last word is
-    marked and only it, ``bready`` is always high.
+    Checks of the master: an offer stays as it is, no word before its burst's address, INCR of whole words within 4 KiB,
+    the last word is marked and only it, ``bready`` is always high.
 
     Attributes
     ----------
@@ -161,7 +166,8 @@ class AxiWrites:
         self.memory, self.clock, self.latency, self.stall, self.busy = memory, memory.clock, latency, stall, busy
         self.mute, self.fail = False, lambda address: 0
         self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
-                   ("awid", "awaddr", "awlen", "awsize", "awburst", "awvalid", "awready", "wdata", "wstrb", "wlast", "wvalid", "wready",
+                   ("awid", "awaddr", "awlen", "awsize", "awburst", "awvalid", "awready", "wdata", "wstrb", "wlast",
+                    "wvalid", "wready",
                     "bid", "bresp", "bvalid", "bready")}
         self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix} writes")
         self.addresses, self.words = [], []
@@ -173,7 +179,8 @@ class AxiWrites:
         self.words.clear()
 
     def _offer(self, channel, names):
-        return tuple(value_of(self._s[channel + name]) for name in names) if value_of(self._s[channel + "valid"]) else None
+        return tuple(value_of(self._s[channel + name])
+                     for name in names) if value_of(self._s[channel + "valid"]) else None
 
     def _store(self, address, data, strobe):
         memory = self.memory
@@ -201,7 +208,8 @@ class AxiWrites:
                 before = {"aw": None, "w": None}
             else:
                 assert value_of(s["bready"]), f"bready is low in cycle {cycle}"
-                offers = {"aw": self._offer("aw", ("id", "addr", "len", "size", "burst")), "w": self._offer("w", ("data", "strb", "last"))}
+                offers = {"aw": self._offer("aw", ("id", "addr", "len", "size", "burst")),
+                          "w": self._offer("w", ("data", "strb", "last"))}
                 for channel, taken in (("aw", takes), ("w", hears)):
                     old, new = before[channel], offers[channel]
                     assert old in (None, new), f"{channel} {old} became {new} in cycle {cycle}"
@@ -221,7 +229,8 @@ class AxiWrites:
                 if takes and offers["aw"]:
                     tag, address, length, asize, kind = offers["aw"]
                     assert burst is answer is None, f"burst {offers['aw']} before the answer to the one before, in cycle {cycle}"
-                    assert (tag, asize, kind) == (0, size, 1) and address % memory.word == 0, f"burst {offers['aw']} in cycle {cycle}"
+                    assert (tag, asize, kind) == (0, size,
+                                                  1) and address % memory.word == 0, f"burst {offers['aw']} in cycle {cycle}"
                     end = address + length * memory.word
                     assert address // PAGE == end // PAGE, f"burst {offers['aw']} crosses 4 KiB in cycle {cycle}"
                     burst = [address, address, length + 1]

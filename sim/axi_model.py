@@ -1,4 +1,5 @@
-"""A machine on buses as a Verilator model in a process of its own (axi_main.cpp), driven as a host drives it: by its registers."""
+"""A machine on buses as a Verilator model in a process of its own (axi_main.cpp), driven as a host drives it: by its
+registers."""
 import contextlib
 from pathlib import Path
 
@@ -63,7 +64,8 @@ class AxiPort(VerilatedLink):
 
 
 class AxiLink(RegisterLink):
-    """A `RegisterLink` that knows streams of commands and results too, and passes of more entries than a queue has room for."""
+    """A `RegisterLink` that knows streams of commands and results too, and passes of more entries than a queue has room
+    for."""
 
     def __init__(self, port, design, axi, quantized):
         self._axi, self._space = axi, min(128, max(axi.queue, design.hw.entries))
@@ -80,7 +82,8 @@ class AxiLink(RegisterLink):
             return
         fields = command_fields(self.design)
         for index, e in enumerate(entries):
-            values = dict(token=e.token, position=e.position, slot=e.slot, want=int(e.want), last=int(index == len(entries) - 1), key=e.key,
+            values = dict(token=e.token, position=e.position, slot=e.slot, want=int(e.want),
+                          last=int(index == len(entries) - 1), key=e.key,
                           adapter=e.adapter)
             word = sum(values[field.name] << field.lsb for field in fields)
             if self._axi.host == "stream":
@@ -95,14 +98,16 @@ class AxiLink(RegisterLink):
     def _pop(self, entries):
         if self._axi.host == "queue":
             return super()._pop(entries)
-        return [{field.name: word >> field.lsb & (1 << field.width) - 1 for field in RESULT} for word in self._port.take()]
+        return [{field.name: word >> field.lsb & (1 << field.width) - 1 for field in RESULT}
+                for word in self._port.take()]
 
     def flip(self, memory, word, bit):
         """As `VerilatedLink.flip`."""
         self._port.flip(memory, word, bit)
 
     def ecc(self):
-        corrected, failed, fault = (self._port.read(self._register(name))[0] for name in ("KV_CORRECTED", "KV_FAILED", "KV_FAULT"))
+        corrected, failed, fault = (self._port.read(self._register(name))[0]
+                                    for name in ("KV_CORRECTED", "KV_FAILED", "KV_FAULT"))
         return EccState(corrected, failed, (fault >> 20, fault & 0xFFFFF) if failed else None)
 
 

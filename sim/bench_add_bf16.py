@@ -11,10 +11,12 @@ COUNT = 3000         # items of LANES sums
 
 
 def numbers(rng, near):
-    """bf16 patterns like ``near`` in shape, with exponents a few places from those of it; some are 0, some at an end of the range."""
+    """bf16 patterns like ``near`` in shape, with exponents a few places from those of it; some are 0, some at an end of
+    the range."""
     field = np.clip((near >> 7 & 255) + rng.integers(-14, 15, near.shape), 1, 254)
     field = np.where(rng.random(near.shape) < 0.1, rng.choice([1, 2, 253, 254], near.shape), field)
-    fraction = np.where(rng.random(near.shape) < 0.3, rng.choice([0, 1, 126, 127], near.shape), rng.integers(0, 128, near.shape))
+    fraction = np.where(rng.random(near.shape) < 0.3, rng.choice([0, 1, 126, 127], near.shape),
+                        rng.integers(0, 128, near.shape))
     bits = rng.integers(0, 2, near.shape) << 15 | field << 7 | fraction
     return np.where(rng.random(near.shape) < 0.05, 0, bits)
 
@@ -32,7 +34,8 @@ async def values(dut, pattern):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     clock = await start_clock_reset(dut)
     source = StreamSource(dut, "i", clock, idle=pattern[0], shape=ADDENDS, numbers={"a": "bf16", "b": "bf16"})
-    sink = StreamSink(dut, "o", clock, stall=pattern[1], shape=AdderUnit().o.p.shape(), numbers={"": "bf16"}, source=source)
+    sink = StreamSink(dut, "o", clock, stall=pattern[1], shape=AdderUnit().o.p.shape(), numbers={"": "bf16"},
+                      source=source)
     count = 200 if any(pattern) else COUNT
     a, b, want = case(rng, count)
     source.send([{"a": x, "b": y} for x, y in zip(a.tolist(), b.tolist())])

@@ -35,10 +35,12 @@ class Host:
 
         def sink(name, **more):
             return StreamSink(dut, name, clock, shape=getattr(PORTS, name).p.shape(), **more)
-        self.command, self.kv_command, self.result = source("command", idle=idle), source("kv_command"), source("result", idle=idle)
+        self.command, self.kv_command, self.result = source("command",
+                                                            idle=idle), source("kv_command"), source("result", idle=idle)
         self.outcome = sink("outcome", stall=lambda _: self.deaf or rng.random() < stall)
         self.kv_answer = sink("kv_answer", stall=stall)
-        self.entry = sink("entry", stall=lambda _: not self.free or any(e["last"] for e in self.entry.items[self.given:]))
+        self.entry = sink("entry", stall=lambda _: not self.free
+                          or any(e["last"] for e in self.entry.items[self.given:]))
         self.blocks, self.exact = KvBlocks(DESIGN), not (idle or stall)
         cocotb.start_soon(self._watch())
 
@@ -81,7 +83,8 @@ class Host:
         self.outcome.clear()
         none = {"slot": 0, "position": 0, "token": 0, "want": 0, "last": 1, "none": 1}
         alone = closing or not entries
-        items = [{**dict(zip(("slot", "position", "token", "want"), e)), "last": int(i + 1 == len(entries) and not alone), "none": 0}
+        items = [{**dict(zip(("slot", "position", "token", "want"), e)),
+                  "last": int(i + 1 == len(entries) and not alone), "none": 0}
                  for i, e in enumerate(entries)] + [none] * alone
         before = len(self.command.sent)
         answers = [self.answer(a.entry, int(a.error), a.last and not (closing and entries)) for a in want.answers]
@@ -99,7 +102,8 @@ class Host:
             self.free = False
             got = [e for e in self.entry.items[self.given:] if not e["none"]]
             assert [(e["slot"], e["position"], e["token"], e["want"]) for e in got] == [entries[i] for i in want.rows]
-            assert [e["last"] for e in self.entry.items[self.given:]][:-1] == [0] * (len(self.entry.items) - self.given - 1)
+            assert [e["last"] for e in self.entry.items[self.given:]][:-1] == [0] * (len(self.entry.items)
+                                                                                     - self.given - 1)
             wanted = [(row, i) for row, i in enumerate(want.rows) if entries[i][3]]
             results = [{"entry": row, "token": entries[i][2], "none": 0, "last": 0}
                        for row, i in wanted] or [{"entry": 0, "token": 0, "none": 1, "last": 0}]
@@ -107,12 +111,14 @@ class Host:
             self.result.send(results)
             answers += [{"entry": i, "token": entries[i][2], "none": 0, "last": int(i == wanted[-1][1]), "error": 0}
                         for _, i in wanted] or [self.answer(None, 0, True)]
-        got = [{**o, "token": o["token"] if not o["none"] and not o["error"] else 0, "entry": 0 if o["none"] else o["entry"]}
+        got = [{**o, "token": o["token"] if not o["none"] and not o["error"] else 0,
+                "entry": 0 if o["none"] else o["entry"]}
                for o in await self.outcome.wait(len(answers))]
         assert got == answers
         if self.exact and not closing:
             start = self.command.sent[before][0]
-            assert [cycle - start for cycle in self.outcome.cycles[:len(want.answers)]] == [a.cycle for a in want.answers]
+            assert [cycle - start for cycle in self.outcome.cycles[:len(want.answers)]] == [a.cycle
+                                                                                            for a in want.answers]
             if want.rows:
                 assert self.entry.cycles[-1] - start == want.closed
         self.end()
@@ -153,15 +159,19 @@ async def history(dut, pattern):
             errors |= set((await h.run(entries, closing=h.rng.random() < 0.2)).errors.values())
         else:
             slot = h.rng.randint(0, most(HW.slots)) if h.rng.random() < 0.2 else h.rng.randrange(HW.slots)
-            length = h.rng.randint(0, h.blocks.lengths[slot] if slot < HW.slots and h.rng.random() < 0.7 else HW.context)
+            length = h.rng.randint(0, h.blocks.lengths[slot] if slot < HW.slots and h.rng.random() < 0.7
+                                   else HW.context)
             errors.add(await h.operate(h.rng.choice([*2 * [KvOp.FORK, KvOp.TRUNCATE], KvOp.FREE, 3]), slot,
                                        h.rng.randint(0, most(HW.slots)), length))
     if h.exact:
         impossible = {code for code, possible in {
-            ErrorCode.SLOT: most(HW.slots) >= HW.slots, ErrorCode.TOKEN: most(DESIGN.model.vocab_size) >= DESIGN.model.vocab_size,
-            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged, ErrorCode.WINDOW: DESIGN.positions_kept}.items()
+            ErrorCode.SLOT: most(HW.slots) >= HW.slots,
+            ErrorCode.TOKEN: most(DESIGN.model.vocab_size) >= DESIGN.model.vocab_size,
+            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged,
+            ErrorCode.WINDOW: DESIGN.positions_kept}.items()
             if not possible}
-        impossible |= {ErrorCode.MEMORY, ErrorCode.MEMORY_FAILED, ErrorCode.NO_WEIGHTS}      # of `hwgen.top.axi`, before it
+        # of `hwgen.top.axi`, before it
+        impossible |= {ErrorCode.MEMORY, ErrorCode.MEMORY_FAILED, ErrorCode.NO_WEIGHTS}
         assert errors == set(ErrorCode) - impossible
 
 
@@ -178,7 +188,8 @@ async def all_wrong_and_nobody_listens(dut):
     """The queue of refusals holds a pass's worst case, so the host need not listen while it gives entries."""
     h = await host(dut)
     bad = (0, 1, 0, 1)
-    for entries, closing in (([bad] * HW.entries, True), ([bad] * (HW.entries + 3), False), ([bad] * (HW.entries + 1), True), ([], False),
+    for entries, closing in (([bad] * HW.entries, True), ([bad] * (HW.entries + 3), False),
+                             ([bad] * (HW.entries + 1), True), ([], False),
                              ([bad], False)):
         h.deaf, h.exact = True, False
         await h.run(entries, closing)

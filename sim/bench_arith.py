@@ -8,7 +8,8 @@ from hwgen.params.formats import FORMATS
 from sim.arith_units import ACC, FIXED, INPUT, LANES, OUTPUT, TABLES
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
 
-NUMBERS = {**{f"codes_{name}": fmt for name, fmt in FORMATS.items()}, **dict.fromkeys(("bf16", "short", "small"), "bf16")}
+NUMBERS = {**{f"codes_{name}": fmt for name, fmt in FORMATS.items()},
+           **dict.fromkeys(("bf16", "short", "small"), "bf16")}
 
 
 def stimulus(rng, count):

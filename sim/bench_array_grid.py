@@ -43,7 +43,8 @@ class Bench:
 def matrices():
     """(outputs, inputs, n): one round, several, padding on both sides."""
     width, depth = H * HW.columns, R * HW.lanes
-    return [(width, depth, 1), (2 * width, 3 * depth, HW.entries), (2 * width - 1, 2 * depth - 1, max(1, HW.entries - 1)),
+    return [(width, depth, 1), (2 * width, 3 * depth, HW.entries),
+            (2 * width - 1, 2 * depth - 1, max(1, HW.entries - 1)),
             (width, 4 * depth, HW.entries)]
 
 

@@ -26,7 +26,8 @@ class Memory:
 
     def __init__(self, dut, request, answer, clock, shapes, lookup, latency, idle=0, stall=0):
         self.dut, self.clock, self.lookup, self.latency, self.idle, self.stall = dut, clock, lookup, latency, idle, stall
-        self.req, self.ans = ({n: getattr(dut, f"{p}__{n}") for n in ("valid", "ready", "payload")} for p in (request, answer))
+        self.req, self.ans = ({n: getattr(dut, f"{p}__{n}") for n in ("valid", "ready", "payload")}
+                              for p in (request, answer))
         self.shapes, self.queue, self.rng = shapes, [], random.Random(f"{cocotb.RANDOM_SEED} {request}")
         cocotb.start_soon(self.run())
 
@@ -53,8 +54,8 @@ class Memory:
 
 
 class Data:
-    """Random contents. ``kind``: "typical" scores, "wild" exponents, "largest" codes, "zero", or "small" codes with typical scores, most
-    values 0."""
+    """Random contents. ``kind``: "typical" scores, "wild" exponents, "largest" codes, "zero", or "small" codes with
+    typical scores, most values 0."""
 
     def __init__(self, kind, rng):
         d, hw = DESIGN, DESIGN.hw
@@ -65,8 +66,10 @@ class Data:
                 return np.full(shape, fmt.max_code if kind == "largest" else 0, np.uint8)
             return (rng.integers(0, most + 1, shape) | rng.integers(0, 2, shape) << 7).astype(np.uint8)
         low, high = {"wild": (-512, 512), "small": (-1, 1)}.get(kind, (-3, 4))
-        most = (2 << fmt.man_bits) - 1 if kind == "small" else fmt.max_code         # without an exponent: so the last bits of sums count
-        self.q, self.k, self.v = (codes(shape, most) for shape in ((hw.entries, d.heads, d.head), (*rows, d.head), (*rows, d.head)))
+        # without an exponent: so the last bits of sums count
+        most = (2 << fmt.man_bits) - 1 if kind == "small" else fmt.max_code
+        self.q, self.k, self.v = (codes(shape, most) for shape in ((hw.entries, d.heads, d.head), (*rows, d.head),
+                                                                   (*rows, d.head)))
         if kind == "small":
             self.v[rng.random(self.v.shape) < 0.7] = 0
         # so that scores differ by a few units of log2
@@ -75,7 +78,8 @@ class Data:
         self.k_exp, self.v_exp = (rng.integers(low, high, rows) + (0 if kind == "wild" else m) for m in (middle, 0))
         if kind == "wild":      # around the scores' range too, and at both ends
             near = rng.random(rows) < 0.7
-            self.q_exp = np.where(rng.random(self.q_exp.shape) < 0.7, rng.integers(-20, 20, self.q_exp.shape), self.q_exp)
+            self.q_exp = np.where(rng.random(self.q_exp.shape) < 0.7,
+                                  rng.integers(-20, 20, self.q_exp.shape), self.q_exp)
             self.k_exp = np.where(near, rng.integers(-30, 20, rows), self.k_exp)
             self.v_exp = np.where(rng.random(rows) < 0.7, self.v_exp % 32 - 140 * rng.integers(-1, 2), self.v_exp)
 
@@ -91,22 +95,26 @@ class Data:
         part = slice(r["part"] * LANES, (r["part"] + 1) * LANES)
         if which == "v":
             return {"codes": self.v[at][part].tolist(), "last": r["last"]}
-        return {"codes": self.k[at][part].tolist(), "exp": int(self.k_exp[at]), "v_exp": int(self.v_exp[at]), "last": r["last"]}
+        return {"codes": self.k[at][part].tolist(), "exp": int(self.k_exp[at]), "v_exp": int(self.v_exp[at]),
+                "last": r["last"]}
 
     def expected(self, commands):
         out = []
         for c in commands:
             at = c["layer"], c["slot"], slice(c["position"] + 1)
-            o = attention(DESIGN, self.q[c["entry"]], self.q_exp[c["entry"]], self.k[at], self.k_exp[at], self.v[at], self.v_exp[at],
+            o = attention(DESIGN, self.q[c["entry"]], self.q_exp[c["entry"]], self.k[at], self.k_exp[at], self.v[at],
+                          self.v_exp[at],
                           DESIGN.window(c["layer"]))
             x = bf16_bits(o).reshape(-1, V)
-            out += [{"x": g.tolist(), "entry": c["entry"], "part": i, "last": int(i == len(x) - 1)} for i, g in enumerate(x)]
+            out += [{"x": g.tolist(), "entry": c["entry"], "part": i, "last": int(i == len(x) - 1)}
+                    for i, g in enumerate(x)]
         return out
 
 
 def command(rng, position=None, last=0):
     hw = DESIGN.hw
-    return {"entry": int(rng.integers(hw.entries)), "slot": int(rng.integers(hw.slots)), "layer": int(rng.integers(DESIGN.layers)),
+    return {"entry": int(rng.integers(hw.entries)), "slot": int(rng.integers(hw.slots)),
+            "layer": int(rng.integers(DESIGN.layers)),
             "position": int(rng.integers(hw.context)) if position is None else position, "last": last}
 
 
@@ -183,7 +191,8 @@ async def values(dut, pattern):
 @cocotb.test()
 @cocotb.parametrize(("kind", ["wild", "largest", "zero", "small"]))
 async def extremes(dut, kind):
-    if kind == "small" and cocotb.SIM_NAME.lower().startswith("icarus"):       # which takes long for as many as are needed
+    # which takes long for as many as are needed
+    if kind == "small" and cocotb.SIM_NAME.lower().startswith("icarus"):
         return
     b = await bench(dut, kind)
     rng = np.random.default_rng([cocotb.RANDOM_SEED, 7])

@@ -1,4 +1,5 @@
-"""Bench of the decoder on buses: what a driver does, on models of the buses by somebody else and a memory of our own."""
+"""Bench of the decoder on buses: what a driver does, on models of the buses by somebody else and a memory of our
+own."""
 import random
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def requests_of(entries):
 
 async def begin(dut, timing=None, hesitate=0, start=True):
     clock = await AxiClock.start(dut)
-    memory = AxiMemory(dut, clock, WEIGHTS, base=bases()[0], width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
+    memory = AxiMemory(dut, clock, WEIGHTS, base=bases()[0], width=AXI.data_width, outstanding=AXI.outstanding,
+                       timing=timing)
     host = Host(dut, clock, DESIGN, AXI, hesitate)
     if start:
         await host.start(memory.base, **PARAMS["sampling"])
@@ -51,7 +53,8 @@ async def begin(dut, timing=None, hesitate=0, start=True):
 def check(results, expected, bus_error=0, lost=False):
     """Tokens of a pass; with a bus error, or what it has ``lost``, only which entries have one."""
     wanted = sorted((int(entry), token) for entry, token in expected["tokens"].items())
-    flags = [r["bus_error"] for r in results]       # a half-batch may be through before the other one's weights are read
+    # a half-batch may be through before the other one's weights are read
+    flags = [r["bus_error"] for r in results]
     assert flags == [bus_error] * len(results) or (bus_error and DESIGN.hw.halves == 2 and flags[-1])
     assert [r["error"] for r in results] == [0] * len(results)
     if not wanted:
@@ -92,7 +95,8 @@ async def passes(dut):
         counts = {name: await host.read("COUNTER", i) for i, name in enumerate([*EVENTS, *AXI_EVENTS])}
         assert counts["axi_words"] == len(memory.words) and counts["axi_bursts"] == len(bursts)
         assert counts["weight_beats"] == sum(count for _, count, _ in requests)
-        assert {name: counts[name] for name in ("mac_busy", "saturated")} == {name: expected[name] for name in ("mac_busy", "saturated")}
+        assert {name: counts[name] for name in ("mac_busy", "saturated")} == {name: expected[name]
+                                                                              for name in ("mac_busy", "saturated")}
         assert 0 < counts["cycles"] < clock.cycle - start and not (await host.fields("STATUS"))["busy"]
         assert counts["axi_waits"] + counts["axi_words"] <= counts["cycles"]
     assert await host.read("WEIGHTS_ID") == PARAMS["weights_id"]
@@ -102,7 +106,8 @@ async def passes(dut):
 
 
 @cocotb.test()
-@cocotb.parametrize(("timing", [dict(stall=0.3, busy=0.5, latency=60, refresh=(100, 30), row=(256, 10))]), ("hesitate", [0.6]))
+@cocotb.parametrize(("timing", [dict(stall=0.3, busy=0.5, latency=60, refresh=(100, 30), row=(256, 10))]),
+                    ("hesitate", [0.6]))
 async def hesitant(dut, timing, hesitate):
     """Buses and hosts that hesitate change when, never what."""
     _, _, host = await begin(dut, Timing(**timing), hesitate)
@@ -114,7 +119,8 @@ async def hesitant(dut, timing, hesitate):
 async def somebody_elses_memory(dut):
     """The weights from cocotbext-axi's AXI4 memory."""
     clock = await AxiClock.start(dut)
-    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.aclk, dut.aresetn, reset_active_level=False, size=1 << 20)
+    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.aclk, dut.aresetn, reset_active_level=False,
+                        size=1 << 20)
     memory.write(0x3000, WEIGHTS)
     host = Host(dut, clock, DESIGN, AXI)
     await host.start(0x3000, **PARAMS["sampling"])
@@ -124,16 +130,19 @@ async def somebody_elses_memory(dut):
 
 @cocotb.test()
 async def kv_operations(dut):
-    """Slots are freed and forked by registers; what is refused is refused, and what does not fit is answered with an error."""
+    """Slots are freed and forked by registers; what is refused is refused, and what does not fit is answered with an
+    error."""
     _, _, host = await begin(dut)
     first = PASSES[0]
     await checked_pass(host, first)
     lengths = [sum(e[0] == slot for e in first["entries"]) for slot in range(DESIGN.hw.slots)]
     results = await host.run(first["entries"])          # the same positions again
-    assert [(r["entry"], r["error"]) for r in results] == [(i, int(ErrorCode.POSITION)) for i in range(len(first["entries"]))]
+    assert [(r["entry"], r["error"]) for r in results] == [(i, int(ErrorCode.POSITION))
+                                                           for i in range(len(first["entries"]))]
     used = next(slot for slot, length in enumerate(lengths) if length)
     assert await host.operate(int(KvOp.TRUNCATE), used, length=lengths[used] + 1) == ErrorCode.LENGTH
-    await host.give(PASSES[1]["entries"])               # an operation waits for the end of the pass, and another for its answer
+    # an operation waits for the end of the pass, and another for its answer
+    await host.give(PASSES[1]["entries"])
     while not (await host.fields("STATUS"))["busy"]:
         pass
     await host.write("KV_COMMAND", op=int(KvOp.FREE), slot=0)
@@ -158,11 +167,13 @@ async def kv_operations(dut):
 
 @cocotb.test()
 async def bus_errors(dut):
-    """Weights that cannot be read: the pass ends and says so, the first address is kept, and the next pass is as ever."""
+    """Weights that cannot be read: the pass ends and says so, the first address is kept, and the next pass is as
+    ever."""
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, memory, host = await begin(dut, Timing(latency=5))
     first = PASSES[0]
-    offsets = [b.offset + i * AXI.word_bytes for r in requests_of(first["entries"]) for b in golden.bursts(DESIGN, AXI, *r)
+    offsets = [b.offset + i * AXI.word_bytes for r in requests_of(first["entries"])
+               for b in golden.bursts(DESIGN, AXI, *r)
                for i in range(b.words)]
     # the one with the most bits in its address and some that are read later, then all
     many = max(range(len(offsets)), key=lambda i: (offsets[i] % 4096).bit_count())
@@ -200,7 +211,8 @@ async def bus_errors(dut):
 
 @cocotb.test()
 async def history(dut):
-    """Passes and operations on slots, right ones and wrong ones: the machine refuses what golden refuses, with its codes."""
+    """Passes and operations on slots, right ones and wrong ones: the machine refuses what golden refuses, with its
+    codes."""
     _, _, host = await begin(dut)
     for step in PARAMS["steps"]:
         if "operation" in step:
@@ -212,7 +224,8 @@ async def history(dut):
         assert [r["error"] for r in results if r["error"]] == step["errors"]
         good = [r for r in results if not r["error"]]
         assert {str(r["entry"]): r["token"] for r in good if not r["none"]} == step["tokens"]
-        assert not any(r["bus_error"] for r in results) and [r["last"] for r in results] == [0] * (len(results) - 1) + [1]
+        assert not any(r["bus_error"] for r in results) and [r["last"]
+                                                             for r in results] == [0] * (len(results) - 1) + [1]
         assert await host.signatures(DESIGN.layers, DESIGN.hw.entries, step["rows"]) == step["signatures"]
 
 
@@ -220,7 +233,8 @@ async def history(dut):
 async def numbers_without_bits(dut):
     """They are refused where they come, and not taken for others; the entries beside them run."""
     _, _, host = await begin(dut)
-    wrong = [(DESIGN.hw.slots << 1, 0, 0, 1, 0), (0, DESIGN.hw.context << 1, 0, 1, 0), (0, 0, DESIGN.model.vocab_size << 1, 1, 0)]
+    wrong = [(DESIGN.hw.slots << 1, 0, 0, 1, 0), (0, DESIGN.hw.context << 1, 0, 1, 0),
+             (0, 0, DESIGN.model.vocab_size << 1, 1, 0)]
     if host.queue:
         for entry in wrong:
             try:
@@ -232,7 +246,8 @@ async def numbers_without_bits(dut):
     else:
         check(await host.run([*wrong, *PASSES[0]["entries"]]), PASSES[0])
         assert (await host.fields("IRQ_STATUS"))["dropped"]
-    for numbers in (dict(slot=DESIGN.hw.slots << 1), dict(slot=0, other=1023), dict(slot=0, length=DESIGN.hw.context << 2)):
+    for numbers in (dict(slot=DESIGN.hw.slots << 1), dict(slot=0, other=1023),
+                    dict(slot=0, length=DESIGN.hw.context << 2)):
         try:
             await host.operate(2, **numbers)
         except BusError:
@@ -277,9 +292,11 @@ async def each_bit_of_an_address(dut):
             assert result.resp != 0, f"{address:#x}"
 
 
-@cocotb.test(skip=not (DESIGN.hw.kv_ecc and cocotb.SIM_NAME.lower().startswith("icarus")))      # which shows a bench the memories
+# which shows a bench the memories
+@cocotb.test(skip=not (DESIGN.hw.kv_ecc and cocotb.SIM_NAME.lower().startswith("icarus")))
 async def errors_of_the_kv_memory(dut):
-    """Flipped bits of keys are corrected and counted; two in a word are counted as lost, with the place of the first."""
+    """Flipped bits of keys are corrected and counted; two in a word are counted as lost, with the place of the
+    first."""
     _, _, host = await begin(dut)
     rows = dut.decoder.kv_cache.k_codes.memory.rows
 
@@ -408,7 +425,8 @@ async def not_before_it_may(dut):
 
 @cocotb.test()
 async def offers_stay(dut):
-    """The entry that the machine was offered is taken behind its pass, though software said stop before; the next one waits."""
+    """The entry that the machine was offered is taken behind its pass, though software said stop before; the next one
+    waits."""
     clock, memory, host = await begin(dut)
     first, second = PASSES[:2]
     await host.give(first["entries"])
@@ -439,7 +457,8 @@ async def refused(access):
 
 @cocotb.test(skip=not DESIGN.hw.adapters)
 async def adapters(dut):
-    """Loaded between passes and while one runs, replaced, and mixed in passes; what names one that is not there is refused."""
+    """Loaded between passes and while one runs, replaced, and mixed in passes; what names one that is not there is
+    refused."""
     clock, _, host = await begin(dut)
     words, steps = PARAMS["adapters"], PARAMS["adapted"]
     assert await host.read("ADAPTER_WORDS") == len(words[0]) and await host.fields("ADAPTER_STATUS") == {"loaded": 0, "missing": 0}

@@ -1,5 +1,5 @@
-"""Decode passes through the decoder on buses: how much of the memory's bandwidth they use. For `tools.bench_axi`, which gives the
-parameters."""
+"""Decode passes through the decoder on buses: how much of the memory's bandwidth they use. For `tools.bench_axi`, which
+gives the parameters."""
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,8 @@ BASE = 0x10000
 async def decode(dut, name):
     """Passes of one entry: tokens equal to golden's, and their counters into a file."""
     clock = await AxiClock.start(dut)
-    memory = AxiMemory(dut, clock, Path(PARAMS["weights"]).read_bytes(), base=BASE, width=AXI.data_width, outstanding=AXI.outstanding,
+    memory = AxiMemory(dut, clock, Path(PARAMS["weights"]).read_bytes(), base=BASE, width=AXI.data_width,
+                       outstanding=AXI.outstanding,
                        timing=Timing(**PARAMS["timings"][name]))
     host = Host(dut, clock, DESIGN, AXI)
     await host.start(BASE)
@@ -38,7 +39,8 @@ async def decode(dut, name):
         assert [(r["token"], r["bus_error"], r["error"]) for r in results] == [(token, 0, 0)]
         counts = {event: await host.read("COUNTER", i) for i, event in enumerate([*EVENTS, *AXI_EVENTS])}
         assert counts["axi_words"] == len(memory.words)
-        # the first address follows the first entry by less than a refresh, so this window is the pass's but for an end of few cycles
+        # the first address follows the first entry by less than a refresh, so this window is the pass's but for an end
+        # of few cycles
         start = memory.addresses[0][0]
         rested = sum(start <= cycle < start + counts["cycles"] for cycle in memory.rests)
         measured.append({**counts, "rested": rested})

@@ -26,7 +26,8 @@ class Bench:
         self.dut, self.clock = dut, clock
         self.req = StreamSource(dut, "req", clock, idle=idle, shape=request_layout(DESIGN))
         self.beats = StreamSink(dut, "beats", clock, stall=stall)
-        self.memory = AxiMemory(dut, clock, STREAM.tobytes(), width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
+        self.memory = AxiMemory(dut, clock, STREAM.tobytes(), width=AXI.data_width, outstanding=AXI.outstanding,
+                                timing=timing)
         self.move()
         self.bad = []       # numbers of the beats that were marked
         self.errors = []    # (code, address)
@@ -81,9 +82,11 @@ def a_pass(rng):
     """The requests of a pass, which ends early: the body is long."""
     tokens = [rng.randrange(DESIGN.model.vocab_size) for _ in range(HW.entries)]
     size, table = DESIGN.header_beats, DESIGN.head_matmul
-    rows = [(DESIGN.embed_address + t // HW.columns * table.k_tiles * HW.tile_beats + t % HW.columns * HW.tile_beats // HW.columns,
+    rows = [(DESIGN.embed_address + t // HW.columns * table.k_tiles * HW.tile_beats + t % HW.columns * HW.tile_beats
+             // HW.columns,
              table.k_tiles, 1) for t in tokens]
-    return [(0, size, 0), *rows, (DESIGN.body_address, min(PARAMS.get("beats", 40), DESIGN.stream_beats - DESIGN.body_address), 0)]
+    return [(0, size, 0), *rows, (DESIGN.body_address,
+                                  min(PARAMS.get("beats", 40), DESIGN.stream_beats - DESIGN.body_address), 0)]
 
 
 def some_requests(rng, count):
@@ -113,7 +116,8 @@ async def cycles(dut, latency):
         await bench.check(requests)
         start = bench.req.sent[-len(requests)][0]
         want = golden.reading(DESIGN, AXI, requests, latency)
-        assert [(c - start, a - bench.base, n) for c, a, n in bench.memory.addresses] == [(c, b.offset, b.words) for c, b in want.addresses]
+        assert [(c - start, a - bench.base, n) for c, a, n in bench.memory.addresses] == [(c, b.offset, b.words)
+                                                                                          for c, b in want.addresses]
         assert [c - start for c in bench.memory.words] == want.words
         assert [c - start for c in bench.beats.cycles] == want.beats
         await clock.edge(latency)
@@ -126,7 +130,8 @@ async def values(dut, pattern):
     rng = random.Random(f"{cocotb.RANDOM_SEED} {pattern}")
     clock = await start_clock_reset(dut)
     bench = Bench(dut, clock, *pattern)
-    for timing in (Timing(stall=pattern[0], busy=pattern[1]), Timing(latency=30, refresh=(50, 20), busy=0.5, row=(256, 9))):
+    for timing in (Timing(stall=pattern[0], busy=pattern[1]),
+                   Timing(latency=30, refresh=(50, 20), busy=0.5, row=(256, 9))):
         bench.memory.timing = timing
         bench.clear()
         requests = [*a_pass(rng), *some_requests(rng, 6)]
@@ -144,12 +149,14 @@ async def values(dut, pattern):
 @cocotb.test()
 @cocotb.parametrize(("code", [2] if BRIEF else [2, 3]))
 async def errors(dut, code):
-    """Words that cannot be read are zeros in beats that say so, the others are as ever; each is reported with its address."""
+    """Words that cannot be read are zeros in beats that say so, the others are as ever; each is reported with its
+    address."""
     rng = random.Random(f"{cocotb.RANDOM_SEED} {code}")
     clock = await start_clock_reset(dut)
     bench = Bench(dut, clock, 0, 0.2, Timing(stall=0.2))
     requests = a_pass(rng)
-    words = [bench.base + b.offset + i * AXI.word_bytes for r in requests for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
+    words = [bench.base + b.offset + i * AXI.word_bytes for r in requests for b in golden.bursts(DESIGN, AXI, *r)
+             for i in range(b.words)]
     broken = set(rng.sample(sorted(set(words)), max(1, len(set(words)) // 6)))
     bench.memory.fail = lambda address: code if address in broken else rng.choice([0, 1])
     bench.send(requests)
@@ -223,7 +230,8 @@ async def a_long_silence(dut):
             await clock.sample()
             assert bench.errors == []
             await clock.edge()
-            assert bench.errors == [(ReadError.TIMEOUT, bench.base + golden.bursts(DESIGN, AXI, *requests[0])[0].offset)] * errors
+            assert bench.errors == [(ReadError.TIMEOUT,
+                                     bench.base + golden.bursts(DESIGN, AXI, *requests[0])[0].offset)] * errors
         bench.memory.mute = False
         await bench.check(requests)
 
@@ -251,7 +259,8 @@ async def last_word(dut):
         requests = a_pass(rng)
         bench.send(requests)
         await bench.check(requests)
-        assert [code for code, _ in bench.errors] == [ReadError.PROTOCOL] * sum(wrong(n) for _, _, n in bench.memory.addresses)
+        assert [code for code, _ in bench.errors] == [ReadError.PROTOCOL] * sum(wrong(n)
+                                                                                for _, _, n in bench.memory.addresses)
     bench.memory.last = None
     bench.clear()
     bench.memory._queue.append([0, bench.base, 1])

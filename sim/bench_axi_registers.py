@@ -21,7 +21,8 @@ class Bench:
     def __init__(self, dut, clock, rng, hesitate):
         self.dut, self.clock, self.rng = dut, clock, rng
         self.model = RegisterModel(MAP)
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)      # of the bus model: a line for each access
+        # of the bus model: a line for each access
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
         if hesitate:
             write, read = self.master.write_if, self.master.read_if
@@ -56,7 +57,8 @@ class Bench:
         windows = [r for r in MAP.registers if r.window]
         while True:
             await self.clock.sample()
-            at = {r.name: value_of(getattr(self.dut, f"{r.name}_address".lower())) if r.count > 1 else 0 for r in windows}
+            at = {r.name: value_of(getattr(self.dut, f"{r.name}_address".lower())) if r.count > 1 else 0
+                  for r in windows}
             await self.clock.edge()
             for name, address in at.items():
                 getattr(self.dut, f"{name}_data".lower()).value = self.inputs.get((name, address), 0)
@@ -90,7 +92,8 @@ class Bench:
 def places(rng):
     """Addresses of registers, and some of none."""
     last = MAP.registers[-1]
-    return [r.offset + 4 * rng.randrange(r.count) for r in MAP.registers] + [r.offset + 4 * r.count for r in MAP.registers] \
+    return [r.offset + 4 * rng.randrange(r.count) for r in MAP.registers] + [r.offset + 4 * r.count
+                                                                             for r in MAP.registers] \
         + [rng.randrange(0, last.offset + 4 * last.count, 4) for _ in range(10)]
 
 
@@ -101,8 +104,8 @@ async def begin(dut, seed="", hesitate=0):
 
 @cocotb.test()
 async def each(dut):
-    """Every register reads as described before it was written, and after; what is pushed without a place is lost; and all stay while others
-    are written."""
+    """Every register reads as described before it was written, and after; what is pushed without a place is lost; and
+    all stay while others are written."""
     _, bench = await begin(dut)
     for address in places(bench.rng):
         await bench.read(address)
@@ -167,7 +170,8 @@ async def events(dut):
 
 
 async def answers(dut, clock, valids, answer, ready, count, takes=1):
-    """Cycles of ``count`` answers to accesses that are offered one after the other without a pause, from the first cycle on."""
+    """Cycles of ``count`` answers to accesses that are offered one after the other without a pause, from the first
+    cycle on."""
     start, seen, open_ = clock.cycle, [], dict.fromkeys(valids, count)
     getattr(dut, ready).value = takes
     while len(seen) < count:
@@ -184,10 +188,12 @@ async def answers(dut, clock, valids, answer, ready, count, takes=1):
 
 @cocotb.test()
 async def pace(dut):
-    """By hand, as no bus model lets nothing pass between: the cycles that `LiteSlave` promises. An answer does not wait for its taker."""
+    """By hand, as no bus model lets nothing pass between: the cycles that `LiteSlave` promises. An answer does not wait
+    for its taker."""
     clock = await start_clock_reset(dut)
     dut.s_axi_wstrb.value, dut.s_axi_awaddr.value, dut.s_axi_wdata.value = 15, 0, 0
-    write, read = (["s_axi_aw", "s_axi_w"], "s_axi_bvalid", "s_axi_bready"), (["s_axi_ar"], "s_axi_rvalid", "s_axi_rready")
+    write, read = (["s_axi_aw", "s_axi_w"], "s_axi_bvalid", "s_axi_bready"), (["s_axi_ar"], "s_axi_rvalid",
+                                                                              "s_axi_rready")
     for access, cycles in ((write, WRITE_CYCLES), (read, READ_CYCLES)):
         assert await answers(dut, clock, *access, 1, takes=0) == [cycles]
         getattr(dut, access[2]).value = 1

@@ -94,7 +94,8 @@ async def steps(dut):
             assert await host.operate(**step["operation"]) == step["error"]
             continue
         results = await host.run(step["entries"])
-        assert {r["error"] for r in results if r["error"]} == set(step["errors"])        # those beyond the last place have one for all
+        # those beyond the last place have one for all
+        assert {r["error"] for r in results if r["error"]} == set(step["errors"])
         assert {str(r["entry"]): r["token"] for r in results if not r["error"] and not r["none"]} == step["tokens"]
         assert await host.signatures(DESIGN.layers, DESIGN.hw.entries, step["rows"]) == step["signatures"]
     assert await host.read("WEIGHTS_ID") == PARAMS["weights_id"]

@@ -37,17 +37,21 @@ def case(rng, gate_up, n):
     x, bias = convert(acc, exponents, of_name, DESIGN, rows=offsets), None
     if DESIGN.block.biased(step):
         # near the sums that they are added to, some their opposites, some 0, some far away
-        factor = rng.choice([0, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], matmul.rows) * 2.0 ** rng.integers(-3, 4, matmul.rows)
+        factor = rng.choice([0, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9],
+                            matmul.rows) * 2.0 ** rng.integers(-3, 4, matmul.rows)
         bias = bf16(np.resize(x[rng.integers(n)], matmul.rows) * factor)
         x = convert(acc, exponents, of_name, DESIGN, bias, offsets)
     x = bf16_bits(x).reshape(n, 1 if gate_up else DESIGN.qkv_heads, -1, V)
     inputs, outputs = [], []
     granules = acc.reshape(n, matmul.n_tiles, -1, V)
     for tile, entry, group, head, part, last in golden.granules(DESIGN, gate_up, n):
-        inputs.append({"acc": granules[entry, tile, group].tolist(), "entry": entry, "exp": exponents[entry], "group": group}
-                      | ({"rows": offsets.reshape(matmul.n_tiles, -1, V)[tile, group].tolist()} if DESIGN.scaled else {}))
+        inputs.append({"acc": granules[entry, tile, group].tolist(), "entry": entry, "exp": exponents[entry],
+                       "group": group}
+                      | ({"rows": offsets.reshape(matmul.n_tiles, -1, V)[tile, group].tolist()}
+                         if DESIGN.scaled else {}))
         if head is not None:
-            outputs.append({"x": x[entry, head, part].tolist(), "entry": entry, "head": head, "part": part, "last": int(last)})
+            outputs.append({"x": x[entry, head, part].tolist(), "entry": entry, "head": head, "part": part,
+                            "last": int(last)})
     return inputs, exps, outputs, bias
 
 
@@ -57,14 +61,16 @@ class Bench:
         self.clock = await start_clock_reset(dut)
         self.cmd = StreamSource(dut, "cmd", self.clock, idle=idle, shape=UNIT.cmd.p.shape())
         self.i = StreamSource(dut, "i", self.clock, idle=idle, shape=result_layout(DESIGN))
-        self.bias = StreamSource(dut, "bias", self.clock, idle=idle, shape=UNIT.bias.p.shape()) if hasattr(UNIT, "bias") else None
+        self.bias = StreamSource(dut, "bias", self.clock, idle=idle,
+                                 shape=UNIT.bias.p.shape()) if hasattr(UNIT, "bias") else None
         self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=converted_layout(DESIGN))
         return self
 
     async def biases(self, gate_up, bank, bias):
         if bias is not None:
             which = {"gate_up": gate_up, "bank": bank} if BANKS == 2 else {"gate_up": gate_up}
-            self.bias.send([{"x": x, **which, "part": part} for part, x in enumerate(bf16_bits(bias).reshape(-1, V).tolist())])
+            self.bias.send([{"x": x, **which, "part": part}
+                            for part, x in enumerate(bf16_bits(bias).reshape(-1, V).tolist())])
             await self.bias.drained()
 
     def command(self, gate_up, n, exps, bank=0):
@@ -102,7 +108,8 @@ async def values(dut, pattern):
             taken = [cycle for cycle, _ in bench.i.sent]
             # one per cycle; the first waits for the command
             assert taken == list(range(bench.cmd.sent[0][0] + 1, bench.cmd.sent[0][0] + 1 + len(inputs)))
-            real = [cycle for cycle, (*_, head, _, _) in zip(taken, golden.granules(DESIGN, gate_up, n)) if head is not None]
+            real = [cycle for cycle, (*_, head, _, _) in zip(taken, golden.granules(DESIGN, gate_up, n))
+                    if head is not None]
             assert bench.o.cycles == [cycle + LATENCY for cycle in real]
     await bench.clock.edge(10)
     assert bench.o.items == outputs

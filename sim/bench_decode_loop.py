@@ -39,9 +39,11 @@ def entry_of(rng, position=None, last=1):
 
 
 def pass_of(rng, most=DESIGN.hw.entries + 1):
-    """Entries of a pass, now and then one more than the machine takes; some passes are ended by a transfer of their own."""
+    """Entries of a pass, now and then one more than the machine takes; some passes are ended by a transfer of their
+    own."""
     n, alone = rng.randrange(1, most + 1), rng.random() < 0.2
-    return [entry_of(rng, rng.choice([None, 0, CONTEXT - 3, CONTEXT - 1]), last=i == n - 1 and not alone) for i in range(n)] \
+    return [entry_of(rng, rng.choice([None, 0, CONTEXT - 3, CONTEXT - 1]), last=i == n - 1 and not alone)
+            for i in range(n)] \
         + [entry_of(rng) | {"none": 1}] * alone
 
 
@@ -50,15 +52,17 @@ def real(entries):
 
 
 def outcomes_of(rng, entries, tokens, errors):
-    """What a machine answers: the tokens of those that want one in order, some errors before them; a word for itself where there are
-    none."""
-    results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0} for i, e in enumerate(real(entries)[:DESIGN.hw.entries])
+    """What a machine answers: the tokens of those that want one in order, some errors before them; a word for itself
+    where there are none."""
+    results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0}
+               for i, e in enumerate(real(entries)[:DESIGN.hw.entries])
                if e["want"]]
     for result in results:
         if rng.random() < errors:
             result["error"] = rng.choice(REFUSALS)
     results.sort(key=lambda r: r["error"] == 0)
-    if not results or results[-1]["error"] and rng.random() < 0.7:     # nothing but errors: their pass may end by itself
+    # nothing but errors: their pass may end by itself
+    if not results or results[-1]["error"] and rng.random() < 0.7:
         results.append({"entry": 0, "token": 0, "none": 1, "error": 0})
     return [{name: int({**r, "last": r is results[-1]}[name]) for name in OUTCOME.members} for r in results]
 

@@ -1,4 +1,5 @@
-"""Bench of the whole decoder: passes in, tokens and cycles out, against what the golden model said (given as parameters)."""
+"""Bench of the whole decoder: passes in, tokens and cycles out, against what the golden model said (given as
+parameters)."""
 from collections import deque
 from pathlib import Path
 import random
@@ -16,13 +17,14 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock
 
 PARAMS = bench_params()
 DESIGN = small_design(**PARAMS["changes"])
-STEPS = PARAMS["steps"]         # passes: {entries, tokens, outcomes, phases, counters, signatures}; operations: {operation, error, cycles}
+# passes: {entries, tokens, outcomes, phases, counters, signatures}; operations: {operation, error, cycles}
+STEPS = PARAMS["steps"]
 PASSES = [step for step in STEPS if "entries" in step]
 
 
 class Weights(StreamSource):
-    """The memory of a machine whose weights are streamed: a request's first beat comes when the ROM's would, the others in the cycles after
-    it."""
+    """The memory of a machine whose weights are streamed: a request's first beat comes when the ROM's would, the others
+    in the cycles after it."""
 
     def __init__(self, dut, clock):
         self._data, self._first = Path(PARAMS["weights"]).read_bytes(), deque()
@@ -104,7 +106,8 @@ class Machine:
         return value
 
     async def signatures(self, n):
-        return [[await self.read("signature", layer * DESIGN.hw.entries + i) for i in range(n)] for layer in range(DESIGN.layers)]
+        return [[await self.read("signature", layer * DESIGN.hw.entries + i) for i in range(n)]
+                for layer in range(DESIGN.layers)]
 
 
 def commands(entries):
@@ -159,9 +162,11 @@ async def stalled(dut, pattern):
         assert await machine.signatures(len(expected["entries"])) == expected["signatures"]
 
 
-@cocotb.test(skip="refused" not in PARAMS or cocotb.SIM_NAME.lower().startswith("icarus"))       # which takes too long for it
+# which takes too long for it
+@cocotb.test(skip="refused" not in PARAMS or cocotb.SIM_NAME.lower().startswith("icarus"))
 async def refused(dut):
-    """Wrong entries and operations beside right ones: what golden refuses is refused, with its codes; the others run."""
+    """Wrong entries and operations beside right ones: what golden refuses is refused, with its codes; the others
+    run."""
     machine = Machine(dut, await start_clock_reset(dut), stall=0.5)
     for step in PARAMS["refused"]:
         if "operation" in step:
@@ -172,7 +177,8 @@ async def refused(dut):
         while not (machine.outcome.items[before:] and machine.outcome.items[-1]["last"]):
             await machine.clock.edge()
         results = machine.outcome.items[before:]
-        told = [error for error in step["errors"] if error != ErrorCode.TOO_MANY_ENTRIES]       # once, however many there are
+        # once, however many there are
+        told = [error for error in step["errors"] if error != ErrorCode.TOO_MANY_ENTRIES]
         told += [ErrorCode.TOO_MANY_ENTRIES] * (ErrorCode.TOO_MANY_ENTRIES in step["errors"])
         assert sorted(r["error"] for r in results if r["error"]) == sorted(told)
         assert {str(r["entry"]): r["token"] for r in results if not r["error"]
@@ -182,7 +188,8 @@ async def refused(dut):
 
 @cocotb.test(skip=cocotb.SIM_NAME.lower().startswith("icarus"))
 async def ended_by_no_entry(dut):
-    """A pass may be ended by a transfer of its own, which alone is none; and an operation waits for the end of a pass."""
+    """A pass may be ended by a transfer of its own, which alone is none; and an operation waits for the end of a
+    pass."""
     machine, expected = Machine(dut, await start_clock_reset(dut)), PASSES[0]
     end = {"slot": 0, "position": 0, "token": 0, "want": 0, "last": 1, "none": 1}
     machine.command.send([end])

@@ -1,4 +1,5 @@
-"""Bench of a memory path: an AXI4 master before LiteDRAM's own Verilog, and a chip that distrusts it behind its pins."""
+"""Bench of a memory path: an AXI4 master before LiteDRAM's own Verilog, and a chip that distrusts it behind its
+pins."""
 import random
 
 import cocotb
@@ -80,7 +81,8 @@ async def flips(dut):
     for _ in range(3):
         place = rng.randrange(256)
         bit = rng.randrange(8)
-        dut.flip_address.value, dut.flip_bits.value = chip_address(MEMORY, address + place), 1 << (place % WORD * 8 + bit)
+        dut.flip_address.value, dut.flip_bits.value = chip_address(MEMORY,
+                                                                   address + place), 1 << (place % WORD * 8 + bit)
         await clock.edge()
         dut.flip.value = 1
         await clock.edge()
@@ -96,14 +98,16 @@ async def nothing_before_the_start(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     clock = await start_clock_reset(dut)
     words = [rng.randrange(1 << MEMORY.data_width) for _ in range(2)]
-    for name, value in dict(awaddr=64, awlen=1, awsize=WORD.bit_length() - 1, awburst=1, awvalid=1, wdata=words[0], wstrb=(1 << WORD) - 1,
+    for name, value in dict(awaddr=64, awlen=1, awsize=WORD.bit_length() - 1, awburst=1, awvalid=1, wdata=words[0],
+                            wstrb=(1 << WORD) - 1,
                             wvalid=1, bready=1,
                             araddr=64, arlen=1, arsize=WORD.bit_length() - 1, arburst=1).items():
         getattr(dut, f"m_axi_{name}").value = value
     await Timer(15_000 * clock.period, "ns")
     await clock.edge()
     await clock.sample()
-    assert not any(value_of(getattr(dut, f"m_axi_{name}")) for name in ("awready", "wready", "arready")) and not value_of(dut.memory_ready)
+    assert not any(value_of(getattr(dut, f"m_axi_{name}"))
+                   for name in ("awready", "wready", "arready")) and not value_of(dut.memory_ready)
     await with_timeout(RisingEdge(dut.memory_ready), 15_000 * clock.period, "ns")
     sent = addressed = 0
     while sent < 2 or not addressed:

@@ -1,5 +1,5 @@
-"""A reader of the weight stream on LiteDRAM: how many cycles long streams take. For `sim/test_dram.py` and `tools.bench_dram`, which give
-the parameters."""
+"""A reader of the weight stream on LiteDRAM: how many cycles long streams take. For `sim/test_dram.py` and
+`tools.bench_dram`, which give the parameters."""
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,8 @@ async def streams(dut):
         cycles.append(clock.cycle)
     words = np.arange(beats * BYTES // WORD) * WORD + base
     data = power_up(MEMORY, chip_address(MEMORY, words)).astype("<u2").tobytes()
-    assert found == [int.from_bytes(data[i:i + BYTES], "little") for i in range(0, len(data), BYTES)] * PARAMS["streams"]
+    assert found == [int.from_bytes(data[i:i + BYTES], "little")
+                     for i in range(0, len(data), BYTES)] * PARAMS["streams"]
     assert value_of(dut.chip_error) == 0, f"error {value_of(dut.chip_error)} in the chip's cycle {value_of(dut.chip_error_cycle)}"
     counts = {name: value_of(getattr(dut, f"chip_{name}")) - count for name, count in before.items()}
     assert counts["reads"] == len(words) * PARAMS["streams"]

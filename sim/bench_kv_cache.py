@@ -35,7 +35,8 @@ class Cache:
         self.sources = {name: StreamSource(dut, name, clock, idle=name != "ask" and idle
                                            or (lambda cycle, name=name: cycle < self.start[name]),
                                            shape=getattr(PORTS, name).p.shape()) for name in self.start}
-        self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape(),
+        self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall,
+                                       shape=getattr(PORTS, f"{name}_o").p.shape(),
                                        numbers={"codes": DESIGN.recipe.kv_format}, source=self.sources[f"{name}_req"])
                       for name in ("k", "v")}
         self.forget()
@@ -111,7 +112,8 @@ class Cache:
         return position < len(self.texts[slot]) and not (table and table[position // HW.kv_block] is None)
 
     def places(self):
-        return [(slot, position) for slot, text in enumerate(self.texts) for position in range(len(text)) if self.has(slot, position)]
+        return [(slot, position) for slot, text in enumerate(self.texts) for position in range(len(text))
+                if self.has(slot, position)]
 
     def expected(self, name, at, last):
         where = at["layer"], at["head"]
@@ -199,14 +201,16 @@ async def seen_in_the_next_cycle(dut):
 @cocotb.test()
 @cocotb.parametrize(("pattern", [(0, 0), (0.5, 0.5)]))
 async def history(dut, pattern):
-    """Slots grow, fork, are cut and freed in random order: errors, cycles and contents; reads beyond a slot's end find nothing."""
+    """Slots grow, fork, are cut and freed in random order: errors, cycles and contents; reads beyond a slot's end find
+    nothing."""
     c = await cache(dut, *pattern)
     answers, short = set(), HW.blocks < HW.slots * DESIGN.most_blocks(HW.context)
     if short:
         await c.fill()
         answers.add(await c.admit(next(slot for slot, text in enumerate(c.texts) if len(text) < HW.context)))
     for _ in range(120):
-        slot, other, length = c.rng.randrange(HW.slots), c.rng.randrange(max(2, HW.slots)) % HW.slots, c.rng.randrange(HW.context + 1)
+        slot, other, length = c.rng.randrange(HW.slots), c.rng.randrange(max(2,
+                                                                             HW.slots)) % HW.slots, c.rng.randrange(HW.context + 1)
         if DESIGN.positions_kept:       # a text that grows long, and a cut before all that it has given back
             slot, length = c.rng.choice([0, 0, 0, slot]), c.rng.choice([0, length, length])
         if c.rng.random() < (0.85 if DESIGN.positions_kept else 0.7):
@@ -236,7 +240,8 @@ async def history(dut, pattern):
 
 @cocotb.test()
 async def copies_and_readers(dut):
-    """A block is copied when nobody reads. Rows asked for before or in the middle of a copy come first; those after it find it done."""
+    """A block is copied when nobody reads. Rows asked for before or in the middle of a copy come first; those after it
+    find it done."""
     if not HW.paged or HW.kv_block == 1:
         return
     until = [0]
@@ -259,7 +264,8 @@ async def copies_and_readers(dut):
         copied = addresses(1, length - 1)[-1]               # last
         orders = {}
         for name, sink in c.sinks.items():
-            orders[name] = [copied, *c.rng.choices([at for place in c.places() for at in addresses(*place)], k=c.rng.randrange(40))]
+            orders[name] = [copied, *c.rng.choices([at for place in c.places() for at in addresses(*place)],
+                                                   k=c.rng.randrange(40))]
             sink.clear()
             c.read(name, orders[name])
         assert c.blocks.admit(1, length) == (ErrorCode.OK, look_up(DESIGN) + 1 + words)
@@ -268,9 +274,10 @@ async def copies_and_readers(dut):
         if when == "after":
             assert waited == look_up(DESIGN) + 1 + words
         else:
-            # a word in each cycle from the second after the decision to that of the first request, the others from the second after the
-            # last answer
-            assert asked + waited - max(c.sinks[name].cycles[-1] for name in c.sinks) == 1 + words - max(0, start - decided - 1)
+            # a word in each cycle from the second after the decision to that of the first request, the others from the
+            # second after the last answer
+            assert asked + waited - max(c.sinks[name].cycles[-1]
+                                        for name in c.sinks) == 1 + words - max(0, start - decided - 1)
         for name, order in orders.items():
             await c.sinks[name].wait(len(order))
             assert c.sinks[name].items == [c.expected(name, at, i & 1) for i, at in enumerate(order)]
@@ -316,7 +323,8 @@ async def cuts_at_the_window(dut):
         await c.write(c.places())
         for cut in (-1, 0, 1) if op == KvOp.FORK else (-1, 1, 0):
             least = c.blocks.tables[0].count(None) * HW.kv_block + DESIGN.rows_seen() - 1
-            assert await c.operate(op, 0, 1, (0, least, least - 1)[cut]) == (ErrorCode.WINDOW if cut == -1 else ErrorCode.OK)
+            assert await c.operate(op, 0, 1, (0, least, least - 1)[cut]) == (ErrorCode.WINDOW if cut == -1
+                                                                             else ErrorCode.OK)
             for slot in (0, 1):
                 await c.admit(slot)
                 await c.write([(slot, len(c.texts[slot]) - 1)])

@@ -1,5 +1,5 @@
-"""Bench of KvCache with error correction: bits of its memories are flipped from outside, as radiation would; needs the design's
-internals."""
+"""Bench of KvCache with error correction: bits of its memories are flipped from outside, as radiation would; needs the
+design's internals."""
 from itertools import combinations
 
 import cocotb
@@ -73,7 +73,8 @@ async def every_single_flip(dut):
 
 @cocotb.test()
 async def double_flips(dut):
-    """All of an exponent, and a sample of a word of codes (`bench_secded` has them all); the first is where `fault` says."""
+    """All of an exponent, and a sample of a word of codes (`bench_secded` has them all); the first is where `fault`
+    says."""
     c, last = await filled(dut), HW.context - 1
     for name, bits in MEMORIES.items():
         pairs = list(combinations(range(stored_bits(bits)), 2))

@@ -1,4 +1,5 @@
-"""Bench of KvWriter with all its neighbours (`sim.kv_units`): what attention makes of heads that were written in bf16."""
+"""Bench of KvWriter with all its neighbours (`sim.kv_units`): what attention makes of heads that were written in
+bf16."""
 
 import cocotb
 from cocotb.triggers import ReadOnly
@@ -21,7 +22,8 @@ V = DESIGN.hw.vector_lanes
 class Bench:
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock, self.rows = dut, clock, kv_arrays(DESIGN)
-        self.ask, self.w, self.kv_cmd, self.cmd = (StreamSource(dut, name, clock, idle=idle, shape=getattr(PORTS, name).p.shape())
+        self.ask, self.w, self.kv_cmd, self.cmd = (StreamSource(dut, name, clock, idle=idle,
+                                                                shape=getattr(PORTS, name).p.shape())
                                                    for name in ("ask", "w", "kv_cmd", "cmd"))
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=PORTS.o.p.shape())
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
@@ -46,7 +48,8 @@ class Bench:
         x = bf16(self.rng.normal(size=(d.hw.entries, d.qkv_heads, d.head))
                  * 2.0 ** self.rng.integers(-3, 3, (d.hw.entries, d.qkv_heads, 1)))
         self.w.send([{"x": bits.tolist(), "row": row, "part": part}
-                     for row, granules in enumerate(bf16_bits(x).reshape(-1, d.head // V, V)) for part, bits in enumerate(granules)])
+                     for row, granules in enumerate(bf16_bits(x).reshape(-1, d.head // V, V))
+                     for part, bits in enumerate(granules)])
         await self.w.drained()
         return quantize(x, d.recipe.kv_format)
 
@@ -71,8 +74,10 @@ class Bench:
         for c in commands:
             e = c["entry"]
             rows = self.rows.slot(c["layer"], c["slot"], c["position"] + 1)
-            x = bf16_bits(attention(DESIGN, codes[e, kv:], exps[e, kv:], *rows, DESIGN.window(c["layer"]))).reshape(-1, V)
-            expected += [{"x": g.tolist(), "entry": e, "part": i, "last": int(i == len(x) - 1)} for i, g in enumerate(x)]
+            x = bf16_bits(attention(DESIGN, codes[e, kv:], exps[e, kv:], *rows,
+                                    DESIGN.window(c["layer"]))).reshape(-1, V)
+            expected += [{"x": g.tolist(), "entry": e, "part": i, "last": int(i == len(x) - 1)}
+                         for i, g in enumerate(x)]
         self.o.clear()
         taken = len(self.cmd.sent)
         self.cmd.send(commands)
@@ -93,7 +98,8 @@ async def passes(dut, idle, stall):
             ahead = list(at)
             commands = []
             for entry, slot in enumerate(slots):
-                commands.append({"entry": entry, "slot": slot, "position": ahead[slot], "layer": layer, "last": int(entry == n - 1)})
+                commands.append({"entry": entry, "slot": slot, "position": ahead[slot], "layer": layer,
+                                 "last": int(entry == n - 1)})
                 ahead[slot] += 1
             assert max(ahead) <= context
             if layer == 0:
@@ -102,7 +108,8 @@ async def passes(dut, idle, stall):
             granules, done = await b.attend(codes, exps, commands)
             if not (idle or stall):
                 assert took == kv_write_cycles(DESIGN, n)
-                assert (granules, done) == attention_cycles(DESIGN, [c["position"] for c in commands], DESIGN.window(layer))
+                assert (granules, done) == attention_cycles(DESIGN, [c["position"] for c in commands],
+                                                            DESIGN.window(layer))
         at = ahead
 
 

@@ -1,4 +1,5 @@
-"""Bench of MacArray: matrices against exact sums and the cycle model, any order of entries, every product of two codes."""
+"""Bench of MacArray: matrices against exact sums and the cycle model, any order of entries, every product of two
+codes."""
 
 import random
 
@@ -21,12 +22,14 @@ QUICK = PARAMS.get("quick", False)      # for simulators that take their time
 
 def codes(rng, fmt, shape):
     """Finite codes of all kinds; half of them large."""
-    magnitudes = np.where(rng.random(shape) < 0.5, fmt.max_code - rng.integers(0, 3, shape), rng.integers(0, fmt.max_code + 1, shape))
+    magnitudes = np.where(rng.random(shape) < 0.5, fmt.max_code - rng.integers(0, 3, shape),
+                          rng.integers(0, fmt.max_code + 1, shape))
     return (magnitudes | rng.integers(0, 2, shape) << fmt.bits - 1).astype(np.uint8)
 
 
 def with_offsets(rng, codes):
-    """A tile of these codes, as the array takes it, and what its results have of its rows' offsets: {"rows": ...} by group, where there are some."""
+    """A tile of these codes, as the array takes it, and what its results have of its rows' offsets: {"rows": ...} by
+    group, where there are some."""
     if not DESIGN.scaled:
         return codes, [{}] * (C // V)
     rows = rng.integers(0, 1 << OFFSET_BITS, (C // V, V)).tolist()
@@ -37,17 +40,20 @@ class Product:
     """Codes of a matrix and of n entries, as the array gets them, and the granules it makes."""
 
     def __init__(self, rng, n_tiles, k_tiles, n, w=None, x=None):
-        self.shape, self.n = Matmul(name="bench", rows=n_tiles * C, cols=k_tiles * L, n_tiles=n_tiles, k_tiles=k_tiles), n
+        self.shape, self.n = Matmul(name="bench", rows=n_tiles * C, cols=k_tiles * L, n_tiles=n_tiles,
+                                    k_tiles=k_tiles), n
         w = codes(rng, W_FMT, (n_tiles * C, k_tiles * L)) if w is None else w
         x = codes(rng, X_FMT, (n, k_tiles * L)) if x is None else x
         exps = [int(e) for e in rng.integers(-512, 512, n)]
         tiles = w.reshape(n_tiles, C, k_tiles, L).swapaxes(1, 2)
-        self.tiles, offsets = zip(*[with_offsets(rng, tiles[j, k].reshape(-1).tolist()) for j in range(n_tiles) for k in range(k_tiles)])
+        self.tiles, offsets = zip(*[with_offsets(rng, tiles[j, k].reshape(-1).tolist()) for j in range(n_tiles)
+                                    for k in range(k_tiles)])
         self.ops = [{"codes": x[entry, k * L:][:L].tolist(), "entry": entry, "exp": exps[entry], "first": int(k == 0),
                      "last": int(k == k_tiles - 1), "tile_end": int(entry == n - 1)}
                     for j in range(n_tiles) for k in range(k_tiles) for entry in range(n)]
         acc = mac_array(DESIGN, w, x).reshape(n, n_tiles, C // V, V)
-        self.results = [{"acc": acc[entry, j, group].tolist(), "entry": entry, "exp": exps[entry], "group": group, **offsets[(j + 1) * k_tiles - 1][group]}
+        self.results = [{"acc": acc[entry, j, group].tolist(), "entry": entry, "exp": exps[entry], "group": group,
+                         **offsets[(j + 1) * k_tiles - 1][group]}
                         for j in range(n_tiles) for entry in range(n) for group in range(C // V)]
 
 
@@ -122,7 +128,8 @@ async def cycles(dut, shape):
 
 @cocotb.test()
 async def throughput(dut):
-    """With all at hand an operation fires in each cycle: the last granule is there N + latency + C/V cycles after the start."""
+    """With all at hand an operation fires in each cycle: the last granule is there N + latency + C/V cycles after the
+    start."""
     product = Product(np.random.default_rng(cocotb.RANDOM_SEED), 2, 2 * C // V + 6, T)
     bench = await Bench().start(dut)
     bench.send(product)
@@ -137,7 +144,8 @@ async def throughput(dut):
 async def values(dut, pattern):
     idle, stall = pattern
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    products = [Product(rng, n_tiles, k_tiles, n) for n_tiles, k_tiles, n in ((2, 3, T), (3, 1, 1), (1, 4, (T + 1) // 2))]
+    products = [Product(rng, n_tiles, k_tiles, n) for n_tiles, k_tiles, n in ((2, 3, T), (3, 1, 1),
+                                                                              (1, 4, (T + 1) // 2))]
     bench = await Bench().start(dut, idle / 2, idle, stall)
     for product in products:
         bench.send(product)
@@ -148,7 +156,8 @@ async def values(dut, pattern):
 
 @cocotb.test()
 async def throughput_recovers(dut):
-    """After a stall that has filled the ring, while which a result is offered, one operation fires in each cycle again."""
+    """After a stall that has filled the ring, while which a result is offered, one operation fires in each cycle
+    again."""
     product = Product(np.random.default_rng(cocotb.RANDOM_SEED), 6, 2 * C // V + 6, T)
     bench = await Bench().start(dut, stall=lambda cycle: cycle < len(product.ops))
     bench.send(product)
@@ -177,12 +186,14 @@ async def any_order(dut):
         while True:
             entry, last, end, exp = chance.randrange(T), chance.random() < 0.3, chance.random() < 0.3, chance.randrange(-512, 512)
             x = codes(rng, X_FMT, L)
-            ops.append({"codes": x.tolist(), "entry": entry, "exp": exp, "first": int(sums[entry] is None), "last": int(last),
+            ops.append({"codes": x.tolist(), "entry": entry, "exp": exp, "first": int(sums[entry] is None),
+                        "last": int(last),
                         "tile_end": int(end)})
             old = 0 if sums[entry] is None else sums[entry]
             sums[entry] = old + values_w[w.reshape(C, L)] @ values_x[x]
             if last:
-                expected += [{"acc": sums[entry][group * V:][:V].tolist(), "entry": entry, "exp": exp, "group": group, **offsets[group]}
+                expected += [{"acc": sums[entry][group * V:][:V].tolist(), "entry": entry, "exp": exp, "group": group,
+                              **offsets[group]}
                              for group in range(C // V)]
                 sums[entry] = None
             if end:
@@ -213,11 +224,13 @@ async def reset_in_flight(dut):
 
 @cocotb.test(skip="products" not in PARAMS)
 async def all_products(dut):
-    """All pairs of finite codes, L * C at a time: lane l of column c has a weight of its own, as every lane has its code."""
+    """All pairs of finite codes, L * C at a time: lane l of column c has a weight of its own, as every lane has its
+    code."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     w_all, x_all = ([c for c in range(1 << fmt.bits) if fmt.is_finite(c)] for fmt in (W_FMT, X_FMT))
     x_all += [0] * (-len(x_all) % L)
-    # lane l of row j has code j + l of the list, so that every weight meets every lane, and every code of the entries below
+    # lane l of row j has code j + l of the list, so that every weight meets every lane, and every code of the entries
+    # below
     columns = -(-len(w_all) // C) * C
     w = np.array([[w_all[(j + 29 * lane) % len(w_all)] for lane in range(L)] for j in range(columns)], np.uint8)
     slices = rng.permutation(np.array(x_all, np.uint8)).reshape(-1, L)

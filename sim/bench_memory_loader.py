@@ -1,5 +1,5 @@
-"""Bench of MemoryLoader: bytes in, what stands in the memory, checksums and cycles; a line that loses bytes, and a memory that stalls,
-fails and is silent."""
+"""Bench of MemoryLoader: bytes in, what stands in the memory, checksums and cycles; a line that loses bytes, and a
+memory that stalls, fails and is silent."""
 import random
 import zlib
 
@@ -24,7 +24,8 @@ class Bench:
         self.dut, self.clock = dut, await start_clock_reset(dut)
         self.rng = random.Random(f"{cocotb.RANDOM_SEED} {stall} {latency}")
         base = self.rng.randrange((1 << AXI.address_width) // SIZE) * SIZE
-        self.memory = AxiMemory(dut, self.clock, bytearray(self.rng.randbytes(SIZE)), base=base, width=AXI.data_width, outstanding=1,
+        self.memory = AxiMemory(dut, self.clock, bytearray(self.rng.randbytes(SIZE)), base=base, width=AXI.data_width,
+                                outstanding=1,
                                 timing=timing)
         self.writes = AxiWrites(self.memory, stall=stall, busy=busy, latency=latency)
         self.expected, self.base = bytearray(self.memory.data), base
@@ -127,7 +128,8 @@ async def cycles(dut, latency):
 @cocotb.test()
 async def values(dut):
     """Memories that hesitate change when, never what."""
-    bench = await Bench().start(dut, stall=0.5, busy=0.5, latency=3, timing=Timing(stall=0.5, busy=0.5, refresh=(50, 20), row=(256, 9)))
+    bench = await Bench().start(dut, stall=0.5, busy=0.5, latency=3,
+                                timing=Timing(stall=0.5, busy=0.5, refresh=(50, 20), row=(256, 9)))
     for _ in range(3 if BRIEF else 6):
         address, length = bench.block()
         await bench.load(address, bench.rng.randbytes(length), lambda: 40)
@@ -157,14 +159,16 @@ async def lost_bytes(dut):
         await bench.send(bench.rng.randbytes(3), lambda: 2)     # of no block
         # of the block whole bursts may have been written
         place = address - address % AXI.word_bytes - bench.base
-        assert bench.memory.data[:place] + bench.memory.data[place + length:] == bench.expected[:place] + bench.expected[place + length:]
+        assert bench.memory.data[:place] + bench.memory.data[place
+                                                             + length:] == bench.expected[:place] + bench.expected[place + length:]
         bench.expected[:] = bench.memory.data
         await bench.load(address, data, lambda: 8, exact=True)
 
 
 @cocotb.test()
 async def overrun(dut):
-    """A memory that takes nothing for too long: words are lost, it is said, and the bus is owed nothing when it has ended."""
+    """A memory that takes nothing for too long: words are lost, it is said, and the bus is owed nothing when it has
+    ended."""
     bench = await Bench().start(dut)
     length = 4 * LONG
     bench.writes.mute = True
@@ -240,7 +244,8 @@ async def how_long_silent(dut):
             offered = value_of(dut.m_axi_arvalid)
             await bench.clock.edge()
         await bench.clock.edge(limit - 2)
-        assert [(await bench.said())[2] for _ in range(2)] == [LoadError.NONE, LoadError.TIMEOUT], f"after {limit} cycles"
+        assert [(await bench.said())[2] for _ in range(2)] == [LoadError.NONE,
+                                                               LoadError.TIMEOUT], f"after {limit} cycles"
         bench.memory.timing = Timing()
         await bench.idle()
 
@@ -256,7 +261,8 @@ async def last_word(dut):
         await bench.idle()
         count, crc, error, _ = await bench.said()
         few = all(words == 1 for _, words in golden.bursts(AXI, bench.base, length)) and last(2)
-        assert (count, crc) == (length, zlib.crc32(bench.memory.data[:length])) and error == (LoadError.NONE if few else LoadError.PROTOCOL)
+        assert (count, crc) == (length, zlib.crc32(bench.memory.data[:length])) and error == (LoadError.NONE if few
+                                                                                              else LoadError.PROTOCOL)
 
 
 @cocotb.test()

@@ -13,7 +13,8 @@ from sim.stream_bench import StreamSink, StreamSource, start_clock_reset
 async def words_and_noise(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     corners = [0, 0xFFFFFFFF, *(1 << k for k in range(32)), *((1 << k) - 1
-                                                              for k in range(32)), *(~(1 << k) & 0xFFFFFFFF for k in range(32))]
+                                                              for k in range(32)), *(~(1 << k) & 0xFFFFFFFF
+                                                                                     for k in range(32))]
     for seed in (0, 0xFFFFFFFF, rng.getrandbits(32)):
         clock = await start_clock_reset(dut)
         dut.seed.value = seed

@@ -44,7 +44,8 @@ def gains(rng):
 
 
 def granule(bits, entry, head, part, last):
-    return {"x": bits[entry, head].reshape(PARTS, V)[part].tolist(), "entry": entry, "head": head, "part": part, "last": int(last)}
+    return {"x": bits[entry, head].reshape(PARTS, V)[part].tolist(), "entry": entry, "head": head, "part": part,
+            "last": int(last)}
 
 
 def granules(bits):
@@ -61,7 +62,8 @@ def expected(bits, gain):
     """V heads' granules as they came, then the others, normalized."""
     y = bf16_bits(qk_norm(DESIGN, bf16_value(bits), *gain)).astype(int)
     places = order(DESIGN, len(bits))
-    return [item for item in granules(bits) if is_value(item)] + [granule(y, *place, place == places[-1]) for place in places]
+    return [item for item in granules(bits) if is_value(item)] + [granule(y, *place, place == places[-1])
+                                                                  for place in places]
 
 
 class Bench:
@@ -74,7 +76,8 @@ class Bench:
     def send_gains(self, gain, bank):
         choice = {"bank": bank} if BANKS == 2 else {}
         self.gain.send([{"x": x, "key": key, "part": part, **choice}
-                        for key, vector in enumerate(gain) for part, x in enumerate(bf16_bits(vector).reshape(-1, V).tolist())])
+                        for key, vector in enumerate(gain)
+                        for part, x in enumerate(bf16_bits(vector).reshape(-1, V).tolist())])
 
     async def load(self, gain, bank):
         self.send_gains(gain, bank)
@@ -97,7 +100,8 @@ class Bench:
 
 @cocotb.test()
 async def timing(dut):
-    """A granule is taken per cycle; V heads leave in the next, the others without a gap up to where the golden model has their end."""
+    """A granule is taken per cycle; V heads leave in the next, the others without a gap up to where the golden model
+    has their end."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = Bench(dut, await start_clock_reset(dut))
     gain = gains(rng)

@@ -1,6 +1,8 @@
-"""Bench of Residual: embeddings, adds (of sums, biases, a norm's results), reads, magnitudes, signatures, and their cycles.
+"""Bench of Residual: embeddings, adds (of sums, biases, a norm's results), reads, magnitudes, signatures, and their
+cycles.
 
-With the parameter ``sums`` it is of the unit that keeps sums for a norm: there are no embeddings and no signatures, and an add sets rows.
+With the parameter ``sums`` it is of the unit that keeps sums for a norm: there are no embeddings and no signatures, and
+an add sets rows.
 """
 
 import cocotb
@@ -29,7 +31,8 @@ FMT = DESIGN.recipe.weight_format
 
 
 def embedding(rng, n):
-    """(codes [n, TABLES, CODES, H], exponents [TABLES]): exponents from everything rounds off to everything saturates."""
+    """(codes [n, TABLES, CODES, H], exponents [TABLES]): exponents from everything rounds off to everything
+    saturates."""
     codes = rng.integers(0, FMT.max_code + 1, (n, TABLES, CODES, H)) | rng.integers(0, 2, (n, TABLES, CODES, H)) << 7
     if CODES == 2 and rng.random() < 0.5:                  # the lo codes cancel the hi ones, but for an element
         codes[:, :, 1] = codes[:, :, 0] ^ 0x80
@@ -49,9 +52,11 @@ def embedded(codes, exponents, clipped=None):
 def embed_items(codes):
     """In the dispatcher's order: for each entry, table and k-tile, the hi slice, then the lo slice."""
     n, lanes = len(codes), DESIGN.hw.lanes
-    out = [{"codes": codes[entry, table, lo, tile * lanes + k * V:][:V].tolist(), "entry": entry, "part": tile * lanes // V + k,
+    out = [{"codes": codes[entry, table, lo, tile * lanes + k * V:][:V].tolist(), "entry": entry,
+            "part": tile * lanes // V + k,
             "lo": lo, "last": 0, **({"position": table} if TABLES == 2 else {})}
-           for entry in range(n) for table in range(TABLES) for tile in range(H // lanes) for lo in range(CODES) for k in range(lanes // V)]
+           for entry in range(n) for table in range(TABLES) for tile in range(H // lanes) for lo in range(CODES)
+           for k in range(lanes // V)]
     out[-1]["last"] = 1
     return out
 
@@ -61,12 +66,14 @@ def patterns(rng, shape):
     unit = 127 - DESIGN.hw.residual_fraction
     exponents = rng.integers(unit - 11, unit + 35, shape)
     exponents = np.where(rng.random(shape) < 0.1, rng.choice([1, 254], shape), exponents)
-    bits = rng.integers(0, 2, shape) << 15 | exponents << 7 | rng.integers(0, 128, shape) & rng.choice([127, 64, 0], shape)
+    bits = rng.integers(0, 2, shape) << 15 | exponents << 7 | rng.integers(0, 128,
+                                                                           shape) & rng.choice([127, 64, 0], shape)
     return np.where(rng.random(shape) < 0.1, 0, bits)
 
 
 def additions(rng, n):
-    """What is added: bf16 numbers as bits [n, H], or (acc [n, H], exponents [n], weight exponent, offsets of rows [H] or None)."""
+    """What is added: bf16 numbers as bits [n, H], or (acc [n, H], exponents [n], weight exponent, offsets of rows [H]
+    or None)."""
     if NORMED:
         return patterns(rng, (n, H))
     bits = DESIGN.acc_bits
@@ -91,7 +98,8 @@ def add_items(what, n):
     if NORMED:
         return [{"x": what[entry, part * V:][:V].tolist(), "row": entry, "part": part} for entry, part in order(n)]
     acc, exponents, _, rows = what
-    return [{"acc": acc[entry, part * V:][:V].tolist(), "entry": entry, "exp": exponents[entry], "group": part % (DESIGN.hw.columns // V),
+    return [{"acc": acc[entry, part * V:][:V].tolist(), "entry": entry, "exp": exponents[entry],
+             "group": part % (DESIGN.hw.columns // V),
              **({} if rows is None else {"rows": rows[part * V:][:V].tolist()})} for entry, part in order(n)]
 
 
@@ -101,7 +109,8 @@ def added(x, what, bias, clipped):
         return golden.add_values(x, bf16_value(what), DESIGN, clipped)
     bias = None if bias is None else bf16_value(bias)
     *sums, rows = what
-    return golden.set_sums(*sums, DESIGN, clipped, bias, rows) if SUMS else golden.add(x, *sums, DESIGN, clipped, bias, rows)
+    return golden.set_sums(*sums, DESIGN, clipped, bias,
+                           rows) if SUMS else golden.add(x, *sums, DESIGN, clipped, bias, rows)
 
 
 class Bench:
@@ -139,7 +148,8 @@ class Bench:
             await self.clock.edge()
 
     def check_saturated(self, sent, flags):
-        """That the granules, taken in the cycles of ``sent``, with true ``flags`` were told, each SATURATED_LATENCY later."""
+        """That the granules, taken in the cycles of ``sent``, with true ``flags`` were told, each SATURATED_LATENCY
+        later."""
         expected = [cycle + golden.SATURATED_LATENCY for (cycle, _), flag in zip(sent, flags) if flag]
         assert self.saturated == expected
         self.saturated.clear()
@@ -184,10 +194,12 @@ class Bench:
         """New numbers for all biases that there are."""
         for down in BIASED:
             self.biases[down] = np.pad(patterns(rng, ADDED), (0, H - ADDED))
-            self.bias.send([{"x": self.biases[down][part * V:][:V].tolist(), "down": down, "part": part} for part in range(ADDED // V)])
+            self.bias.send([{"x": self.biases[down][part * V:][:V].tolist(), "down": down, "part": part}
+                            for part in range(ADDED // V)])
 
     def command(self, what, n, final):
-        """Offers a command, for ``final`` of "down" and else of "o", and all granules for it. Returns the bias that there is to add."""
+        """Offers a command, for ``final`` of "down" and else of "o", and all granules for it. Returns the bias that
+        there is to add."""
         if not NORMED:
             self.dut.exp.value = what[2] & 1023
         self.cmd.send([{name: n if name == "n" else final for name in CMD.members}])
@@ -283,12 +295,14 @@ async def readable_as_soon_as_promised(dut):
 
 @cocotb.test(skip=not SUMS)
 async def readable_while_the_rest_is_set(dut):
-    """A granule of sums is readable ADD_LATENCY after it was taken, in the middle of a command; and reads never wait."""
+    """A granule of sums is readable ADD_LATENCY after it was taken, in the middle of a command; and reads never
+    wait."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = await Bench().start(dut)
     bench.read.stop()
     bench.i.stop()
-    bench.i = StreamSource(dut, "i", bench.clock, idle=lambda cycle: cycle % 3 and len(bench.i.sent), shape=UNIT.i.payload.shape())
+    bench.i = StreamSource(dut, "i", bench.clock, idle=lambda cycle: cycle % 3 and len(bench.i.sent),
+                           shape=UNIT.i.payload.shape())
     bench.read = StreamSource(dut, "read", bench.clock, shape=residual_read_layout(DESIGN),
                               idle=lambda cycle: not bench.i.sent or cycle < bench.i.sent[0][0] + golden.ADD_LATENCY)
     bench.read_o.source = bench.read
@@ -352,7 +366,8 @@ async def commands_in_a_row(dut):
 
 @cocotb.test(skip=SUMS)
 async def limits(dut):
-    """Numbers at the limits and next to them: which were clipped is told exactly; the largest and the least as a sum are not."""
+    """Numbers at the limits and next to them: which were clipped is told exactly; the largest and the least as a sum
+    are not."""
     bench = await Bench().start(dut)
     fraction, top = DESIGN.hw.residual_fraction, 1 << 22
     if BIASED:
@@ -369,7 +384,8 @@ async def limits(dut):
         rows = np.zeros(H, int) if DESIGN.scaled else None
         return np.resize(values, (T, H)) * (np.arange(H) < ADDED), [0] * T, exponent - DESIGN.acc_unit - fraction, rows
 
-    # the largest and the least are numbers as others; one beyond is not, and neither is what is added if it is too large by itself
+    # the largest and the least are numbers as others; one beyond is not, and neither is what is added if it is too
+    # large by itself
     reach = [([top - 1, -top + 1], 9), ([511, -511], 0)]
     if NORMED:
         reach = [([255, -255], 23), ([255, -255], 15), ([255, -255], 7), ([127, -127], 0)]

@@ -26,8 +26,8 @@ def shape(name):
 
 
 def edges(rng, count):
-    """Up to ``count`` rows whose sum of squares is where another factor begins, or one below, and in which that factor shows: all bits of
-    the sum count."""
+    """Up to ``count`` rows whose sum of squares is where another factor begins, or one below, and in which that factor
+    shows: all bits of the sum count."""
     k, fraction, found = DESIGN.model.hidden_size, DESIGN.hw.residual_fraction, []
     epsilon = norm_epsilon(k, DESIGN.model.rms_norm_eps, fraction)
     least, most = max(16, epsilon.bit_length()), (k << 30).bit_length()
@@ -56,7 +56,8 @@ def rows(rng, count):
     """Residual rows [count, hidden] of all sizes, padding 0; some are corners."""
     k = DESIGN.model.hidden_size
     out = np.zeros((count, DESIGN.hidden), np.int64)
-    corners = [np.zeros(k), np.full(k, -1), np.full(k, -2**31), np.full(k, 2**31 - 1), np.eye(1, k)[0] * 2**31 - 1, np.ones(k)]
+    corners = [np.zeros(k), np.full(k, -1), np.full(k, -2**31), np.full(k, 2**31 - 1),
+               np.eye(1, k)[0] * 2**31 - 1, np.ones(k)]
     for row in out:
         if EDGES and rng.random() < 0.3:
             row[:] = EDGES[rng.integers(len(EDGES))]
@@ -66,19 +67,22 @@ def rows(rng, count):
             bits = rng.integers(1, 32)
             row[:k] = rng.integers(-2**bits, 2**bits, k) >> rng.integers(0, bits + 1, k)
             if rng.random() < 0.3:          # between two bf16 numbers, or a bit beside that
-                row[:k] = (2 * rng.integers(128, 256, k) + 1 << rng.integers(0, 22, k)) + (rng.integers(0, 2, k) << rng.integers(0, 22, k))
+                row[:k] = (2 * rng.integers(128, 256, k)
+                           + 1 << rng.integers(0, 22, k)) + (rng.integers(0, 2, k) << rng.integers(0, 22, k))
     return out
 
 
 def gains(rng):
     """[hidden]; one in four so small or large that products underflow or saturate, or nearly."""
     k = DESIGN.model.hidden_size
-    scale = np.where(rng.random(k) < 0.25, 2.0**rng.choice([*range(-128, -120), *range(122, 127)], k) * rng.integers(0, 5, k).clip(0, 1), 1)
+    scale = np.where(rng.random(k) < 0.25, 2.0**rng.choice([*range(-128, -120), *range(122, 127)], k)
+                     * rng.integers(0, 5, k).clip(0, 1), 1)
     return np.concatenate([bf16(rng.normal(size=k) * scale), np.zeros(DESIGN.hidden - k)])
 
 
 def bias_of(rng, y):
-    """A bias [hidden] for normalized rows y, padding 0: near what it is added to, some opposites, some 0, some far away."""
+    """A bias [hidden] for normalized rows y, padding 0: near what it is added to, some opposites, some 0, some far
+    away."""
     k = DESIGN.model.hidden_size
     factor = rng.choice([0, 1, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], k) * 2.0 ** rng.integers(-3, 4, k)
     return np.concatenate([bf16(y[rng.integers(len(y), size=k), np.arange(k)] * factor), np.zeros(DESIGN.hidden - k)])
@@ -102,7 +106,8 @@ class Residual:
         dut, offered = self.dut, False
         while True:
             ready = len(self.pending) <= self.latency and self._rng.random() >= self.stall
-            offered = offered or bool(self.pending and self.pending[0][0] <= self.clock.cycle and self._rng.random() >= self.idle)
+            offered = offered or bool(self.pending and self.pending[0][0] <= self.clock.cycle
+                                      and self._rng.random() >= self.idle)
             dut.read__ready.value = int(ready)
             dut.read_i__valid.value = int(offered)
             dut.read_i__payload.value = self.pending[0][1] if offered else 0
@@ -149,11 +154,13 @@ class Bench:
 
     def send(self, entries, final=False):
         """Commands; where a norm is plain, those of odd entries are, but for the final one's."""
-        self.cmd.send([{"entry": e, "row": i % T, "last": int(i == len(entries) - 1), **({"plain": e % 2 * (not final)} if PLAIN else {}),
+        self.cmd.send([{"entry": e, "row": i % T, "last": int(i == len(entries) - 1),
+                        **({"plain": e % 2 * (not final)} if PLAIN else {}),
                         **({"final": int(final)} if FINAL else {})} for i, e in enumerate(entries)])
 
     def normed(self, entries, gain, bias=None):
-        return np.concatenate([rms_norm(DESIGN, self.residual.rows[e:e + 1], gain, plain=PLAIN and bias is None and e % 2, bias=bias)
+        return np.concatenate([rms_norm(DESIGN, self.residual.rows[e:e + 1], gain, plain=PLAIN and bias is None
+                                        and e % 2, bias=bias)
                                for e in entries])
 
     def expected(self, entries, gain, bias=None):
@@ -248,7 +255,8 @@ async def waits_for_gains(dut):
 
 @cocotb.test(skip=not FINAL)
 async def waits_for_its_bias(dut):
-    """A norm with the whole bias there takes the cycles of any; without, it waits, and the bias of the phase before does not do."""
+    """A norm with the whole bias there takes the cycles of any; without, it waits, and the bias of the phase before
+    does not do."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = Bench(dut, await start_clock_reset(dut))
     bench.residual.rows, entries = rows(rng, T), list(range(T))

@@ -31,12 +31,15 @@ class Bench:
     def send(self, rng, index, n):
         """Offer a matrix's run and n entries; returns what each column of tiles should give."""
         weights, blocks, offsets = MATRICES[index]
-        x, exps = codes(rng, DESIGN.recipe.activation_format, (n, weights.shape[1])), [int(e) for e in rng.integers(-512, 512, n)]
+        x, exps = codes(rng, DESIGN.recipe.activation_format,
+                        (n, weights.shape[1])), [int(e) for e in rng.integers(-512, 512, n)]
         self.runs.send([dict(zip(("first", "last"), SLICES.runs[index]))])
         for source, ops in zip(self.x, grid_ops(DESIGN, R, H, len(weights), x, exps)):
             source.send(ops)
-        sums = rom_grid(DESIGN, R, H, weights, x, blocks).reshape(-1, n, H, HW.columns // HW.vector_lanes, HW.vector_lanes)
-        of_rows = np.pad(np.zeros(len(weights), np.uint8) if offsets is None else offsets, (0, len(sums) * H * HW.columns - len(weights)))
+        sums = rom_grid(DESIGN, R, H, weights, x, blocks).reshape(-1, n, H, HW.columns // HW.vector_lanes,
+                                                                  HW.vector_lanes)
+        of_rows = np.pad(np.zeros(len(weights), np.uint8) if offsets is None else offsets,
+                         (0, len(sums) * H * HW.columns - len(weights)))
         of_rows = of_rows.reshape(len(sums), H, -1, HW.vector_lanes)
         return [[{"acc": sums[j, entry, h, group].tolist(), "entry": entry, "exp": exps[entry], "group": group,
                   **({} if offsets is None else {"rows": of_rows[j, h, group].tolist()})}
@@ -64,7 +67,9 @@ async def cycles_and_values(dut):
         for sink in bench.o:
             sink.cycles.clear()
         await bench.check(bench.send(rng, index, n))
-        assert [sink.cycles for sink in bench.o] == H * [rom_grid_cycles(DESIGN, *rounds(DESIGN, R, H, *MATRICES[index][0].shape), n)]
+        assert [sink.cycles for sink in bench.o] == H * [rom_grid_cycles(DESIGN, *rounds(DESIGN, R,
+                                                                                         H, *MATRICES[index][0].shape),
+                                                                                         n)]
 
 
 @cocotb.test()

@@ -56,7 +56,8 @@ class Bench:
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=LAYOUT, source=self.i)
 
     async def angles(self, positions):
-        """Commands for entries 0 and up; returns (cycle of the first's acceptance, cycle of angle_done) in the cycle of done."""
+        """Commands for entries 0 and up; returns (cycle of the first's acceptance, cycle of angle_done) in the cycle of
+        done."""
         before = len(self.angle.sent)
         n = len(positions)
         self.angle.send([{"entry": e, "position": int(p), "last": int(e == n - 1)} for e, p in enumerate(positions)])

@@ -30,7 +30,8 @@ class Case:
             if rng.random() < 0.6:                                               # some are the largest, or a bit less
                 near = rng.choice(VOCAB, min(6, VOCAB), replace=False)
                 less = 1 << rng.integers(0, bits[row, 0], len(near))
-                acc[row, near] = np.maximum(acc[row, :VOCAB].max() - less * rng.integers(0, 2, len(near)), -2**(DESIGN.acc_bits - 1))
+                acc[row, near] = np.maximum(acc[row, :VOCAB].max() - less
+                                            * rng.integers(0, 2, len(near)), -2**(DESIGN.acc_bits - 1))
         acc[:, VOCAB:] = np.maximum(acc[:, VOCAB:], acc[:, :VOCAB].max())        # must be ignored
         self.offsets = rng.choice([0, 0, 1, MAX_HEAD_ROW], TILES * C) if DESIGN.scaled else np.zeros(TILES * C, int)
         self.acc, self.seed, self.keys = acc, int(rng.integers(2**32)), rng.integers(0, 2**32, T)
@@ -40,7 +41,8 @@ class Case:
         self.exps = np.where(rng.random(n) < 0.2, rng.choice([-512, 511], n), np.clip(fit - self.exp, -512, 511))
 
     def tokens(self):
-        picked = sample(DESIGN, self.acc << self.offsets, self.exps + self.exp, inv_temperature=self.inv_temperature, seed=self.seed,
+        picked = sample(DESIGN, self.acc << self.offsets, self.exps + self.exp, inv_temperature=self.inv_temperature,
+                        seed=self.seed,
                         keys=self.keys[:self.n])
         return [{"row": row, "token": int(token)} for row, token in enumerate(picked)]
 

@@ -9,7 +9,8 @@ LIMITS = bench_params()["limits"]
 MODE, REFRESH, PRECHARGE, ACTIVATE, WRITE, READ, STOP = range(7)
 ALL, AUTO = 1 << 10, 1 << 10
 CL, UP = 2, LIMITS["POWER_UP"]
-RCD, RP, RAS, RC, RRD, RFC, WR, MRD = (LIMITS[f"T_{name}"] for name in ("RCD", "RP", "RAS", "RC", "RRD", "RFC", "WR", "MRD"))
+RCD, RP, RAS, RC, RRD, RFC, WR, MRD = (LIMITS[f"T_{name}"] for name in ("RCD", "RP", "RAS", "RC", "RRD", "RFC",
+                                                                        "WR", "MRD"))
 #: A start that is as quick as may be: (cycles to the next, command, bank, address).
 START = [(RP, PRECHARGE, 0, ALL), (RFC, REFRESH, 0, 0), (RFC, REFRESH, 0, 0), (MRD, MODE, 0, CL << 4)]
 

@@ -45,7 +45,8 @@ async def watched(dut, clock, cycle, failed):
     while clock.cycle <= cycle + 5:
         await clock.sample()
         there = clock.cycle >= cycle
-        assert (value_of(dut.ready), value_of(dut.failed)) == (there and not failed, there and failed), f"in cycle {clock.cycle} of {cycle}"
+        assert (value_of(dut.ready), value_of(dut.failed)) == (there and not failed,
+                                                               there and failed), f"in cycle {clock.cycle} of {cycle}"
         await clock.edge()
 
 

@@ -1,4 +1,5 @@
-"""Bench of hwgen.lib.secded: every flip of one bit, and every flip of two bits (some, where a word has several pieces)."""
+"""Bench of hwgen.lib.secded: every flip of one bit, and every flip of two bits (some, where a word has several
+pieces)."""
 import random
 from itertools import combinations
 
@@ -20,13 +21,15 @@ async def flips(dut, pattern):
     sink = StreamSink(dut, "o", clock, stall=pattern[1], shape=O, source=source)
     rng, bits = random.Random(cocotb.RANDOM_SEED), stored_bits(WIDTH)
     pairs = [1 << a | 1 << b for a, b in combinations(range(bits), 2)]
-    masks = [0, *(1 << i for i in range(bits)), *(pairs if WIDTH <= 64 and pattern == (0, 0) else rng.sample(pairs, min(300, len(pairs))))]
+    masks = [0, *(1 << i for i in range(bits)), *(pairs if WIDTH <= 64 and pattern == (0, 0)
+                                                  else rng.sample(pairs, min(300, len(pairs))))]
     items = [{"data": rng.getrandbits(WIDTH), "flips": mask} for mask in masks]
     await clock.edge(3)
     assert sink.items == []
     source.send(items)
     loaded = await sink.wait(len(items))
-    assert loaded == [dict(zip(("data", "corrected", "failed"), load(store(item["data"], WIDTH) ^ item["flips"], WIDTH))) for item in items]
+    assert loaded == [dict(zip(("data", "corrected", "failed"),
+                               load(store(item["data"], WIDTH) ^ item["flips"], WIDTH))) for item in items]
     for item, got in zip(items, loaded):
         flipped = item["flips"].bit_count()
         if flipped < 2:                                    # what the code is for, whatever the twin says

@@ -15,9 +15,11 @@ BLOCK = DESIGN.block
 V, LATENCY = DESIGN.hw.vector_lanes, golden.latency(BLOCK)
 STEP = 2 if BLOCK.gated else 1       # from an input of the function to the next
 I, O = glu_layout(DESIGN, V), glu_layout(DESIGN, V // STEP)
-#: Zeros, the smallest and largest numbers, 1, the ends of the tables (4, 8 and 16) and where they reach 1, each with its neighbours.
+#: Zeros, the smallest and largest numbers, 1, the ends of the tables (4, 8 and 16) and where they reach 1, each with
+#: its neighbours.
 EXTREMES = [sign | bits for bits in (0, 0x0080, 0x0081, 0x5F7F, 0x5F80, 0x7F7E, 0x7F7F, *(
-    at + near for at in (0x3F80, 0x4075, 0x4080, 0x40C4, 0x4100, 0x4128, 0x4180) for near in (-1, 0, 1))) for sign in (0, 0x8000)]
+    at + near for at in (0x3F80, 0x4075, 0x4080, 0x40C4, 0x4100, 0x4128, 0x4180) for near in (-1, 0, 1)))
+    for sign in (0, 0x8000)]
 
 
 def random_bf16(rng, shape, low=1, high=255):

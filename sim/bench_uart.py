@@ -74,14 +74,16 @@ async def receives_every_byte(dut):
     random.Random(cocotb.RANDOM_SEED).shuffle(data)
     first = await drive(dut, clock, golden.waveform(data, DIVISOR))
     await clock.edge(2 * DIVISOR)
-    assert seen.found == [(golden.received_cycle(first + golden.BITS * DIVISOR * i, DIVISOR), byte) for i, byte in enumerate(data)]
+    assert seen.found == [(golden.received_cycle(first + golden.BITS * DIVISOR * i, DIVISOR), byte)
+                          for i, byte in enumerate(data)]
 
 
 @cocotb.test()
 async def a_glitch_and_a_missing_stop_bit(dut):
     clock, _ = await start(dut)
     seen = Bytes(dut, clock)
-    await drive(dut, clock, [0] * max(1, DIVISOR // 2 - 1) + [1] * (12 * DIVISOR))          # shorter than half a bit: no start
+    # shorter than half a bit: no start
+    await drive(dut, clock, [0] * max(1, DIVISOR // 2 - 1) + [1] * (12 * DIVISOR))
     await drive(dut, clock, golden.waveform([0x0F], DIVISOR)[:-DIVISOR] + [0] * DIVISOR + [1] * (12 * DIVISOR))
     assert seen.found == []
     await drive(dut, clock, golden.waveform([0x33], DIVISOR) + [1] * DIVISOR)
@@ -95,7 +97,8 @@ async def a_clock_that_is_off(dut, off):
     seen = Bytes(dut, clock)
     data = [0x00, 0xFF, 0x55, 0xC3]
     levels = golden.waveform(data, 1)
-    await drive(dut, clock, [levels[int(i / (DIVISOR * (1 + off)))] for i in range(int(len(levels) * DIVISOR * (1 + off)))] + [1] * DIVISOR)
+    await drive(dut, clock, [levels[int(i / (DIVISOR * (1 + off)))]
+                             for i in range(int(len(levels) * DIVISOR * (1 + off)))] + [1] * DIVISOR)
     await clock.edge(DIVISOR)
     assert [byte for _, byte in seen.found] == data
 

@@ -38,10 +38,11 @@ class Registers:
 
 
 class Bus:
-    """An AXI4-Lite slave that answers after ``wait`` cycles, and watches its master: offers stay as they are until they are taken, once.
+    """An AXI4-Lite slave that answers after ``wait`` cycles, and watches its master: offers stay as they are until they
+    are taken, once.
 
-    Address and data of a write are taken ``apart`` cycles from each other, now this first, now that; or, if the slave is ``early``, at once, for
-    which it is ready before they are there.
+    Address and data of a write are taken ``apart`` cycles from each other, now this first, now that; or, if the slave
+    is ``early``, at once, for which it is ready before they are there.
     """
 
     def __init__(self, dut, clock, registers, wait, apart, early):
@@ -51,7 +52,9 @@ class Bus:
             ready.value = int(early)
         cocotb.start_soon(self._run())
         for channel, answer, payload in (("aw", "b", ("addr",)), ("w", "b", ("data", "strb")), ("ar", "r", ("addr",))):
-            cocotb.start_soon(self._watch(*(self._signals(channel, *names) for names in (("valid",), ("ready",), payload)), *self._signals(answer, "valid", "ready")))
+            cocotb.start_soon(self._watch(*(self._signals(channel, *names)
+                                            for names in (("valid",), ("ready",),
+                                                          payload)), *self._signals(answer, "valid", "ready")))
 
     def _signals(self, channel, *names):
         return [getattr(self.dut, f"m_axi_{channel}{name}") for name in names]
@@ -178,12 +181,15 @@ async def malformed(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     bench = await Bench().start(dut)
     good = bytes([0, 8, 0])
-    for sequence, data in enumerate((good + b"\x00", good + b"\x00\x10", bytes([WRITE, 4, 0]) + b"abc", good + bytes([WRITE | 1, 4, 0]) + b"abcdefg",
+    for sequence, data in enumerate((good + b"\x00", good + b"\x00\x10", bytes([WRITE, 4, 0]) + b"abc",
+                                     good + bytes([WRITE | 1, 4, 0]) + b"abcdefg",
                                      bytes([63, 0, 0]), bytes([60, 0, 0]) + 3 * bytes([0, 4, 0]),
                                      # the answer is full to its last byte, or but for one, when an operation comes
-                                     bytes([62, 0, 0]) + bytes([2, 0, 0]), bytes([61, 0, 0]) + bytes([WRITE, 0, 0]) + b"1234" + 4 * (bytes([WRITE, 0, 0]) + b"1234"),
+                                     bytes([62, 0, 0]) + bytes([2, 0, 0]), bytes([61, 0, 0]) + bytes([WRITE, 0, 0])
+                                     + b"1234" + 4 * (bytes([WRITE, 0, 0]) + b"1234"),
                                      bytes([62, 0, 0]) + bytes([WRITE, 0, 0]) + b"1234",
-                                     *(n * (bytes([WRITE, 0, 0]) + b"1234") + bytes([length, 0, 0]) for n in range(8) for length in (61, 62))), start=1):
+                                     *(n * (bytes([WRITE, 0, 0]) + b"1234") + bytes([length, 0, 0]) for n in range(8)
+                                       for length in (61, 62))), start=1):
         await bench.check(frame(sequence, data))
     for sequence in range(40, 60):
         data = b"".join(operation(rng) for _ in range(4))

@@ -26,7 +26,8 @@ def rows(rng):
     exponent = np.clip(rng.integers(1, 255, (ROWS, 1)) - rng.integers(0, 20, (ROWS, LENGTH)), 1, 254)
     bits = np.where(kind != 1, bits & 0x807F | exponent << 7, bits)
     bits = np.where(kind == 2, bits & 0x8000 | 130 << 7 | rng.integers(118, 123, (ROWS, LENGTH)), bits)
-    low = 7 - FMT.man_bits          # bits of a bf16 that a code does not have: close to a tie between an even code and the next
+    # bits of a bf16 that a code does not have: close to a tie between an even code and the next
+    low = 7 - FMT.man_bits
     ties = bits & -2 << low | 1 << low - 1 | 1 << rng.integers(0, low, bits.shape)
     bits = np.where((kind < 2) & (rng.random(bits.shape) < 0.5), ties, bits)
     bits = np.where((kind == 3) & (rng.random((ROWS, LENGTH)) < P["zeros"]), 0, bits)
@@ -97,7 +98,8 @@ async def seen_next_cycle(dut):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     parts = LENGTH // WRITE
     bench = Bench()
-    await bench.start(dut, idle=lambda cycle: len(bench.w.sent) < parts or cycle < bench.w.sent[-1][0] + golden.WRITE_LATENCY)
+    await bench.start(dut, idle=lambda cycle: len(bench.w.sent) < parts or cycle < bench.w.sent[-1][0]
+                      + golden.WRITE_LATENCY)
     for _ in range(4):
         bits = rows(rng)
         row = int(rng.integers(ROWS))

@@ -70,7 +70,8 @@ class Bench:
     async def check(self, passes):
         """Everything that passes [(tokens, head)] make, in order."""
         want = [expected(self.stream, tokens, head) for tokens, head in passes]
-        for sink, name in ((self.embed, "embed"), (self.gain, "gain"), (self.tile, "tile"), *([(self.vector, "vector")] if VECTORS else [])):
+        for sink, name in ((self.embed, "embed"), (self.gain, "gain"),
+                           (self.tile, "tile"), *([(self.vector, "vector")] if VECTORS else [])):
             items = [item for one in want for item in one[name]]
             got = await sink.wait(len(items))
             assert got == items, name
@@ -100,7 +101,10 @@ def runs(n, head):
     halves = None
     if HW.halves == 2:
         pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
-        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head, [0] * n)[n * DESIGN.embedding_rows() * (1 + DESIGN.scaled) + 1:]]
+        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head,
+                                                                                       [0]
+                                                                                       * n)[n * DESIGN.embedding_rows()
+                                                                                            * (1 + DESIGN.scaled) + 1:]]
         halves = [piece.half for piece in pieces]
         assert len(sections) == len(halves)
     else:
@@ -123,10 +127,13 @@ def expected(stream, tokens, head):
         if LEARNED:
             position = position_of(entry, token)
             rows = [(rows[0][0], {"position": 0}), (golden.position_row(stream, DESIGN, position), {"position": 1})]
-            exps.append(golden.position_exponent(stream, DESIGN) + golden.row_offset(stream, DESIGN, POSITIONS, position))
-        parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(DESIGN.head_matmul.codes)
+            exps.append(golden.position_exponent(stream, DESIGN)
+                        + golden.row_offset(stream, DESIGN, POSITIONS, position))
+        parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles)
+                 for lo in range(DESIGN.head_matmul.codes)
                  for i in range(HW.lanes // lanes)]
-        want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
+        want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry,
+                           "part": part, "lo": lo,
                            "last": 0, **of} for row, of in rows for part, lo in parts]
         want["embed_exps"] += [exp for exp in exps for _ in parts]
     want["embed"][-1]["last"] = 1
@@ -134,7 +141,8 @@ def expected(stream, tokens, head):
         exps, gains, vectors = golden.record(stream, DESIGN, section)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
-        want["vector"] += [{"x": x, "norm": len(NORMS) if section.name == FINAL_NORM else NORMS.index(section.name), "half": half, "part": part}
+        want["vector"] += [{"x": x, "norm": len(NORMS) if section.name == FINAL_NORM else NORMS.index(section.name),
+                            "half": half, "part": part}
                            for part, x in enumerate(vectors.reshape(-1, lanes).tolist())]
         for section in matrices:
             want["tile"] += tile_words(stream, section)
@@ -149,7 +157,8 @@ def tile_words(stream, section):
         return words
     rows = golden.row_offsets(stream, DESIGN, section).reshape(-1, HW.columns).tolist()
     steps = section.tiling.steps
-    return [word | sum(row << 4 * c for c, row in enumerate(rows[i // steps])) << bits * HW.columns * HW.lanes for i, word in enumerate(words)]
+    return [word | sum(row << 4 * c for c, row in enumerate(rows[i // steps])) << bits * HW.columns * HW.lanes
+            for i, word in enumerate(words)]
 
 
 async def begin(dut, idle=0, stall=0, apart=0):
@@ -167,7 +176,8 @@ async def cycles(dut):
     """Every transfer of two passes in the cycle that golden says, and as few waits for the source."""
     rng = random.Random(cocotb.RANDOM_SEED)
     _, bench = await begin(dut)
-    for n, head in ((HW.entries, True), (1, False)) if HW.halves == 1 else ((HW.entries, [1, 1]), (1, [0, 0]), (HW.entries, [0, 1])):
+    for n, head in ((HW.entries, True), (1, False)) if HW.halves == 1 else ((HW.entries, [1, 1]), (1, [0, 0]),
+                                                                            (HW.entries, [0, 1])):
         tokens = some_tokens(rng, n)
         bench.clear()
         bench.send(tokens, head)

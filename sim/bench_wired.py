@@ -39,7 +39,8 @@ class Bench:
         if hasattr(self.dut, "matrix"):
             self.dut.matrix.value = list(MATRICES).index(name)
         count = len(x) // L
-        self.x.send([{"codes": x[part * L:][:L].tolist(), "entry": entry, "exp": exp, "first": int(part == 0), "last": int(part == count - 1),
+        self.x.send([{"codes": x[part * L:][:L].tolist(), "entry": entry, "exp": exp, "first": int(part == 0),
+                      "last": int(part == count - 1),
                       "tile_end": 1} for part in range(count)])
         padded = -(-len(w) // C) * C
         acc = np.pad(sums(DESIGN, w, x[None])[0], (0, padded - len(w)))
@@ -78,7 +79,8 @@ async def next_entry(dut):
     bench, rng = await Bench().start(dut), np.random.default_rng(cocotb.RANDOM_SEED)
     name = next(iter(MATRICES))
     x = inputs(rng, name)
-    one = [{"codes": x[part * L:][:L].tolist(), "entry": 0, "exp": 0, "first": 0, "last": int(part == len(x) // L - 1), "tile_end": 0}
+    one = [{"codes": x[part * L:][:L].tolist(), "entry": 0, "exp": 0, "first": 0, "last": int(part == len(x) // L - 1),
+            "tile_end": 0}
            for part in range(len(x) // L)]
     bench.x.send(one * 3)
     await bench.o.wait(3 * -(-MATRICES[name][1].size[0] // C) * GROUPS, timeout=3000)
@@ -104,7 +106,8 @@ async def extremes(dut):
     for name, (w, _) in MATRICES.items():
         heaviest = int(np.abs(DESIGN.array_format.values()[w]).sum(axis=1).argmax())
         signs = (w[heaviest] >> DESIGN.array_format.bits - 1).astype(np.uint8) << 7
-        for x in (signs | ACTIVATION.max_code, signs ^ 0x80 | ACTIVATION.max_code, np.zeros_like(signs), np.full_like(signs, 1)):
+        for x in (signs | ACTIVATION.max_code, signs ^ 0x80 | ACTIVATION.max_code, np.zeros_like(signs),
+                  np.full_like(signs, 1)):
             await bench.multiply(name, x.astype(np.uint8))
 
 
@@ -113,7 +116,8 @@ async def reset_in_flight(dut):
     bench, rng = await Bench().start(dut), np.random.default_rng(cocotb.RANDOM_SEED)
     name = next(iter(MATRICES))
     for after in 1, BITS // 2, BITS + 4:
-        bench.x.send([{"codes": inputs(rng, name)[:L].tolist(), "entry": 0, "exp": 1, "first": 1, "last": 1, "tile_end": 1}])
+        bench.x.send([{"codes": inputs(rng, name)[:L].tolist(), "entry": 0, "exp": 1, "first": 1, "last": 1,
+                       "tile_end": 1}])
         await bench.clock.edge(after)
         bench.x.clear()
         await bench.clock.reset()

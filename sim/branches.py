@@ -1,10 +1,11 @@
-"""Which branches of the RTL the benches take (``make coverage``, docs/coverage.md): Verilator's counters, and the lines of Python behind
-them.
+"""Which branches of the RTL the benches take (``make coverage``, docs/coverage.md): Verilator's counters, and the lines
+of Python behind them.
 
-The Verilog says of each branch which statement of Python is the first in it, in a comment before it. It is what Yosys writes, before it is
-made readable (`hwgen.lib.verilog_text`): the same registers and branches, but each where Amaranth's statements are.
-All that Verilator builds then counts its branches, benches by ``sim.runner`` and the C++ models of whole machines alike. What is counted of
-a run is kept as a file, beside the Verilog, until ``tools.coverage`` adds all of them up.
+The Verilog says of each branch which statement of Python is the first in it, in a comment before it. It is what Yosys
+writes, before it is made readable (`hwgen.lib.verilog_text`): the same registers and branches, but each where
+Amaranth's statements are. All that Verilator builds then counts its branches, benches by ``sim.runner`` and the C++
+models of whole machines alike. What is counted of a run is kept as a file, beside the Verilog, until ``tools.coverage``
+adds all of them up.
 """
 import contextlib
 import difflib
@@ -32,7 +33,8 @@ MARK = re.compile(r'\s*/\* made_by = "(\S+)" \*/$')
 KINDS = ("if", "else", "case", "cond_then", "cond_else")
 _HEADER = re.compile(r"\s*(if \(|(end )?else\b|default:|\d+'\S+(, \d+'\S+)*:)")
 #: Amaranth's own, as conversions are nested.
-_ORIGINAL = (rtlil.ModuleEmitter.emit_assignment_list, rtlil.ModuleEmitter.emit_operator, rtlil.Process.assign, rtlil.Case.assign)
+_ORIGINAL = (rtlil.ModuleEmitter.emit_assignment_list, rtlil.ModuleEmitter.emit_operator, rtlil.Process.assign,
+             rtlil.Case.assign)
 _STATEMENT = re.compile(r"\s+(\S.*?) = (.*);$")
 
 #: Our own C++ program, which then writes its counts to a file of its own. (cocotb's does anyway.)
@@ -79,8 +81,8 @@ def _place(src_loc):
 
 
 class _Notes:
-    """Where the statements of the processes of one conversion are from, by module and what is assigned first; and the multiplexers, by
-    their output."""
+    """Where the statements of the processes of one conversion are from, by module and what is assigned first; and the
+    multiplexers, by their output."""
 
     def __init__(self):
         self.processes, self.choices = defaultdict(list), {}
@@ -109,8 +111,10 @@ class _Notes:
             if getattr(made, "kind", "") == "$mux" and cell.src_loc:
                 notes.choices[self.builder.name, _plain(made.ports["Y"])] = _place(cell.src_loc)
 
-        with mock.patch.multiple(rtlil.ModuleEmitter, emit_assignment_list=emit_assignment_list, emit_operator=emit_operator), \
-                mock.patch.object(rtlil.Process, "assign", noted(process)), mock.patch.object(rtlil.Case, "assign", noted(case)):
+        with mock.patch.multiple(rtlil.ModuleEmitter, emit_assignment_list=emit_assignment_list,
+                                 emit_operator=emit_operator), \
+                mock.patch.object(rtlil.Process, "assign",
+                                  noted(process)), mock.patch.object(rtlil.Case, "assign", noted(case)):
             yield
 
     def marked(self, text):
@@ -138,9 +142,11 @@ class _Notes:
 
     def _block(self, lines, waiting):
         """An ``always`` with marks before the branches whose statements are known."""
-        statements = [(i, f"{_plain(found[1])}={_plain(found[2])}") for i, line in enumerate(lines) if (found := _STATEMENT.match(line))]
+        statements = [(i, f"{_plain(found[1])}={_plain(found[2])}") for i, line in enumerate(lines)
+                      if (found := _STATEMENT.match(line))]
         candidates = waiting[_first(lines[statements[0][0]])] if statements else []
-        matchers = [(difflib.SequenceMatcher(None, [text for _, text in statements], [text for text, *_ in said], autojunk=False), said)
+        matchers = [(difflib.SequenceMatcher(None, [text for _, text in statements], [text for text, *_ in said],
+                                             autojunk=False), said)
                     for said in candidates]
         if not matchers:
             return lines
@@ -196,7 +202,8 @@ def made_by():
 
 @contextlib.contextmanager
 def counted(folder):
-    """All that is emitted is marked, and all that Verilator builds counts; ``folder`` takes the Verilog, and the counts of C++ models."""
+    """All that is emitted is marked, and all that Verilator builds counts; ``folder`` takes the Verilog, and the counts
+    of C++ models."""
     folder = Path(folder).resolve()
     for name in ("verilog", "raw"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -216,7 +223,8 @@ def counted(folder):
             named.append(source)
         return build(named, top, args=[*args, "--coverage-line"], **more | {"opt": "-O0"})      # most are run once
 
-    with made_by(), mock.patch.object(verilator, "build", counting), mock.patch.object(hwgen.host.links.verilated, "MAIN", main), \
+    with made_by(), mock.patch.object(verilator, "build",
+                                      counting), mock.patch.object(hwgen.host.links.verilated, "MAIN", main), \
             mock.patch.dict(os.environ, HWGEN_BRANCHES=str(folder / "raw")):
         yield
 
@@ -234,7 +242,8 @@ def counts(file):
 
 def keep(file, folder, unit):
     """Keep the counts of a run of a unit's bench, and forget Verilator's file."""
-    kept = {name: [[line, kind, times] for (line, kind), times in sorted(places.items())] for name, places in counts(file).items()}
+    kept = {name: [[line, kind, times] for (line, kind), times in sorted(places.items())]
+            for name, places in counts(file).items()}
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="branches-", suffix=".json", delete=False) as out:
         json.dump({"unit": unit, "branches": kept}, out)
     file.unlink()

@@ -41,8 +41,10 @@ def pytest_terminal_summary(terminalreporter, config):
     if not config.getoption("--design") or config.option.collectonly:
         return
     reached = points.reached(runner.POINTS)
-    lines = [f"{unit}: {sum(map(bool, found.values()))} of {len(found)} functional points" for unit, found in sorted(reached.items())]
-    missed = [f"{unit}: not reached: {point}" for unit, found in sorted(reached.items()) for point, times in found.items() if not times]
+    lines = [f"{unit}: {sum(map(bool, found.values()))} of {len(found)} functional points"
+             for unit, found in sorted(reached.items())]
+    missed = [f"{unit}: not reached: {point}" for unit, found in sorted(reached.items())
+              for point, times in found.items() if not times]
     (runner.POINTS / "points.txt").write_text("\n".join([*lines, *missed, ""]))
     terminalreporter.section("functional coverage")
     terminalreporter.write("\n".join([*lines, f"what was not reached: {runner.POINTS / 'points.txt'}",
@@ -52,7 +54,8 @@ def pytest_terminal_summary(terminalreporter, config):
 def pytest_ignore_collect(collection_path, config):
     """A given design has its own tests; the others have their own designs."""
     name = collection_path.name
-    if name.startswith("test_") and collection_path.suffix == ".py" and (name == "test_design.py") != bool(config.getoption("--design")):
+    if name.startswith("test_") and collection_path.suffix == ".py" and (name
+                                                                         == "test_design.py") != bool(config.getoption("--design")):
         return True
     return None
 
@@ -64,11 +67,13 @@ def simulator(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Every bench runs on each simulator at its first shape, and on the first simulator at all. The rest is for `make nightly`."""
+    """Every bench runs on each simulator at its first shape, and on the first simulator at all. The rest is for `make
+    nightly`."""
     first, *others = runner.simulators()
     names, seen = {item.nodeid for item in items}, set()
     for item in items:
-        if runner.POINTS and getattr(item, "callspec", None) and item.callspec.params.get("simulator", "verilator") != "verilator":
+        if runner.POINTS and getattr(item, "callspec",
+                                     None) and item.callspec.params.get("simulator", "verilator") != "verilator":
             item.add_marker(pytest.mark.nightly)        # only Verilator counts branches
         for other in others:
             bench = item.path, getattr(item, "originalname", None), other

@@ -11,7 +11,8 @@ from hwgen.params.formats import WEIGHTS, WIDE, fp8
 from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 
-MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+             num_attention_heads=2,
              num_key_value_heads=1, head_dim=8, rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=64,
              tie_word_embeddings=True)
 HW = dict(lanes=8, columns=8, entries=2, slots=2, context=32, vector_lanes=4, attention_lanes=8, kv_block=8)
@@ -20,15 +21,17 @@ HW = dict(lanes=8, columns=8, entries=2, slots=2, context=32, vector_lanes=4, at
 def small_design(**changes):
     """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name).
 
-    ``block`` may be a dictionary of `hwgen.params.block.dense`'s parameters, its ``qk_norm`` one of `QkNorm`'s, or a manifest's block; and
-    ``layer_types`` a list of dictionaries of `LayerType`'s: as JSON has them. ``formats`` is a recipe as a command line spells it.
+    ``block`` may be a dictionary of `hwgen.params.block.dense`'s parameters, its ``qk_norm`` one of `QkNorm`'s, or a
+    manifest's block; and ``layer_types`` a list of dictionaries of `LayerType`'s: as JSON has them. ``formats`` is a
+    recipe as a command line spells it.
     """
     model, hw, recipe, formats = dict(MODEL), dict(HW), {}, None
     for key, value in changes.items():
         if key == "formats":
             formats = value
         elif key == "block" and isinstance(value, dict):
-            model[key] = block_of(value) if "steps" in value else dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])}
+            model[key] = block_of(value) if "steps" in value else dense(**value
+                                                                        | ({"qk_norm": QkNorm(**value["qk_norm"])}
                                                                                    if value.get("qk_norm") else {}))
         elif key == "layer_types":
             model[key] = tuple(LayerType(**_with_scaling(of)) if isinstance(of, dict) else of for of in value)
@@ -43,15 +46,18 @@ def small_design(**changes):
         elif key in Recipe.__dataclass_fields__:
             recipe[key] = fp8(value, WIDE) if key.endswith("_format") and isinstance(value, str) else value
             if key == "overrides":      # as a manifest has them
-                recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"]))
+                recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"],
+                                             of["layers"] and tuple(of["layers"]))
                                     if isinstance(of, dict) else of for of in value)
         else:
             raise TypeError(f"{key} is a field of neither ModelShape, HwShape nor Recipe")
-    return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=dataclasses.replace(presets.recipe(formats), **recipe))
+    return Design(model=ModelShape(**model), hw=HwShape(**hw),
+                  recipe=dataclasses.replace(presets.recipe(formats), **recipe))
 
 
 def random_formats(seed, changes):
-    """A recipe with offsets of rows, matrices in E2M1, or both, as a command line spells it, for the shape that ``changes`` make."""
+    """A recipe with offsets of rows, matrices in E2M1, or both, as a command line spells it, for the shape that
+    ``changes`` make."""
     rng = random.Random(f"formats {seed}")
     base = random.Random(f"base {seed}").choice(["e2m5", changes.get("weight_format", "e3m4")])
     layers, projects = changes.get("num_hidden_layers", MODEL["num_hidden_layers"]), ("qkv", "o", "gate_up", "down")
@@ -79,7 +85,8 @@ def random_formats(seed, changes):
 
 def with_formats(seed, changes):
     """The same shape with `random_formats`."""
-    return {key: value for key, value in changes.items() if key != "weight_format"} | {"formats": random_formats(seed, changes)}
+    return {key: value for key, value in changes.items()
+            if key != "weight_format"} | {"formats": random_formats(seed, changes)}
 
 
 def changes_of(folder):
@@ -87,9 +94,11 @@ def changes_of(folder):
     about = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
     changes = {**about["model"], **about["hardware"], **about["recipe"]}
     design = small_design(**changes)
-    wrong = [name for name, value in about["derived"].items() if isinstance(value, int) and getattr(design, name, value) != value]
+    wrong = [name for name, value in about["derived"].items() if isinstance(value, int)
+             and getattr(design, name, value) != value]
     if wrong:
-        raise ValueError(f"Design must be one that this version emits: {', '.join(wrong)} must be as derived here, not as in {folder}")
+        raise ValueError(f"Design must be one that this version emits: {', '.join(wrong)} must be as derived here, "
+                         f"not as in {folder}")
     return about, changes
 
 
@@ -122,7 +131,8 @@ def random_changes(seed):
     changes = dict(
         vector_lanes=vector, lanes=vector * rng.choice([1, 2, 4]), columns=vector * rng.choice([1, 2, 4]),
         attention_lanes=vector * rng.choice([1, 2]), entries=rng.randint(1, 5), hidden_size=rng.randint(1, 30),
-        intermediate_size=rng.randint(1, 30), num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 3),
+        intermediate_size=rng.randint(1, 30), num_key_value_heads=kv_heads,
+        num_attention_heads=kv_heads * rng.randint(1, 3),
         head_dim=2 * rng.randint(1, 8), head=rng.choice(["single", "pair"]), weight_format=rng.choice(["e3m4", "e4m3"]),
         activation_format=rng.choice(["e3m4", "e4m3"]), residual_fraction=rng.randint(8, 24))
     return changes | dict(dsp_columns=rng.randint(0, changes["columns"]))

@@ -31,15 +31,18 @@ def _declared(members):
 
 
 def _top(name, memory, clock, members, body):
-    return _TOP.format(name=name, ports=_declared(members), seen=_declared((f"chip_{seen}", bits, True) for seen, bits in _SEEN.items()),
+    return _TOP.format(name=name, ports=_declared(members),
+                       seen=_declared((f"chip_{seen}", bits, True) for seen, bits in _SEEN.items()),
                        body=body, data=memory.data_width - 1,
                        place=(memory.size // (memory.data_width // 8) - 1).bit_length() - 1,
-                       chip=chip_verilog(memory, clock, cut="rst", flip="flip", flip_address="flip_address", flip_bits="flip_bits",
+                       chip=chip_verilog(memory, clock, cut="rst", flip="flip", flip_address="flip_address",
+                                         flip_bits="flip_bits",
                                          **{seen: f"chip_{seen}" for seen in _SEEN}))
 
 
 def _memory(memory):
-    own = ["clk", "rst", "memory_ready", "memory_failed", *(name for name, _, _ in axi_ports(memory) + sdram_ports(memory))]
+    own = ["clk", "rst", "memory_ready", "memory_failed", *(name for name, _, _ in axi_ports(memory)
+                                                            + sdram_ports(memory))]
     return f"  memory memory ({', '.join(f'.{name}({name})' for name in own)});"
 
 
@@ -56,23 +59,26 @@ def power_up(memory, word):
 
 
 def chip_address(memory, address):
-    """Where LiteDRAM keeps a word of the bus: its number in the chip, bank, row and column one behind the other. Numbers, or arrays of
-    them."""
+    """Where LiteDRAM keeps a word of the bus: its number in the chip, bank, row and column one behind the other.
+    Numbers, or arrays of them."""
     word = address // (memory.data_width // 8)
     column, bank, row = word % memory.columns, word // memory.columns % memory.banks, word // memory.columns // memory.banks
     return (bank * memory.rows + row) * memory.columns + column
 
 
 def reader_and_memory(memory, clock, design, axi, name, **settings):
-    """Verilog of an `AxiReader` in front of the memory path and its chip; its ports are the reader's but for the bus, and what a chip
-    tells and suffers."""
+    """Verilog of an `AxiReader` in front of the memory path and its chip; its ports are the reader's but for the bus,
+    and what a chip tells and suffers."""
     reader = emit_design(AxiReader(design, axi), "reader")
-    own = [port for port in ports(reader, "reader") if not port.name.startswith("m_axi_") and port.name not in ("clk", "rst")]
+    own = [port for port in ports(reader, "reader") if not port.name.startswith("m_axi_")
+           and port.name not in ("clk", "rst")]
     bus = axi_ports(memory)
     wires = "".join(f"  wire [{bits - 1}:0] {port};\n" for port, bits, _ in bus)
-    held = "".join(f"  assign {port} = 0;\n" for port, _, out in bus if port.startswith(("m_axi_aw", "m_axi_w", "m_axi_b")) and not out)
+    held = "".join(f"  assign {port} = 0;\n" for port, _, out in bus
+                   if port.startswith(("m_axi_aw", "m_axi_w", "m_axi_b")) and not out)
     there = {"clk", "rst", *(port.name for port in own), *(port for port, _, _ in bus)}
     joined = ", ".join(f".{port.name}({port.name})" for port in ports(reader, "reader") if port.name in there)
     body = f"{wires}{held}  reader reader ({joined});\n{_memory(memory)}"
     declared = [(port.name, port.width, port.direction == "output") for port in own]
-    return simulated([_top(name, memory, clock, declared, body), *memory_verilog(memory, clock, **settings).values(), reader])
+    return simulated([_top(name, memory, clock, declared, body), *memory_verilog(memory, clock, **settings).values(),
+                      reader])

@@ -1,9 +1,10 @@
-"""What a bench says when it fails: the first difference, in which item, cycle and field, as code and as number, and the inputs before it.
+"""What a bench says when it fails: the first difference, in which item, cycle and field, as code and as number, and the
+inputs before it.
 
-Benches compare by plain assertions (``assert await sink.wait(n) == expected``). cocotb has pytest rewrite these, and pytest asks the
-function that :func:`install` gives it what to say of a comparison that does not hold. So no bench does anything for it, and one that
-passes does nothing at all. What a sink gives is a :class:`Seen`, which knows where it is from; other lists are compared alike, but for
-the cycles of their items.
+Benches compare by plain assertions (``assert await sink.wait(n) == expected``). cocotb has pytest rewrite these, and
+pytest asks the function that :func:`install` gives it what to say of a comparison that does not hold. So no bench does
+anything for it, and one that passes does nothing at all. What a sink gives is a :class:`Seen`, which knows where it is
+from; other lists are compared alike, but for the cycles of their items.
 """
 import enum
 import linecache
@@ -25,7 +26,8 @@ _clock = None
 
 
 class Seen(list):
-    """What a sink received (``of`` "item") or when it did ("cycle"), with the transfers that this is of. Slices and fields know it too."""
+    """What a sink received (``of`` "item") or when it did ("cycle"), with the transfers that this is of. Slices and
+    fields know it too."""
 
     def __init__(self, values, sink, of, numbers=None, log=None, path=()):
         super().__init__(values)
@@ -46,7 +48,8 @@ def install(clock):
     """Explain failed comparisons of this process, with the inputs and cycles of a clock's bench."""
     global _clock
     _clock = clock
-    # What pytest itself sets in each of its tests, to its hook `pytest_assertrepr_compare`: cocotb runs tests without pytest's hooks.
+    # What pytest itself sets in each of its tests, to its hook `pytest_assertrepr_compare`: cocotb runs tests without
+    # pytest's hooks.
     util._reprcompare = _of_pytest
 
 
@@ -72,7 +75,8 @@ def _number(code, number):
 
 
 def _format(name, shape, numbers):
-    """How a leaf is to be read: as ``numbers`` says, or by the names of `hwgen.lib.layouts`, where x is bf16 and codes are FP8."""
+    """How a leaf is to be read: as ``numbers`` says, or by the names of `hwgen.lib.layouts`, where x is bf16 and codes
+    are FP8."""
     width = Shape.cast(shape).width if shape is not None else None
     return (numbers or {}).get(name) or {("x", 16): "bf16", ("codes", 8): "fp8"}.get((name, width))
 
@@ -84,7 +88,8 @@ def _below(shape, key):
 
 
 def show(value, shape=None, numbers=None, name=""):
-    """A value in words: numbers of a format as code and as number, others in decimal and hexadecimal; items with their fields."""
+    """A value in words: numbers of a format as code and as number, others in decimal and hexadecimal; items with their
+    fields."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {show(item, _below(shape, key), numbers, key)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
@@ -139,7 +144,8 @@ def _leaf(path, value, shape, numbers):
 
 
 def explanation(left, right):
-    """Lines on ``left == right``, which does not hold; what a sink received, or else ``left``, is what the design did."""
+    """Lines on ``left == right``, which does not hold; what a sink received, or else ``left``, is what the design
+    did."""
     got, want = (right, left) if isinstance(right, Seen) and not isinstance(left, Seen) else (left, right)
     path, *leaves = _difference(got, want)
     lists = path and isinstance(path[0], int)
@@ -171,10 +177,12 @@ def _amount(got, want):
 
 
 def context(cycle=None, sink=None, number=None, path=(), since=None):
-    """Lines: when a difference was noticed, and what each source had given by its cycle, or if that is not known by now.
+    """Lines: when a difference was noticed, and what each source had given by its cycle, or if that is not known by
+    now.
 
     What did not come is waited for ``since`` a cycle.
-    Of a sink that says which source its items are from, it is the item of that ``number``, and in it the lane of the path.
+    Of a sink that says which source its items are from, it is the item of that ``number``, and in it the lane of the
+    path.
     """
     now = _clock.cycle
     first = since if cycle is None else cycle
@@ -189,7 +197,8 @@ def context(cycle=None, sink=None, number=None, path=(), since=None):
             lines.append(f"input {source.name}: nothing before it")
             continue
         when, item = source.log[found]
-        lines.append(f"input {source.name}: item {found}, cycle {when}, {what}: {_short(show(item, source.shape, source.numbers))}")
+        lines.append(f"input {source.name}: item {found}, cycle {when}, {what}: "
+                     f"{_short(show(item, source.shape, source.numbers))}")
         if lane is not None and isinstance(item, dict):
             lines += [f"  {name}[{lane}] {_leaf((name, lane), value[lane], source.shape, source.numbers)}"
                       for name, value in item.items() if isinstance(value, list) and lane < len(value)]

@@ -10,16 +10,21 @@ from hwgen.units.vector_buffer import VectorBuffer
 
 
 class HeadsToAttention(wiring.Component):
-    """Slots are admitted at ``ask``, heads come in at ``w``; commands to write keys and values, and to attend, must not overlap."""
+    """Slots are admitted at ``ask``, heads come in at ``w``; commands to write keys and values, and to attend, must not
+    overlap."""
 
     def __init__(self, design):
         self._parts = (
-            VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.head, write_lanes=design.hw.vector_lanes,
-                         read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format, meta=head_meta_layout(design)),
+            VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.head,
+                         write_lanes=design.hw.vector_lanes,
+                         read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format,
+                         meta=head_meta_layout(design)),
             KvWriter(design), KvCache(design), Attention(design))
         qkv, writer, cache, attention = self._parts
-        super().__init__({"ask": In(cache.ask.signature.flip()), "w": In(qkv.w.signature.flip()), "kv_cmd": In(writer.cmd.signature.flip()),
-                          "cmd": In(attention.cmd.signature.flip()), "o": Out(attention.o.signature), "kv_done": Out(1), "done": Out(1),
+        super().__init__({"ask": In(cache.ask.signature.flip()), "w": In(qkv.w.signature.flip()),
+                          "kv_cmd": In(writer.cmd.signature.flip()),
+                          "cmd": In(attention.cmd.signature.flip()), "o": Out(attention.o.signature), "kv_done": Out(1),
+                          "done": Out(1),
                           "attending": In(1)})
 
     def elaborate(self, platform):
@@ -35,7 +40,8 @@ class HeadsToAttention(wiring.Component):
         for a, b in ((attention.k_req, cache.k_req), (cache.k_o, attention.k_o), (attention.v_req, cache.v_req),
                      (cache.v_o, attention.v_o)):
             connect(m, a, b)
-        for user, answers, selected in ((writer.r, writer.i, ~self.attending), (attention.q_r, attention.q_i, self.attending)):
+        for user, answers, selected in ((writer.r, writer.i, ~self.attending),
+                                        (attention.q_r, attention.q_i, self.attending)):
             with m.If(selected):
                 m.d.comb += [qkv.r.valid.eq(user.valid), user.ready.eq(qkv.r.ready), qkv.r.payload.eq(user.payload),
                              answers.valid.eq(qkv.o.valid), qkv.o.ready.eq(answers.ready)]

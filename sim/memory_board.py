@@ -16,7 +16,8 @@ class Memory(NamedTuple):
     address_width: int = 20
 
     def axi(self):
-        return AxiShape(data_width=self.data_width, address_width=self.address_width, burst=64, outstanding=4, prefetch=256)
+        return AxiShape(data_width=self.data_width, address_width=self.address_width, burst=64, outstanding=4,
+                        prefetch=256)
 
 
 def memory_board(**more):

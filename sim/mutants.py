@@ -1,11 +1,13 @@
-"""cocotb's test module in the place of a bench: runs the bench on many mutants of a design in one simulation (``tools/mutate.py``).
+"""cocotb's test module in the place of a bench: runs the bench on many mutants of a design in one simulation
+(``tools/mutate.py``).
 
-The design holds all its mutants, and its input ``mutant`` selects one (0: none). The process imports the bench, and is forked for each
-mutant before the clock's first edge: so a mutant costs neither a build nor a start of Python, only its simulation up to the first test that
-fails.
+The design holds all its mutants, and its input ``mutant`` selects one (0: none). The process imports the bench, and is
+forked for each mutant before the clock's first edge: so a mutant costs neither a build nor a start of Python, only its
+simulation up to the first test that fails.
 
-Assertions of ``sim/`` are told apart: those on cycles, and all others, which are on values. A failed one on cycles is noted and the test
-goes on, so that a mutant that the values show is never counted as one that only the cycles show. A hang is a failure of values.
+Assertions of ``sim/`` are told apart: those on cycles, and all others, which are on values. A failed one on cycles is
+noted and the test goes on, so that a mutant that the values show is never counted as one that only the cycles show. A
+hang is a failure of values.
 """
 import ast
 import atexit
@@ -63,7 +65,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         if not fullname.startswith("sim.") or path is None:
             return None
         file = os.path.join(list(path)[0], fullname.removeprefix("sim.") + ".py")
-        return importlib.util.spec_from_file_location(fullname, file, loader=_Loader(fullname, file)) if os.path.exists(file) else None
+        return importlib.util.spec_from_file_location(fullname, file,
+                                                      loader=_Loader(fullname, file)) if os.path.exists(file) else None
 
 
 # In the process of one mutant
@@ -85,8 +88,8 @@ def _assertion_failed(on_cycles, what):
 
 
 def _live(number, times, limit, said):
-    """Make this process the one of a mutant: cocotb, which goes on behind, runs the bench's tests, the quick ones first, up to the first
-    that fails."""
+    """Make this process the one of a mutant: cocotb, which goes on behind, runs the bench's tests, the quick ones
+    first, up to the first that fails."""
     global _said
     _said = said
     null = os.open(os.devnull, os.O_RDWR)
@@ -123,8 +126,8 @@ def _live(number, times, limit, said):
 # In the first process
 
 def _fork(number, times, limit):
-    """What a mutant's process says: {"values": failure or None, "cycles": failure or None, "times": {test: (seconds, ns)}}; None in that
-    process."""
+    """What a mutant's process says: {"values": failure or None, "cycles": failure or None, "times": {test: (seconds,
+    ns)}}; None in that process."""
     hear, say = os.pipe()
     child = os.fork()
     if not child:
@@ -155,12 +158,15 @@ def _mutants():
             began = time.monotonic()
             if (found := _fork(number, times, limit)) is None:
                 return
-            line = {"number": number, "values": found["values"], "cycles": found["cycles"], "seconds": round(time.monotonic() - began, 2)}
+            line = {"number": number, "values": found["values"], "cycles": found["cycles"],
+                    "seconds": round(time.monotonic() - began, 2)}
             print(json.dumps(line), file=file, flush=True)
-            print(f"mutant {number}: {found['values'] or found['cycles'] or 'lives'}; unmutated {seconds:.1f} s", flush=True)
+            print(f"mutant {number}: {found['values'] or found['cycles'] or 'lives'}; unmutated {seconds:.1f} s",
+                  flush=True)
 
 
-os.environ["HWGEN_BENCH_PORTS"] = json.dumps([port for port in json.loads(os.environ["HWGEN_BENCH_PORTS"]) if port[0] != "mutant"])
+os.environ["HWGEN_BENCH_PORTS"] = json.dumps([port for port in json.loads(os.environ["HWGEN_BENCH_PORTS"])
+                                              if port[0] != "mutant"])
 sys.meta_path.insert(0, _Finder())
 _bench = importlib.import_module(f"sim.{PLAN['bench']}")
 _mutants()

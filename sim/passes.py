@@ -24,8 +24,8 @@ class Operation(NamedTuple):
 
 
 def random_model(design, seed=1, clipped=None):
-    """A quantized model of random weights. If they are to be ``clipped`` the residual is too small for some of its numbers. By default that
-    is so with more than 20 fraction bits."""
+    """A quantized model of random weights. If they are to be ``clipped`` the residual is too small for some of its
+    numbers. By default that is so with more than 20 fraction bits."""
     clipped = design.hw.residual_fraction > 20 if clipped is None else clipped
     checkpoint, limit = random_checkpoint(design.model, seed), 2.0 ** (31 - design.hw.residual_fraction)
 
@@ -40,7 +40,8 @@ def random_model(design, seed=1, clipped=None):
 
 
 def scattered(model, seed):
-    """A model whose rows and blocks, if they have offsets, have any: the random weights of a matrix need hardly more than one."""
+    """A model whose rows and blocks, if they have offsets, have any: the random weights of a matrix need hardly more
+    than one."""
     rng = np.random.default_rng(seed)
 
     def of(matrix, most_row):
@@ -52,7 +53,8 @@ def scattered(model, seed):
     recipe, most_block = model.recipe, model.recipe.largest_block(model.shape)
     if recipe.scales == "matrix" and not most_block:
         return model
-    layers = tuple(Layer(**vars(layer) | {name: of(matrix, recipe.row_offsets(name)) for name, matrix in layer.matrices().items()})
+    layers = tuple(Layer(**vars(layer) | {name: of(matrix, recipe.row_offsets(name))
+                                          for name, matrix in layer.matrices().items()})
                    for layer in model.layers)
     head = of(model.head, recipe.row_offsets(HEAD))
     return dataclasses.replace(model, layers=layers, head=head, embedding=head if model.shape.tie_word_embeddings
@@ -66,11 +68,12 @@ def most(limit):
 
 
 class History:
-    """Random passes, as lists of entries, and between them operations on the KV memory: decode, prefill and both mixed, over all slots.
+    """Random passes, as lists of entries, and between them operations on the KV memory: decode, prefill and both mixed,
+    over all slots.
 
-    A slot's positions follow each other. Some slots are freed in the middle of a text, which another slot begins again later. With
-    ``wrong``, the probability of each, entries and operations are such as the machine must refuse. Who owns the KV memory is
-    followed by the golden model (`blocks`).
+    A slot's positions follow each other. Some slots are freed in the middle of a text, which another slot begins again
+    later. With ``wrong``, the probability of each, entries and operations are such as the machine must refuse. Who owns
+    the KV memory is followed by the golden model (`blocks`).
     """
 
     def __init__(self, design, seed=1, *, operations=0.3, wrong=0.0):
@@ -94,7 +97,8 @@ class History:
             yield entries
 
     def end(self):
-        """Operations and passes that show that no block is lost, and none has two owners: all are freed, and filled until none is left."""
+        """Operations and passes that show that no block is lost, and none has two owners: all are freed, and filled
+        until none is left."""
         hw = self.design.hw
         for slot in range(hw.slots):
             yield self._operate(Operation(KvOp.FREE, slot))
@@ -126,7 +130,8 @@ class History:
         rng, hw = self.rng, self.design.hw
         slot, other = rng.randrange(hw.slots), rng.randrange(hw.slots)
         length = rng.randint(0, self.blocks.lengths[slot])
-        if not self.wrong and self.blocks.refusal(KvOp.TRUNCATE, slot, length=length):      # what is seen from there was given back
+        # what is seen from there was given back
+        if not self.wrong and self.blocks.refusal(KvOp.TRUNCATE, slot, length=length):
             length = self.blocks.lengths[slot]
         if rng.random() < self.wrong:
             slot, other, length = (rng.choice([value, rng.randint(0, most(limit))]) for value, limit in
@@ -160,9 +165,10 @@ class History:
 
 
 def corners(design):
-    """Steps that chance seldom comes to, from a machine without texts back to one: a slot is filled with outputs in the first half alone,
-    and goes on; operations at the edge of a block, on all positions, on none and on too many; slots and operations that are not there; and
-    slots are filled as long as there are blocks, and a little longer. For a short context."""
+    """Steps that chance seldom comes to, from a machine without texts back to one: a slot is filled with outputs in the
+    first half alone, and goes on; operations at the edge of a block, on all positions, on none and on too many; slots
+    and operations that are not there; and slots are filled as long as there are blocks, and a little longer. For a
+    short context."""
     hw, edge = design.hw, design.hw.context // design.hw.kv_block * design.hw.kv_block
 
     def fill(slot):
@@ -198,17 +204,19 @@ def expected_steps(design, quantized, steps):
     for step in steps:
         result = run_step(golden, step)
         if isinstance(step, Operation):
-            yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error),
+            yield {"operation": {name: int(value) for name, value in step._asdict().items()},
+                   "error": int(result.error),
                    "cycles": result.cycles}
         else:
-            yield {"entries": [[e.slot, e.position, e.token, int(e.want)] for e in step], "tokens": result.check().tokens,
+            yield {"entries": [[e.slot, e.position, e.token, int(e.want)] for e in step],
+                   "tokens": result.check().tokens,
                    "outcomes": result.outcome_cycles, "phases": result.phases, "counters": result.counters,
                    "signatures": result.signatures}
 
 
 def bus_steps(design, quantized, steps, sampling=None, adapters=()):
-    """The same for a machine behind registers, of steps of which some may be refused; a pass without entries cannot be given.
-    ``adapters`` are loaded from 1 on."""
+    """The same for a machine behind registers, of steps of which some may be refused; a pass without entries cannot be
+    given. ``adapters`` are loaded from 1 on."""
     golden = GoldenLink(design, quantized)
     for number, adapter in enumerate(adapters, 1):
         golden.load_adapter(number, adapter)
@@ -217,8 +225,12 @@ def bus_steps(design, quantized, steps, sampling=None, adapters=()):
     for step in steps:
         result = run_step(golden, step)
         if isinstance(step, Operation):
-            yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error)}
+            yield {"operation": {name: int(value) for name, value in step._asdict().items()},
+                   "error": int(result.error)}
         elif step:
-            yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key, e.adapter] for e in step], "tokens": result.tokens,
-                   "errors": [int(error.code) for error in result.errors.values()], "rows": len(step) - len(result.errors),
-                   "mac_busy": result.counters["mac_busy"], "saturated": result.counters["saturated"], "signatures": result.signatures}
+            yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key, e.adapter] for e in step],
+                   "tokens": result.tokens,
+                   "errors": [int(error.code) for error in result.errors.values()],
+                   "rows": len(step) - len(result.errors),
+                   "mac_busy": result.counters["mac_busy"], "saturated": result.counters["saturated"],
+                   "signatures": result.signatures}

@@ -1,10 +1,11 @@
 """Functional points: what a bench has been through, as it is seen at the ports of its design (docs/coverage.md).
 
-`watch` looks at all streams of a design, whatever the bench drives them with, and notes which points are hit; nothing is ticked by hand.
-Points are of two kinds. `declared` makes those of each port from its shape: transfers, both kinds of stalls, transfers in successive
-cycles, and of the fields that are transferred both values of a bit, all of an enumeration, the first and the last of a range. `NAMED` has
-what needs more than a port: each is a function of the transfers between two resets. A process writes the points of its bench, hit or not,
-when it ends.
+`watch` looks at all streams of a design, whatever the bench drives them with, and notes which points are hit; nothing
+is ticked by hand. Points are of two kinds. `declared` makes those of each port from its shape: transfers, both kinds of
+stalls, transfers in successive cycles, and of the fields that are transferred both values of a bit, all of an
+enumeration, the first and the last of a range. `NAMED` has
+what needs more than a port: each is a function of the transfers between two resets. A process writes the points of its
+bench, hit or not, when it ends.
 """
 import atexit
 import enum
@@ -28,7 +29,8 @@ from sim.designs import small_design
 
 __all__ = ["NAMED", "asked", "declared", "reached", "unit_of", "watch"]
 
-STALLS = {"taken": "a transfer", "waits for ready": "an offer that is not taken", "waits for valid": "a taker without an offer",
+STALLS = {"taken": "a transfer", "waits for ready": "an offer that is not taken",
+          "waits for valid": "a taker without an offer",
           "in successive cycles": "a transfer in the cycle after another one"}
 #: What a design has, among a bench's parameters.
 FIELDS = {name for of in (ModelShape, HwShape, Recipe) for name in of.__dataclass_fields__}
@@ -57,7 +59,8 @@ def _values(name, shape):
 def _leaves(shape, offset=0, path=""):
     """[name, offset, width, values] of each field that has points."""
     if isinstance(shape, data.StructLayout):
-        return [leaf for name, field in shape for leaf in _leaves(field.shape, offset + field.offset, f"{path}.{name}" if path else name)]
+        return [leaf for name, field in shape for leaf in _leaves(field.shape, offset + field.offset,
+                                                                  f"{path}.{name}" if path else name)]
     if isinstance(shape, data.Layout) or shape is None:
         return []
     values = _values(path.rpartition(".")[2], shape)
@@ -67,7 +70,8 @@ def _leaves(shape, offset=0, path=""):
 def _numbers(shape, offset=0, path=""):
     """[name, offset, width] of each number of a payload, but for those of arrays."""
     if isinstance(shape, data.StructLayout):
-        return [leaf for name, field in shape for leaf in _numbers(field.shape, offset + field.offset, f"{path}.{name}" if path else name)]
+        return [leaf for name, field in shape for leaf in _numbers(field.shape, offset + field.offset,
+                                                                   f"{path}.{name}" if path else name)]
     return [] if isinstance(shape, data.Layout) else [[path, offset, Shape.cast(shape).width]]
 
 
@@ -78,7 +82,8 @@ def unit_of(bench):
 
 
 def asked(component, bench, params, file):
-    """What `watch` must know, as JSON: the fields of a component's ports, the unit that a bench is of, its design, and where to write."""
+    """What `watch` must know, as JSON: the fields of a component's ports, the unit that a bench is of, its design, and
+    where to write."""
     unit = unit_of(bench)
     members = component.signature.flatten(component)
     payloads = {"__".join(map(str, path[:-1])): member.shape for path, member, _ in members if path[-1] == "payload"}
@@ -90,16 +95,20 @@ def asked(component, bench, params, file):
 
 def _fields(component):
     """{port: its fields that have points} of a component: of streams' payloads, and of signals that are no stream's."""
-    found, members = {}, {"__".join(map(str, path)): (path, member) for path, member, _ in component.signature.flatten(component)}
+    found, members = {}, {"__".join(map(str, path)): (path, member)
+                          for path, member, _ in component.signature.flatten(component)}
     wires = {wire for valid, ready, _ in _streams(members).values() for wire in (valid, ready)}
     for name, (path, member) in members.items():
         shape = member.shape
         if name.endswith("__payload"):
-            found[name] = _leaves(shape) if isinstance(shape, data.Layout) else [["", *leaf[1:]] for leaf in _leaves(shape, path=path[-1])]
+            found[name] = _leaves(shape) if isinstance(shape,
+                                                       data.Layout) else [["", *leaf[1:]]
+                                                                          for leaf in _leaves(shape, path=path[-1])]
         elif name not in wires and isinstance(shape, data.Layout):
             found[name] = _leaves(shape)
         elif name not in wires:
-            found[name] = [["", *leaf[1:]] for leaf in _leaves(shape, path=path[-1] if isinstance(path[-1], str) else "")]
+            found[name] = [["", *leaf[1:]] for leaf in _leaves(shape,
+                                                               path=path[-1] if isinstance(path[-1], str) else "")]
     return {name: leaves for name, leaves in found.items() if leaves and name not in ("aclk", "aresetn")}
 
 
@@ -182,15 +191,18 @@ def _halves(first, second):
     def hit(design, seen):
         half = design.hw.entries // 2
         return design.hw.halves == 2 and any(
-            (any(e["want"] for e in one[:half]), any(e["want"] for e in one[half:])) == (first, second) and len(one) > half
+            (any(e["want"] for e in one[:half]), any(e["want"] for e in one[half:])) == (first, second)
+            and len(one) > half
             for one in _passes(seen))
     return hit
 
 
 _BLOCKS = {
-    "fork at the edge of a block": _operation(KvOp.FORK, _begins), "fork inside a block": _operation(KvOp.FORK, _inside),
+    "fork at the edge of a block": _operation(KvOp.FORK, _begins),
+    "fork inside a block": _operation(KvOp.FORK, _inside),
     "fork of nothing": _operation(KvOp.FORK, lambda design, length: not length),
-    "truncate to the edge of a block": _operation(KvOp.TRUNCATE, _begins), "truncate inside a block": _operation(KvOp.TRUNCATE, _inside),
+    "truncate to the edge of a block": _operation(KvOp.TRUNCATE, _begins),
+    "truncate inside a block": _operation(KvOp.TRUNCATE, _inside),
     "truncate to nothing": _operation(KvOp.TRUNCATE, lambda design, length: not length),
     "free": _operation(KvOp.FREE, lambda design, length: True),
 }
@@ -201,7 +213,8 @@ _POSITIONS = {
 }
 _GIVEN_BACK = {
     "position behind whose window a block is given back":
-        _position(lambda design, at: design.model.sliding_window and at >= design.model.sliding_window + design.hw.kv_block),
+        _position(lambda design, at: design.model.sliding_window and at >= design.model.sliding_window
+                  + design.hw.kv_block),
 }
 _PASSES = {
     "pass of one entry": lambda design, seen: any(len(one) == 1 for one in _passes(seen)),
@@ -227,7 +240,8 @@ _MEMORY = {
     "room for the last position of a block": _admitted(_ends),
     "room for the last position of the context": _admitted(lambda design, at: at == design.hw.context - 1),
     "room for a position behind whose window a block is given back":
-        _admitted(lambda design, at: design.model.sliding_window and at >= design.model.sliding_window + design.hw.kv_block),
+        _admitted(lambda design, at: design.model.sliding_window and at >= design.model.sliding_window
+                  + design.hw.kv_block),
 }
 
 
@@ -266,7 +280,8 @@ def _cycle(right):
 def _burst(channel, right):
     """An address that is taken, of whose place and bytes something is so."""
     return _cycle(lambda c: c[f"m_axi_{channel}valid"] and c[f"m_axi_{channel}ready"] and right(
-        c[f"m_axi_{channel}addr"], c[f"m_axi_{channel}len"] + 1 << c[f"m_axi_{channel}size"], c[f"m_axi_{channel}len"] + 1))
+        c[f"m_axi_{channel}addr"], c[f"m_axi_{channel}len"] + 1 << c[f"m_axi_{channel}size"],
+        c[f"m_axi_{channel}len"] + 1))
 
 
 def _bursts(channel):
@@ -274,7 +289,8 @@ def _bursts(channel):
     done = "written" if channel == "aw" else "read"
     return {f"a burst of one word is {done}": _burst(channel, lambda at, size, words: words == 1),
             f"a burst of several words is {done}": _burst(channel, lambda at, size, words: words > 1),
-            f"a burst is {done} up to the end of a page": _burst(channel, lambda at, size, words: (at + size) % 4096 == 0),
+            f"a burst is {done} up to the end of a page": _burst(channel,
+                                                                 lambda at, size, words: (at + size) % 4096 == 0),
             f"a burst is {done} from the beginning of a page": _burst(channel, lambda at, size, words: at % 4096 == 0)}
 
 
@@ -302,18 +318,22 @@ def _write(right):
 
 def _gap(right):
     """Cycles between two writes, of which something is so."""
-    return lambda design, seen: any(right(b[0] - a[1] - 1) for writes in [_writes(seen)] for a, b in zip(writes, writes[1:]))
+    return lambda design, seen: any(right(b[0] - a[1] - 1) for writes in [_writes(seen)]
+                                    for a, b in zip(writes, writes[1:]))
 
 
 #: Signals that are noted in each cycle, as ``cycles``.
 SAMPLED = {"counters": ("data", "address", "clear"),
-           "memory_loader": ("load", "check", "length", "rx_valid", "raw", "error", "m_axi_wvalid", "m_axi_wready", "m_axi_wstrb",
-                             *(f"m_axi_{channel}{name}" for channel in ("aw", "ar") for name in ("valid", "ready", "addr", "len", "size"))),
+           "memory_loader": ("load", "check", "length", "rx_valid", "raw", "error", "m_axi_wvalid", "m_axi_wready",
+                             "m_axi_wstrb",
+                             *(f"m_axi_{channel}{name}" for channel in ("aw", "ar")
+                               for name in ("valid", "ready", "addr", "len", "size"))),
            "sdram_start": ("wb_cyc", "ready", "failed")}
 #: Unit -> {point: whether the transfers between two resets, by port, hit it; of a `Design`}
 NAMED = {
     "admission": {**_POSITIONS, **_BLOCKS, **_GIVEN_BACK, **_PASSES},
-    "kv_cache": {**_MEMORY, **_BLOCKS, "keys are read up to the last row, and again from the first": _follows("k_req", "position"),
+    "kv_cache": {**_MEMORY, **_BLOCKS,
+                 "keys are read up to the last row, and again from the first": _follows("k_req", "position"),
                  "blocks come round": _more_blocks_than_there_are},
     "counters": {"a count comes round": _comes_round},
     "decoder": {**_PASSES, **_HALVES, **_BLOCKS, **_POSITIONS},
@@ -323,7 +343,8 @@ NAMED = {
         "a check of one byte": _cycle(lambda c: c["check"] and c["length"] == 1),
         "a word of which some bytes are written": _part_of_a_word,
         "a byte that is nobody's": _cycle(lambda c: c["rx_valid"] and not c["raw"]),
-        "a byte that comes too late, and is thrown away": _cycle(lambda c: c["rx_valid"] and c["raw"] and c["error"] == LoadError.SILENCE),
+        "a byte that comes too late, and is thrown away": _cycle(lambda c: c["rx_valid"] and c["raw"]
+                                                                 and c["error"] == LoadError.SILENCE),
         "a block after one with an error": _another_after_an_error},
     "sdram_start": {
         "a write is answered in its first cycle": _write(lambda k, first, last, refused: first == last),
@@ -332,20 +353,27 @@ NAMED = {
         "a later write is refused": _write(lambda k, first, last, refused: refused and k > 0),
         "a write without a pause behind it": _gap(lambda cycles: cycles == 1),
         "a write with a pause behind it": _gap(lambda cycles: cycles > 1),
-        "a reset before the end": lambda design, seen: bool(_writes(seen)) and not any(c["ready"] or c["failed"] for c in seen["cycles"])},
-    "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"), "a tile of one operation": lambda design, seen: any(
+        "a reset before the end": lambda design, seen: bool(_writes(seen))
+        and not any(c["ready"] or c["failed"] for c in seen["cycles"])},
+    "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"),
+                  "a tile of one operation": lambda design, seen: any(
         (k == 0 or seen["x"][k - 1]["tile_end"]) and x["tile_end"] for k, x in enumerate(seen["x"])),
         "a sum of one operation": lambda design, seen: any(x["first"] and x["last"] for x in seen["x"])},
     "vector_buffer": {"a row's last granule, then its first": _follows("w", "part"),
                       "a row's last slice, then a first": _follows("r", "part")},
     "residual": {"a row's last granule, then a first": _follows("read", "part")},
-    "rmsnorm": {"a row's last granule, then a first": _follows("o", "part"), "the last row, then the first": _follows("o", "row")},
-    "rope": {"a head's last granule, then a first": _follows("o", "part"), "the last entry, then the first": _follows("o", "entry")},
-    "qk_norm": {"the last head, then the first": _follows("o", "head"), "a head's last granule, then a first": _follows("o", "part")},
+    "rmsnorm": {"a row's last granule, then a first": _follows("o", "part"),
+                "the last row, then the first": _follows("o", "row")},
+    "rope": {"a head's last granule, then a first": _follows("o", "part"),
+             "the last entry, then the first": _follows("o", "entry")},
+    "qk_norm": {"the last head, then the first": _follows("o", "head"),
+                "a head's last granule, then a first": _follows("o", "part")},
     "convert": {"a last granule, then a first": _follows("o", "part")},
     "swiglu": {"a row's last granule, then a first": _follows("o", "part")},
-    "feeder": {"a row's last slice, then a first": _follows("o", "part"), "the last row, then the first": _follows("o", "row")},
-    "attention": {"the last entry, then the first": _follows("o", "entry"), "a row's last granule, then a first": _follows("o", "part"),
+    "feeder": {"a row's last slice, then a first": _follows("o", "part"),
+               "the last row, then the first": _follows("o", "row")},
+    "attention": {"the last entry, then the first": _follows("o", "entry"),
+                  "a row's last granule, then a first": _follows("o", "part"),
                   "a command for the first position of a second block": _commanded(_begins),
                   "a command for the last position of a block": _commanded(_ends)},
 }
@@ -375,9 +403,11 @@ class _Segment:
         named = NAMED.get(_about["unit"], {})
         if not named or not self.transfers:
             return
-        seen = defaultdict(list, {port: [{path: bits >> offset & (1 << width) - 1 for path, offset, width in _about["all"].get(port, [])}
+        seen = defaultdict(list, {port: [{path: bits >> offset & (1 << width) - 1
+                                          for path, offset, width in _about["all"].get(port, [])}
                                          for bits in items]
-                                  for port, items in self.transfers.items() if port != "cycles"}, cycles=self.transfers["cycles"])
+                                  for port, items in self.transfers.items() if port != "cycles"},
+                                  cycles=self.transfers["cycles"])
         for point, hit in named.items():
             if hit(_about["design"], seen):
                 _hits[point] += 1
@@ -421,12 +451,14 @@ def value_of(handle):
 async def _watch(dut, clock):
     ports, keep = _about["fields"], _about["all"]
     streams = [SimpleNamespace(name=_spelled(name), port=name, valid=getattr(dut, valid), ready=getattr(dut, ready),
-                               payload=getattr(dut, payload) if payload else None, leaves=ports.get(payload, []), last=None)
+                               payload=getattr(dut, payload) if payload else None,
+                               leaves=ports.get(payload, []), last=None)
                for name, (valid, ready, payload) in _streams(_about["names"]).items()]
     taken = {valid for valid, *_ in _streams(_about["names"]).values()}
     signals = [(port, getattr(dut, port), leaves) for port, leaves in ports.items()
                if not port.endswith("__payload") and port in _about["names"] and port not in taken]
-    answers = [(name, getattr(dut, name), getattr(dut, name.replace("resp", "valid")), getattr(dut, name.replace("resp", "ready")))
+    answers = [(name, getattr(dut, name), getattr(dut, name.replace("resp", "valid")),
+                getattr(dut, name.replace("resp", "ready")))
                for name in _about["names"] if name.endswith(("_rresp", "_bresp"))]
     sampled = {name: getattr(dut, name) for name in SAMPLED.get(_about["unit"], ()) if name in _about["names"]}
     segment = _Segment()

@@ -19,9 +19,12 @@ def matrices(design, rows, tiles):
     found = []
     for wide, deep, less in SIZES:
         outputs, inputs = wide * tiles * hw.columns + less, deep * rows * hw.lanes + less
-        codes = rng.integers(0, fmt.max_code + 1, (outputs, inputs)) | rng.integers(0, 2, (outputs, inputs)) << fmt.bits - 1
-        blocks = rng.integers(0, design.largest_block + 1, (outputs, -(-inputs // 32))).astype(np.uint8) if design.largest_block else None
-        found.append((codes.astype(np.uint8), blocks, rng.integers(0, MAX_ROW + 1, outputs).astype(np.uint8) if design.scaled else None))
+        codes = rng.integers(0, fmt.max_code + 1, (outputs, inputs)) | rng.integers(0, 2,
+                                                                                    (outputs, inputs)) << fmt.bits - 1
+        blocks = rng.integers(0, design.largest_block + 1,
+                              (outputs, -(-inputs // 32))).astype(np.uint8) if design.largest_block else None
+        found.append((codes.astype(np.uint8), blocks, rng.integers(0, MAX_ROW + 1, outputs).astype(np.uint8)
+                      if design.scaled else None))
     return found
 
 

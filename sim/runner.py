@@ -56,7 +56,8 @@ def simulators():
 
 
 class _Failure(NamedTuple):
-    """Why a run failed: the first of its tests that did, and when (ns from the test's start: the first difference, and the test's end)."""
+    """Why a run failed: the first of its tests that did, and when (ns from the test's start: the first difference, and
+    the test's end)."""
     said: str
     case: str = ""
     difference: float = 0
@@ -73,15 +74,18 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     design : Component or str   emitted as module ``name``; a str is Verilog text that has such a module
     name : str                  name of the top module and of the build folder
     bench : str                 module with the cocotb tests; without a dot it is one in ``sim/``
-    testcase : str or list      cocotb tests to run, by their whole names (``name/parameter=0``); all of the bench's by default
+    testcase : str or list      cocotb tests to run, by their whole names (``name/parameter=0``); all of the bench's by
+        default
     params : dict               JSON-able, for the bench: ``stream_bench.bench_params()``
     sim : str                   "verilator" or "icarus"
     seed : int                  of ``cocotb.RANDOM_SEED`` and Python's ``random`` in the bench
-    waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By default as WAVES says
-                                (1 or 0), and without it when a test fails: that test alone runs again, with :data:`WINDOW` cycles
-                                around the first difference
+    waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By
+        default as WAVES says
+                                (1 or 0), and without it when a test fails: that test alone runs again, with
+                                :data:`WINDOW` cycles around the first difference
     internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator.
-                                A list: only these signals, of the top module or by their paths ("decoder.kv_cache.failed")
+                                A list: only these signals, of the top module or by their paths
+                                ("decoder.kv_cache.failed")
     opt : str                   C++ optimization with Verilator: ``-O1`` builds fast, ``-O2`` runs fast
     component : Component       that the Verilog text is of: its ports have functional points
     """
@@ -108,7 +112,8 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
         where = _again(failure, verilog, bound) if on_failure and failure.case else "not written"
     unit = "" if isinstance(design, str) else f" ({type(design).__name__})"
     raise BenchFailed("\n".join([
-        f"{failure.case or bench}: {failure.said}", *([f"failed too: {_list(failure.others)}"] if failure.others else []),
+        f"{failure.case or bench}: {failure.said}", *([f"failed too: {_list(failure.others)}"]
+                                                      if failure.others else []),
         f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:500]}",
         f"waves: {where}", f"rerun: {_rerun(seed)}", f"log: {log}"]))
 
@@ -118,11 +123,13 @@ def _list(names):
 
 
 def _again(failure, verilog, bound):
-    """Where the waveforms of a failed test are, which this writes: it runs alone, with the same seed. Says so if that does not work."""
+    """Where the waveforms of a failed test are, which this writes: it runs alone, with the same seed. Says so if that
+    does not work."""
     first = max(0, round(failure.difference) - WINDOW * PERIOD)
     try:
         folder, again = _simulate(verilog, **bound, testcase=failure.case, waves=True,
-                                  plusargs=[f"+dump_from={first}", f"+dump_for={round(failure.difference) - first + WINDOW * PERIOD}"])
+                                  plusargs=[f"+dump_from={first}",
+                                            f"+dump_for={round(failure.difference) - first + WINDOW * PERIOD}"])
         where = _waves_in(folder)
     except Exception as error:      # whatever it is, the first failure is to be told
         return f"not written, as the run with waveforms failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -157,7 +164,8 @@ def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, inter
         "COCOTB_REWRITE_ASSERTION_FILES": "bench_*.py *_bench.py",
     }
     if component is not None:
-        environment["HWGEN_BENCH_POINTS"] = json.dumps(points.asked(component, bench, params, run_folder / "points.json"))
+        environment["HWGEN_BENCH_POINTS"] = json.dumps(points.asked(component, bench, params,
+                                                                    run_folder / "points.json"))
     stopped = None
     try:
         get_runner(sim).test(test_module=bench if "." in bench else f"sim.{bench}", hdl_toplevel=name,
@@ -178,7 +186,8 @@ def _failure(results, stopped, wanted=()):
     if not results.is_file():
         return _Failure(f"the simulation ended without results ({stopped!r})")
     cases = list(ElementTree.parse(results).getroot().iter("testcase"))
-    failed = [(case, found) for case in cases for found in (case.find("failure"), case.find("error")) if found is not None]
+    failed = [(case, found) for case in cases for found in (case.find("failure"), case.find("error"))
+              if found is not None]
     if failed:
         case, found = failed[0]
         said = found.get("error_msg") or found.get("message") or found.text or ""
@@ -234,7 +243,8 @@ def _versions(sim):
     return {**versions, "icarus": said.split("\n")[0]}
 
 
-#: cocotb's main program with a tracer that leaves out what is not within +dump_from=NS and +dump_for=NS; its time is in ps.
+#: cocotb's main program with a tracer that leaves out what is not within +dump_from=NS and +dump_for=NS; its time is in
+#: ps.
 _WINDOW_VERILATOR = """\
 #include <cstdlib>
 #include <cstring>
@@ -285,7 +295,8 @@ def _build_verilator(work, done, name, verilog, waves, internals, opt):
         cpp = work / "window.cpp"
     # Only what a bench may reach is kept from the optimizer: the ports, by default.
     public = ["public_flat_rw -module \"*\" -var \"*\""] if internals is True else [
-        *(f'public_flat_rw -module "{module}" -var "{signal}"' for module, signal in (inside(name, path) for path in internals or ())), *(
+        *(f'public_flat_rw -module "{module}" -var "{signal}"'
+          for module, signal in (inside(name, path) for path in internals or ())), *(
         f'public_flat_{"rw" if port.direction == "input" else "rd"} -module "{name}" -var "{port.name}"'
         for port in ports(verilog, name))]
     (work / "public.vlt").write_text("\n".join(["`verilator_config", *public, ""]))

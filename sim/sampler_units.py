@@ -1,4 +1,5 @@
-"""The sampler's random numbers as a unit of their own, for a bench: in its choices a wrong low bit would hardly show."""
+"""The sampler's random numbers as a unit of their own, for a bench: in its choices a wrong low bit would hardly
+show."""
 from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out

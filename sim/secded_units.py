@@ -24,7 +24,8 @@ class StoredWord(wiring.Component):
         m = Module()
         pipe = Pipeline(m, self.i, self.o, stages=2)
         stored = pipe.reg(secded.store(self.i.p.data) ^ self.i.p.flips, name="stored")
-        syndrome, word = (pipe.reg(v, name=name) for name, v in (("syndrome", secded.syndromes(stored, self._width)), ("word", stored)))
+        syndrome, word = (pipe.reg(v, name=name) for name, v in (("syndrome", secded.syndromes(stored, self._width)),
+                                                                 ("word", stored)))
         found = secded.correct(m, word[:self._width], syndrome, name="read")
         m.d.comb += [self.o.p[name].eq(value) for name, value in zip(("data", "corrected", "failed"), found)]
         return m

@@ -17,7 +17,8 @@ WINDOW = small_design(source="stream", **BLOCKS["parallel"])
 def soak(folder, passes, seed, stall=0.0, progress=lambda done: None, design=DESIGN):
     """``passes`` random passes with entries and operations right and wrong, then an end that would show a lost block.
 
-    With ``stall``, weights, entries and results are held back at random: values are compared, and no cycles. Raises Mismatch. Returns
+    With ``stall``, weights, entries and results are held back at random: values are compared, and no cycles. Raises
+    Mismatch. Returns
     counts: passes, entries let in, operations, refusals by code.
     """
     history, counts = History(design, seed, operations=0.5, wrong=0.08), Counter()

@@ -133,15 +133,16 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
 # Streams
 
 class _Chance:
-    """Whether a cycle is held back: with a probability, in stretches of up to 32 cycles between which there are some of always, and of
-    never."""
+    """Whether a cycle is held back: with a probability, in stretches of up to 32 cycles between which there are some of
+    always, and of never."""
 
     def __init__(self, chance, rng):
         self._chance, self._rng, self._now, self._left = chance, rng, chance, 0
 
     def __call__(self, cycle):
         if not self._left and 0 < self._chance < 1:
-            self._now, self._left = self._rng.choice((self._chance, self._chance, self._chance, 1, 0)), self._rng.randrange(1, 33)
+            self._now, self._left = self._rng.choice((self._chance, self._chance, self._chance, 1,
+                                                      0)), self._rng.randrange(1, 33)
         self._left -= 1
         return self._rng.random() < self._now
 
@@ -168,8 +169,8 @@ class _Port:
 class StreamSource(_Port):
     """Drives a stream's input port of the design.
 
-    ``idle`` is the probability of a cycle without an offer (and at times there is a long gap, or none), or a function from the cycle to
-    whether it is one. The payload of a cycle without an offer is random. With a
+    ``idle`` is the probability of a cycle without an offer (and at times there is a long gap, or none), or a function
+    from the cycle to whether it is one. The payload of a cycle without an offer is random. With a
     ``shape``, items are as :func:`pack` takes them; without, they are ints. ``numbers`` is as a :class:`StreamSink`'s.
     """
 
@@ -204,7 +205,8 @@ class StreamSource(_Port):
     async def drained(self, timeout=100_000):
         """Wait until everything queued was transferred; then for the next edge."""
         await _within(self._empty, timeout, self.clock,
-                      lambda: f"{self.name}: {len(self._queue)} items still not taken after {timeout} cycles", self.sent)
+                      lambda: f"{self.name}: {len(self._queue)} items still not taken after {timeout} cycles",
+                      self.sent)
         await self.clock.edge()
 
     async def _run(self):
@@ -232,12 +234,13 @@ class StreamSource(_Port):
 class StreamSink(_Port):
     """Takes from a stream's output port of the design, and checks that offers are kept and do not change.
 
-    ``stall`` is the probability of a cycle that is not ready (and at times it is long ones), or a function from the cycle to whether it is
-    one. With a
+    ``stall`` is the probability of a cycle that is not ready (and at times it is long ones), or a function from the
+    cycle to whether it is one. With a
     ``shape``, items are as :func:`unpack` gives them; without, they are ints.
 
-    For messages: ``numbers`` are the formats of fields ("" for a payload without fields), each an `Fp8` or "bf16"; without, those
-    called x are read as bf16, and codes as both FP8 formats. ``source`` is the source whose item n becomes item n of this sink.
+    For messages: ``numbers`` are the formats of fields ("" for a payload without fields), each an `Fp8` or "bf16";
+    without, those called x are read as bf16, and codes as both FP8 formats. ``source`` is the source whose item n
+    becomes item n of this sink.
     """
 
     def __init__(self, dut, name, clock, *, stall=0, shape=None, numbers=None, source=None):

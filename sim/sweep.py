@@ -1,7 +1,9 @@
-"""A random decoder and a random history on it, from a seed and a number: every parameter there is, drawn, built, compared with golden.
+"""A random decoder and a random history on it, from a seed and a number: every parameter there is, drawn, built,
+compared with golden.
 
-`DRAWN` says how each field of each class of parameters is drawn. A field that it does not have is an error (`undrawn`), so nobody adds a
-parameter that `make sweep` never tries. Each field has random numbers of its own: a new one changes no other field of a case.
+`DRAWN` says how each field of each class of parameters is drawn. A field that it does not have is an error (`undrawn`),
+so nobody adds a parameter that `make sweep` never tries. Each field has random numbers of its own: a new one changes no
+other field of a case.
 """
 import contextlib
 import dataclasses
@@ -43,8 +45,10 @@ __all__ = ["CHOICES", "Case", "DRAWN", "Refused", "draw", "play", "undrawn"]
 PASSES = 12
 
 #: Words that a parameter may be. A refusal says them all, so a test sees when there is another one.
-CHOICES = {(HwShape, "source"): ("rom", "stream", "wired"), (HwShape, "sampler"): ("greedy", "gumbel"), (HwShape, "halves"): (1, 2),
-           (Recipe, "head"): ("single", "pair"), (Recipe, "scales"): ("matrix", "row"), (AxiShape, "host"): ("stream", "queue"),
+CHOICES = {(HwShape, "source"): ("rom", "stream", "wired"), (HwShape, "sampler"): ("greedy", "gumbel"),
+           (HwShape, "halves"): (1, 2),
+           (Recipe, "head"): ("single", "pair"), (Recipe, "scales"): ("matrix", "row"),
+           (AxiShape, "host"): ("stream", "queue"),
            (dense, "norms"): ("pre", "post", "sandwich"), (dense, "activation"): ACTIVATIONS}
 
 
@@ -76,7 +80,8 @@ def _width(rng, hw):
 
 
 def _beats(rng, hw):
-    fits = [b for b in (1, 2, 4, 8) if b <= hw["columns"] and hw["lanes"] * hw["columns"] // b >= 2 * hw["vector_lanes"]]
+    fits = [b for b in (1, 2, 4, 8) if b <= hw["columns"] and hw["lanes"] * hw["columns"] // b >= 2
+            * hw["vector_lanes"]]
     return rng.choice(fits) if fits and rng.random() < 0.99 else rng.choice((1, 8, 32))
 
 
@@ -106,7 +111,8 @@ def _kv_blocks(rng, hw):
 
 
 def _rope_scaling(rng, model):
-    """None, or one of the kinds, as a dictionary. Divisors are as many as a head's pairs that are turned, which comes later."""
+    """None, or one of the kinds, as a dictionary. Divisors are as many as a head's pairs that are turned, which comes
+    later."""
     kind = rng.choice((None, None, *SCALINGS))
     return None if kind is None else _drawn(SCALINGS[kind], rng.random(), model)
 
@@ -124,7 +130,8 @@ def _layer_types(rng, model):
 
 def _head_bias(rng, model):
     """Behind a final norm with a bias."""
-    return model["block"].get("final_bias", False) and not model["tie_word_embeddings"] and rng.random() < 0.6 or rng.random() < 0.01
+    return model["block"].get("final_bias",
+                              False) and not model["tie_word_embeddings"] and rng.random() < 0.6 or rng.random() < 0.01
 
 
 def _biased(rng, block):
@@ -144,12 +151,15 @@ def _overrides(rng, so_far):
 def _project(rng, so_far):
     """Whose format it is. An LM head that is a table too, or has a bias or pairs, has one of 8 bits."""
     wide = so_far["tie_word_embeddings"] or so_far["head_bias"] or so_far["head"] == "pair"
-    return rng.choice([*(step.name for step in LLAMA.of(Project)), *(["", HEAD] if not wide or rng.random() < 0.05 else [])])
+    return rng.choice([*(step.name for step in LLAMA.of(Project)), *(["", HEAD] if not wide
+                                                                     or rng.random() < 0.05 else [])])
 
 
 def _layers(rng, override):
     first = rng.randrange(override["num_hidden_layers"])
-    return None if override["project"] == HEAD or rng.random() < 0.5 else [first, rng.randrange(first, override["num_hidden_layers"])]
+    return None if override["project"] == HEAD or rng.random() < 0.5 else [first,
+                                                                           rng.randrange(first,
+                                                                                         override["num_hidden_layers"])]
 
 
 def _block_range(rng, recipe):
@@ -164,8 +174,8 @@ SCALINGS = {
                         "original_max_position_embeddings": _one(8, 64, 8192)},
 }
 
-#: Class of parameters, or function that makes one -> its fields -> how each is drawn, from random numbers and the fields before it. As JSON
-#: has them.
+#: Class of parameters, or function that makes one -> its fields -> how each is drawn, from random numbers and the
+#: fields before it. As JSON has them.
 DRAWN = {
     QkNorm: {"span": _one("head", "projection"), "after_rotary": _chance(0.5), "q_tensor": None, "k_tensor": None},
     dense: {
@@ -188,13 +198,15 @@ DRAWN = {
         "intermediate_size": lambda rng, _: rng.choice((1, 32, rng.randint(2, 60))),
         "num_hidden_layers": _one(1, 1, 2, 2, 3),
         "num_key_value_heads": _one(1, 1, 2, 3),
-        "num_attention_heads": lambda rng, model: model["num_key_value_heads"] * rng.choice((1, 1, 2, 3, 4)) + (rng.random() < 0.01),
+        "num_attention_heads": lambda rng, model: model["num_key_value_heads"] * rng.choice((1, 1, 2, 3, 4))
+        + (rng.random() < 0.01),
         "head_dim": lambda rng, _: 2 * rng.choice((1, 2, 4, 8, rng.randint(1, 14))),
         "rotary_dim": lambda rng, model: rng.choice((None, None, 2 * rng.randint(0, model["head_dim"] // 2))),
         "rms_norm_eps": _one(1e-5, 1e-6, 1e-12, 1e-2, 1.0),
         "rope_theta": _one(10000.0, 500.0, 1e6, 1.0),
         "rope_scaling": _rope_scaling,
-        "max_position_embeddings": lambda rng, hw: max(1, hw["context"] + rng.choice((0, 0, 1, 30) if rng.random() < 0.99 else (-1,))),
+        "max_position_embeddings": lambda rng, hw: max(1, hw["context"]
+                                                       + rng.choice((0, 0, 1, 30) if rng.random() < 0.99 else (-1,))),
         "sliding_window": lambda rng, hw: rng.choice((None, None, rng.randint(1, hw["context"] + 1))),
         "tie_word_embeddings": _chance(0.5),
         "bos_token_id": lambda rng, model: rng.choice((None, rng.randrange(model["vocab_size"]))),
@@ -208,7 +220,8 @@ DRAWN = {
         "head_bias": _head_bias},
     HwShape: {
         "source": _source,
-        "wire_levels": lambda rng, hw: rng.choice((1, 2, 4, 9)) if hw["source"] == "wired" or rng.random() < 0.01 else 1,
+        "wire_levels": lambda rng, hw: rng.choice((1, 2, 4, 9)) if hw["source"] == "wired"
+        or rng.random() < 0.01 else 1,
         "vector_lanes": _one(2, 2, 4, 4, 8),
         "lanes": _width,
         "columns": _width,
@@ -224,7 +237,9 @@ DRAWN = {
         "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))),
         "sampler": _word(HwShape, "sampler"),
         "dsp_columns": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))), 0),
-        "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, (hw["columns"] - hw["dsp_columns"]) // 2))), 0),
+        "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0,
+                                                               rng.randint(0, (hw["columns"] - hw["dsp_columns"])
+                                                                           // 2))), 0),
         "adapters": _unless_wired(_adapters, 0),
         "adapter_rank": _one(1, 2, 5, 8)},
     Recipe: {
@@ -237,7 +252,8 @@ DRAWN = {
     Override: {
         "project": _project,
         "layers": _layers,
-        "format": lambda rng, so_far: rng.choice((*[so_far["weight_format"]] * 3, *["e2m1"] * 6, rng.choice(list(WEIGHTS))))},
+        "format": lambda rng, so_far: rng.choice((*[so_far["weight_format"]] * 3, *["e2m1"] * 6,
+                                                  rng.choice(list(WEIGHTS))))},
     AxiShape: {
         "data_width": _one(8, 16, 32, 64, 128, 1024),
         "address_width": _one(13, 20, 32, 33, 40, 64),
@@ -249,15 +265,18 @@ DRAWN = {
         "queue": _one(1, 4, 16)},
 }
 
-#: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses a burst comes after at most
-#: ``latency`` cycles. Of a machine with adapters, ``adapted`` is how many of a slot's texts have one, and ``loads`` how often another one
-#: takes a place.
+#: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses a burst comes
+#: after at most ``latency`` cycles. Of a machine with adapters, ``adapted`` is how many of a slot's texts have one, and
+#: ``loads`` how often another one takes a place.
 PLAYED = {
-    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "weights": _one("usual", "usual", "loud", "odd"),
+    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200),
+    "weights": _one("usual", "usual", "loud", "odd"),
     "wrong": _one(0.0, 0.1, 0.3), "operations": _one(0.0, 0.3, 0.6),
-    "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32),
+    "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))),
+    "noise": lambda rng, _: rng.getrandbits(32),
     "keys": _chance(0.5), "flips": _one(0, 1, 3), "reset": _chance(0.2),
-    "adapted": _one(0.3, 0.7, 1.0), "loads": _one(0.0, 0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
+    "adapted": _one(0.3, 0.7, 1.0), "loads": _one(0.0, 0.2), "end": _chance(0.3),
+    "seed": lambda rng, _: rng.getrandbits(30)}
 
 
 def _drawn(fields, seed, so_far=()):
@@ -270,7 +289,8 @@ def _drawn(fields, seed, so_far=()):
 
 
 def undrawn(drawn=None, block=None):
-    """What `DRAWN` says nothing of, or too much: names. Nothing, or a parameter has come or gone and its drawing must follow."""
+    """What `DRAWN` says nothing of, or too much: names. Nothing, or a parameter has come or gone and its drawing must
+    follow."""
     found = []
     for of, fields in {**DRAWN, **SCALINGS, **(drawn or {})}.items():
         names = list(inspect.signature(of).parameters)
@@ -284,7 +304,8 @@ def undrawn(drawn=None, block=None):
 
 @dataclass(frozen=True)
 class Case:
-    """One draw, as JSON has it: keywords of `small_design`, fields of an `AxiShape` (None: its ports are streams), and how it is driven."""
+    """One draw, as JSON has it: keywords of `small_design`, fields of an `AxiShape` (None: its ports are streams), and
+    how it is driven."""
     changes: dict
     axi: dict | None
     play: dict
@@ -322,7 +343,8 @@ def draw(seed, number):
 # -- playing
 
 class _Flips:
-    """Single wrong bits for the KV memory. A copy of a block takes them along: so one word of each place in a block gets one."""
+    """Single wrong bits for the KV memory. A copy of a block takes them along: so one word of each place in a block
+    gets one."""
 
     def __init__(self, design, rng):
         hw, self.rng = design.hw, rng
@@ -332,8 +354,10 @@ class _Flips:
                      "k_exps": stored_bits(EXP_BITS), "v_exps": stored_bits(EXP_BITS)}
 
     def some(self, count, blocks):
-        """(memory, word, bit) of ``count`` places that have not had one, most of positions that slots of ``blocks`` (golden's) have."""
-        used = [(blocks.tables[slot][position // self.size] if blocks.tables[slot] else position // self.size, position % self.size)
+        """(memory, word, bit) of ``count`` places that have not had one, most of positions that slots of ``blocks``
+        (golden's) have."""
+        used = [(blocks.tables[slot][position // self.size] if blocks.tables[slot] else position // self.size,
+                 position % self.size)
                 for slot, length in enumerate(blocks.lengths) for position in range(length)]
         used = [place for place in used if place[0] is not None] or [(0, 0)]
         for _ in range(count):
@@ -357,7 +381,8 @@ class _Adapters:
             self._load(number)
 
     def _load(self, number):
-        self.link.load_adapter(number, random_adapter(self.link.design, next(self.seeds), whole=self.rng.random() < 0.3))
+        self.link.load_adapter(number, random_adapter(self.link.design, next(self.seeds),
+                                                      whole=self.rng.random() < 0.3))
 
     def given(self, step, counts):
         """A pass's entries with adapters; another one may be loaded before them."""
@@ -365,7 +390,8 @@ class _Adapters:
         if self.rng.random() < self.driven["loads"]:
             self._load(self.rng.randint(1, hw.adapters))
             counts["loads"] += 1
-        numbers = [self.rng.randint(1, hw.adapters) if self.rng.random() < self.driven["adapted"] else 0 for _ in range(hw.slots)]
+        numbers = [self.rng.randint(1, hw.adapters) if self.rng.random() < self.driven["adapted"] else 0
+                   for _ in range(hw.slots)]
         found = [dataclasses.replace(entry, adapter=numbers[entry.slot % hw.slots]) for entry in step]
         counts["adapted"] += sum(bool(entry.adapter) for entry in found)
         return found
@@ -381,7 +407,8 @@ def _machine(case, design, axi, quantized, folder):
     more = dict(opt="-O0", images=[image] if rom else [], headers=True)
     model = build_axi(verilog, "swept", design, axi, **more) if axi else build_model(verilog, "swept", design, **more)
     more = dict(weights=None if rom else image, stall=play["stall"], seed=play["seed"])
-    with axi_link(design, axi, quantized, model, latency=play["latency"], **more) if axi else VerilatedLink(design, model, **more) as link:
+    with axi_link(design, axi, quantized, model, latency=play["latency"],
+                  **more) if axi else VerilatedLink(design, model, **more) as link:
         yield link
     shutil.rmtree(model.parent, ignore_errors=True)      # but what has differed is looked at again
 
@@ -421,7 +448,8 @@ def _explained(mismatch, link, step, number):
 
 
 def play(case, folder):
-    """Run a case in an empty folder. Returns counts: passes, entries, cycles, operations, refusals, clipped numbers, flipped bits.
+    """Run a case in an empty folder. Returns counts: passes, entries, cycles, operations, refusals, clipped numbers,
+    flipped bits.
 
     Raises Refused, or Mismatch with lines that say what differs first.
     """

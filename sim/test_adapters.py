@@ -1,5 +1,5 @@
-"""Passes in which rows have adapters: the decoder as the Verilator C++ model, compared with golden in each pass, cycles and counters
-too."""
+"""Passes in which rows have adapters: the decoder as the Verilator C++ model, compared with golden in each pass, cycles
+and counters too."""
 import random
 
 import pytest
@@ -9,17 +9,23 @@ from hwgen.models.adapter_codes import random_adapter
 from sim.designs import small_design
 from sim.test_decoder import checked
 
-TINY = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=4,
+TINY = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=4,
             vocab_size=13, context=12,
             lanes=4, columns=4, vector_lanes=2, attention_lanes=2, entries=3, slots=3, adapters=3, adapter_rank=3)
 SHAPES = {
-    "beats": dict(tile_beats=4, lanes=4, columns=16, vector_lanes=4, attention_lanes=4, entries=4, slots=4, formats="scales=row",
+    "beats": dict(tile_beats=4, lanes=4, columns=16, vector_lanes=4, attention_lanes=4, entries=4, slots=4,
+                  formats="scales=row",
                   adapters=3, adapter_rank=5),
-    "one_entry": dict(entries=1, slots=2, columns=4, adapters=1, adapter_rank=7, activation_format="e4m3", weight_format="e4m3",
+    "one_entry": dict(entries=1, slots=2, columns=4, adapters=1, adapter_rank=7, activation_format="e4m3",
+                      weight_format="e4m3",
                       hidden_size=40),
-    "sandwich": dict(lanes=4, columns=16, entries=5, slots=3, adapters=7, adapter_rank=2, dsp_columns=5, sampler="gumbel",
-                     block=dict(norms="sandwich", qk_norm=dict(span="head"), biased=["q", "o", "down"], activation="gelu_tanh")),
-    "mixed": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", hidden_size=72, intermediate_size=80, entries=4, slots=4, adapters=3,
+    "sandwich": dict(lanes=4, columns=16, entries=5, slots=3, adapters=7, adapter_rank=2, dsp_columns=5,
+                     sampler="gumbel",
+                     block=dict(norms="sandwich", qk_norm=dict(span="head"), biased=["q", "o", "down"],
+                                activation="gelu_tanh")),
+    "mixed": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", hidden_size=72, intermediate_size=80, entries=4,
+                  slots=4, adapters=3,
                   adapter_rank=8,
                   tile_beats=2, attention_lanes=4, block=dict(parallel=True, gated=False)),
 }
@@ -34,7 +40,8 @@ def passes(design, count, seed=3):
         rows = []
         for slot in sorted(rng.randrange(hw.slots) for _ in range(rng.randint(1, hw.entries))):
             if lengths[slot] < hw.context:
-                rows.append(Entry(slot, lengths[slot], rng.randrange(design.model.vocab_size), rng.random() < 0.7, adapter=numbers[slot]))
+                rows.append(Entry(slot, lengths[slot], rng.randrange(design.model.vocab_size), rng.random() < 0.7,
+                                  adapter=numbers[slot]))
                 lengths[slot] += 1
         if rows:
             yield rows

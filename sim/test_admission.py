@@ -4,7 +4,8 @@ from sim.admission_units import AdmissionToMemory
 from sim.designs import small_design
 from sim.runner import run, simulators
 
-MODEL = dict(num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vector_lanes=2, attention_lanes=2)
+MODEL = dict(num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vector_lanes=2,
+             attention_lanes=2)
 SHAPES = {
     "smallest": dict(**MODEL, entries=1, slots=1, context=8, kv_block=4),
     # numbers that their ports' bits can exceed, and fewer blocks than the slots could fill
@@ -16,7 +17,9 @@ SHAPES = {
 FASTEST = simulators()[-1]
 
 
-@pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST), ("powers", FASTEST),
+@pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST),
+                                        ("powers", FASTEST),
                                         ("window", FASTEST)])
 def test_admission(shape, sim):
-    run(AdmissionToMemory(small_design(**SHAPES[shape])), f"admission_{shape}", "bench_admission", params=SHAPES[shape], sim=sim)
+    run(AdmissionToMemory(small_design(**SHAPES[shape])), f"admission_{shape}", "bench_admission",
+        params=SHAPES[shape], sim=sim)

@@ -12,7 +12,8 @@ SHAPES = {
     # entries hide the loading of all tiles of a row
     "square": (2, 2, dict(lanes=4, columns=4, vector_lanes=2, entries=4, attention_lanes=4, tile_beats=2)),
     # rows that are no power of two, loading that takes longer than the entries, slow drain
-    "wide": (3, 3, dict(lanes=2, columns=8, vector_lanes=2, entries=3, attention_lanes=2, tile_beats=4, weight_format="e4m3")),
+    "wide": (3, 3, dict(lanes=2, columns=8, vector_lanes=2, entries=3, attention_lanes=2, tile_beats=4,
+                        weight_format="e4m3")),
 }
 
 
@@ -28,7 +29,8 @@ def test_each_module_once():
     """Four times the arrays are some more instances, and no more modules."""
     texts = [emit_design(ArrayGrid(small_design(), size, size), "grid") for size in (2, 4)]
     small, large = (re.findall(r"^module (\w+)", text, re.MULTILINE) for text in texts)
-    assert [name for name in small if "_row_" not in name and "_sum_" not in name] == [n for n in large if "_row_" not in n
+    assert [name for name in small if "_row_" not in name
+            and "_sum_" not in name] == [n for n in large if "_row_" not in n
                                                                                        and "_sum_" not in n]
     assert len(small) == len(set(small)) == len(large) and len(texts[1]) < 1.5 * len(texts[0])
 

@@ -1,4 +1,5 @@
-"""The AXI4 reader on simulators: words as wide as beats, narrower and wider; short and long bursts; few and many of them."""
+"""The AXI4 reader on simulators: words as wide as beats, narrower and wider; short and long bursts; few and many of
+them."""
 import pytest
 
 from hwgen.params.axi import AxiShape
@@ -11,11 +12,13 @@ SHAPES = {      # design, buses
     "wide": (dict(tile_beats=4, columns=4, vector_lanes=2), dict(data_width=256, burst=4, outstanding=2, prefetch=9)),
 }
 MORE = {
-    "equal": (dict(tile_beats=4), dict(data_width=128, burst=256, outstanding=1, prefetch=1, address_width=64, id_width=4)),
+    "equal": (dict(tile_beats=4), dict(data_width=128, burst=256, outstanding=1, prefetch=1, address_width=64,
+                                       id_width=4)),
     "bytes": (dict(tile_beats=8), dict(data_width=8, burst=256, outstanding=256, prefetch=300)),
     "kilobit": (dict(tile_beats=8, vector_lanes=2, entries=5), dict(data_width=1024, burst=256, prefetch=1)),
     "singles": (dict(tile_beats=1), dict(data_width=32, burst=1, outstanding=5, prefetch=1, address_width=20)),
-    "one_word": (dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
+    "one_word": (dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1,
+                      intermediate_size=1, head_dim=2,
                       num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1), dict(data_width=1024)),
 }
 

@@ -14,7 +14,8 @@ SHAPES = {
 def simulate(name, simulator):
     changes, axi = SHAPES[name]
     registers = register_map(small_design(source="stream", **changes), AxiShape(**axi))
-    run(AxiRegisters(registers), "axi_registers", "bench_axi_registers", params={"changes": changes, "axi": axi}, sim=simulator)
+    run(AxiRegisters(registers), "axi_registers", "bench_axi_registers", params={"changes": changes, "axi": axi},
+        sim=simulator)
 
 
 def test_queue(simulator):

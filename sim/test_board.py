@@ -1,4 +1,5 @@
-"""The top that goes onto a board, through its UART pins: passes, texts, noise on the line, and hosts that expect another machine."""
+"""The top that goes onto a board, through its UART pins: passes, texts, noise on the line, and hosts that expect
+another machine."""
 import dataclasses
 import functools
 import random
@@ -27,8 +28,10 @@ from sim.runner import run
 from sim.weights_units import image
 
 BOARD, DIVISOR = board("ulx3s-85f"), 4
-CHANGES = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
-                      intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2, residual_fraction=22)
+CHANGES = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16,
+               kv_block=2, hidden_size=4,
+                      intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11,
+                      num_hidden_layers=2, residual_fraction=22)
 DESIGN = small_design(**CHANGES)
 MODEL = random_model(DESIGN, 49)        # its text is of several tokens, and some numbers are clipped
 
@@ -80,7 +83,8 @@ def test_a_text_that_goes_on_by_itself(machine):
         assert [token for _, token in link.follow([Entry(0, 2, prompt[-1], True)], count - 1, stop=stop)] == ended
         golden.reset()
         text(golden, prompt, len(ended) - 1)
-        last = golden.run_pass([Entry(0, len(prompt) + len(ended) - 2, ([*prompt, *ended])[len(prompt) + len(ended) - 2], True)])
+        last = golden.run_pass([Entry(0, len(prompt) + len(ended) - 2,
+                                      ([*prompt, *ended])[len(prompt) + len(ended) - 2], True)])
         assert link.counters() == list(last.counters.values())
     assert GAP == 2
 
@@ -120,7 +124,8 @@ def test_texts_that_go_on_together(machine):
         counters = result.counters
         texts = [(text, entry, result.tokens[i]) for i, (text, entry) in enumerate(going)]
         expected += [(text, token) for text, _, token in texts]
-        going = [(text, Entry(entry.slot, entry.position + 1, token, True)) for text, entry, token in texts if entry.position < DESIGN.hw.context - 1]
+        going = [(text, Entry(entry.slot, entry.position + 1, token, True)) for text, entry, token in texts
+                 if entry.position < DESIGN.hw.context - 1]
     assert len(expected) == 11 + 16
     with machine() as link:
         begin(link)
@@ -128,14 +133,16 @@ def test_texts_that_go_on_together(machine):
         assert link.counters() == list(counters.values())
 
 
-ADAPTED = small_design(**CHANGES | dict(lanes=2, hidden_size=6, intermediate_size=6, head_dim=4, adapters=3, adapter_rank=2))
+ADAPTED = small_design(**CHANGES | dict(lanes=2, hidden_size=6, intermediate_size=6, head_dim=4, adapters=3,
+                                        adapter_rank=2))
 
 
 @pytest.mark.nightly
 def test_adapters_over_the_line():
     """Loaded, replaced and mixed between passes; a text goes on by itself with its own; a wrong one changes nothing."""
     model, rng = random_model(ADAPTED, 3), random.Random(4)
-    with pins_link(build_pins(BOARD, ADAPTED, model, divisor=DIVISOR), ADAPTED, model) as link, GoldenLink(ADAPTED, model) as golden:
+    with pins_link(build_pins(BOARD, ADAPTED, model, divisor=DIVISOR), ADAPTED,
+                   model) as link, GoldenLink(ADAPTED, model) as golden:
         checked, numbers = CheckedLink(link, golden), [0]
         for count, step in enumerate(History(ADAPTED, 8, operations=0).steps(12)):
             if count % 3 == 0:
@@ -144,7 +151,9 @@ def test_adapters_over_the_line():
                 numbers.append(number)
             if count % 3 == 1:
                 with pytest.raises(ModelError, match="Rank of an adapter must be at most"):
-                    link.load_adapter(1, quantize_adapter(Adapter("too large", {"x": LowRank(np.zeros((9, 6)), np.zeros((6, 9)), 1.0)}), model, ADAPTED))
+                    link.load_adapter(1, quantize_adapter(Adapter("too large",
+                                                                  {"x": LowRank(np.zeros((9, 6)), np.zeros((6, 9)),
+                                                                                1.0)}), model, ADAPTED))
             run_step(checked, [dataclasses.replace(entry, adapter=rng.choice(numbers)) for entry in step])
         for other in (link, golden):
             other.reset()
@@ -169,8 +178,10 @@ def test_noise_on_the_line(machine):
 
 
 @pytest.mark.parametrize("design, model, complaint", [
-    (dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, context=8)), MODEL, "The machine has another shape: 2 x 2 multipliers, 2 entries, 2 slots of 16"),
-    (dataclasses.replace(DESIGN, model=dataclasses.replace(DESIGN.model, name="other")), MODEL, f"built for the model {DESIGN.model.name}, not for other"),
+    (dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, context=8)), MODEL,
+     "The machine has another shape: 2 x 2 multipliers, 2 entries, 2 slots of 16"),
+    (dataclasses.replace(DESIGN, model=dataclasses.replace(DESIGN.model, name="other")), MODEL,
+     f"built for the model {DESIGN.model.name}, not for other"),
     (DESIGN, random_model(DESIGN, 5), "runs with weights 0x"),
 ])
 def test_another_machine_is_refused(executable, design, model, complaint):
@@ -186,6 +197,8 @@ def test_another_machine_is_refused(executable, design, model, complaint):
 def test_pins():
     """On the pins of the machine, bit by bit."""
     design = dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, source="rom"))
-    run(BoardMachine(design, divisor=DIVISOR, rom_file=str(image(pack(MODEL, design)))), "board", "bench_board", internals=["count"], params={
-        "changes": CHANGES | dict(source="rom"), "divisor": DIVISOR, "weights_id": model_id(MODEL), "phases": [int(phase) for phase in phases(design.block)],
+    run(BoardMachine(design, divisor=DIVISOR, rom_file=str(image(pack(MODEL, design)))), "board", "bench_board",
+        internals=["count"], params={
+        "changes": CHANGES | dict(source="rom"), "divisor": DIVISOR, "weights_id": model_id(MODEL),
+        "phases": [int(phase) for phase in phases(design.block)],
         "steps": list(bus_steps(design, MODEL, History(design, operations=0.3, wrong=0.2).steps(5)))})

@@ -14,7 +14,8 @@ SHAPES = {
     # ff of 24 in tiles of 16: without a gate, the last tile has padding; all exponents are in one record
     "ungated": dict(entries=2, columns=16, lanes=8, block=dict(gated=False, parallel=True, biased=["up"])),
     "rows": dict(entries=2, columns=16, hidden_size=24, formats="weights=e3m4,scales=row"),
-    "biased": dict(entries=3, columns=16, vector_lanes=2, num_attention_heads=5, num_key_value_heads=1, hidden_size=40, banks=2,
+    "biased": dict(entries=3, columns=16, vector_lanes=2, num_attention_heads=5, num_key_value_heads=1,
+                   hidden_size=40, banks=2,
                    block=dict(biased=["q", "k", "v", "gate", "up"])),
 }
 

@@ -4,7 +4,8 @@ from hwgen.units.decode_loop import DecodeLoop
 from sim.designs import small_design
 from sim.runner import run
 
-SHAPES = {"single": dict(vocab_size=7, context=16), "gumbel": dict(vocab_size=13, entries=3, slots=3, context=24, sampler="gumbel")}
+SHAPES = {"single": dict(vocab_size=7, context=16),
+          "gumbel": dict(vocab_size=13, entries=3, slots=3, context=24, sampler="gumbel")}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -19,12 +19,15 @@ from sim.weights_units import image
 
 COCOTB = {
     "two_entries": dict(),
-    # few columns are used: padding outlasts the last head; norms outlast the matrices above them, so that records wait; and slots share few
-    # blocks, which they give back behind a window
-    "halves": dict(entries=4, halves=2, hidden_size=8, intermediate_size=8, vocab_size=11, head_dim=2, num_attention_heads=1, lanes=4,
-                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22, slots=3, context=8, kv_block=2, kv_blocks=8,
+    # few columns are used: padding outlasts the last head; norms outlast the matrices above them, so that records wait;
+    # and slots share few blocks, which they give back behind a window
+    "halves": dict(entries=4, halves=2, hidden_size=8, intermediate_size=8, vocab_size=11, head_dim=2,
+                   num_attention_heads=1, lanes=4,
+                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22, slots=3, context=8, kv_block=2,
+                   kv_blocks=8,
                    sliding_window=3),
-    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1, hidden_size=2,
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1,
+                     hidden_size=2,
                      intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      vocab_size=2),
 }
@@ -34,44 +37,61 @@ SHARED_BLOCKS = dict(entries=3, slots=5, context=20, kv_block=4, kv_blocks=13, k
 
 # shapes for the C++ model: each covers what the others do not (a residual_fraction above 20 clips numbers)
 SHAPES = {
-    "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777, hidden_size=72,
-                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8,
+    "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777,
+                  hidden_size=72,
+                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4,
+                  attention_lanes=8,
                   dsp_pairs=2),
-    "narrow_stream": dict(tile_beats=8, columns=16, dsp_columns=3, dsp_pairs=5, entries=5, slots=3, num_attention_heads=4,
+    "narrow_stream": dict(tile_beats=8, columns=16, dsp_columns=3, dsp_pairs=5, entries=5, slots=3,
+                          num_attention_heads=4,
                           num_key_value_heads=2, hidden_size=40, tie_word_embeddings=False),
-    "pair_e4m3": dict(head="pair", residual_fraction=24, weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4,
+    "pair_e4m3": dict(head="pair", residual_fraction=24, weight_format="e4m3", kv_format="e4m3", entries=1, slots=1,
+                      tile_beats=2, lanes=4,
                       columns=16),
-    "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
-                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, dsp_pairs=4, **SHARED_BLOCKS),
-    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4,
+    "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4",
+                          num_attention_heads=4,
+                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, dsp_pairs=4,
+                          **SHARED_BLOCKS),
+    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4,
+                   vector_lanes=4,
                    residual_fraction=21),
 }
 
 # offsets of rows and blocks, and matrices in E2M1; E2M5
 FORMATS = {
-    "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, dsp_pairs=1, tile_beats=2, hidden_size=40,
+    "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, dsp_pairs=1, tile_beats=2,
+                      hidden_size=40,
                       activation_format="e4m3"),
-    "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2, tile_beats=2, hidden_size=40,
+    "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2,
+                   tile_beats=2, hidden_size=40,
                    vocab_size=90),
-    "one_beat": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", tile_beats=1, hidden_size=72, intermediate_size=80,
+    "one_beat": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", tile_beats=1, hidden_size=72,
+                     intermediate_size=80,
                      block=dict(biased=["q", "o"], norms="sandwich"), lanes=16),
-    "layers": dict(formats="layers.0=e2m1,layers.1.o=e2m1,scales=matrix", lanes=4, columns=16, tile_beats=4, entries=4, halves=2,
+    "layers": dict(formats="layers.0=e2m1,layers.1.o=e2m1,scales=matrix", lanes=4, columns=16, tile_beats=4,
+                   entries=4, halves=2,
                    attention_lanes=4, hidden_size=40),
     "rows": dict(formats="scales=row", sampler="gumbel", entries=4, halves=2, tile_beats=2, columns=16, vocab_size=100,
                  tie_word_embeddings=False),
 }
 
-# blocks that are not Llama's: together they have everything that a block may have (all families: `python -m tools.check_families`); and one
-# whose slots give back KV blocks behind its window, with texts longer than its KV memory
+# blocks that are not Llama's: together they have everything that a block may have (all families: `python -m
+# tools.check_families`); and one whose slots give back KV blocks behind its window, with texts longer than its KV
+# memory
 BLOCKS = {
-    "norms": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh", biased=["q", "o"]), entries=4, halves=2,
-                  num_hidden_layers=3, layer_types=[dict(window=5, rope_theta=100.0), dict(rotary=False), dict(window=3)],
+    "norms": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh", biased=["q", "o"]),
+                  entries=4, halves=2,
+                  num_hidden_layers=3, layer_types=[dict(window=5, rope_theta=100.0), dict(rotary=False),
+                                                    dict(window=3)],
                   slots=3, context=20,
                   kv_block=4, vector_lanes=2, columns=16, head_dim=6, intermediate_size=28),
-    "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"], final_bias=True),
-                     entries=3, slots=3, sliding_window=6, kv_block=2, kv_blocks=12, rotary_dim=4, hidden_size=36, vocab_size=50,
+    "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2",
+                                biased=["q", "k", "v", "o", "up", "down"], final_bias=True),
+                     entries=3, slots=3, sliding_window=6, kv_block=2, kv_blocks=12, rotary_dim=4, hidden_size=36,
+                     vocab_size=50,
                      tie_word_embeddings=False, head_bias=True),
-    "plain_norms": dict(block=dict(norms="post", qk_norm=dict(span="projection", after_rotary=True), biased=["gate", "down"]),
+    "plain_norms": dict(block=dict(norms="post", qk_norm=dict(span="projection", after_rotary=True),
+                                   biased=["gate", "down"]),
                         entries=2, halves=2,
                         num_key_value_heads=2, num_attention_heads=4, residual_fraction=22),
 }
@@ -83,7 +103,8 @@ def test_decoder(simulator, name):
     design = small_design(source="rom", **changes)
     quantized = random_model(design)
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
-    assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
+    assert any(step["counters"]["saturated"] for step in steps
+               if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
         params={"changes": {"source": "rom", **changes}, "steps": steps, "weights_id": model_id(quantized),
                 "refused": list(bus_steps(design, quantized,
@@ -98,7 +119,8 @@ def checked(design, tmp_path, *, stall=0.0, seed=1):
     weights = tmp_path / "weights.bin"
     weights.write_bytes(pack(quantized, design).tobytes())
     model = build_model(emit_design(Decoder(design), "decoder"), "decoder", design, opt="-O0")
-    return CheckedLink(VerilatedLink(design, model, weights=weights, stall=stall, seed=seed), GoldenLink(design, quantized),
+    return CheckedLink(VerilatedLink(design, model, weights=weights, stall=stall, seed=seed),
+                       GoldenLink(design, quantized),
                        values_only=stall > 0)
 
 
@@ -112,7 +134,8 @@ def random_block(rng):
 
 
 def random_layers(rng, count):
-    return [dict(window=rng.choice([None, 1, 3, 8]), rotary=rng.random() < 0.7, rope_theta=rng.choice([None, 100.0])) for _ in range(count)]
+    return [dict(window=rng.choice([None, 1, 3, 8]), rotary=rng.random() < 0.7, rope_theta=rng.choice([None, 100.0]))
+            for _ in range(count)]
 
 
 def random_changes(seed):
@@ -128,7 +151,8 @@ def random_changes(seed):
     own = dict(block=block, layer_types=random_layers(other, layers)) if block else {}
     changes = dict(
         lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
-        entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
+        entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40),
+        kv_block=rng.choice([1, 4, 16]),
         kv_ecc=rng.random() < 0.3,
         num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 4), head_dim=2 * rng.randint(1, 14),
         hidden_size=rng.randint(3, 60), intermediate_size=rng.randint(2, 70), vocab_size=rng.randint(2, 200),

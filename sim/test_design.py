@@ -1,7 +1,8 @@
-"""Benches at the shape of an emitted design: ``pytest sim/ --design rtl_out/mine``; only these tests run then, and without it none of them.
+"""Benches at the shape of an emitted design: ``pytest sim/ --design rtl_out/mine``; only these tests run then, and
+without it none of them.
 
-Units are built from the manifest's shape and formats, each with its own bench. The system bench runs on the Verilog of the folder itself,
-with the folder's own weights. What has no bench at a given shape: see docs/benches.md.
+Units are built from the manifest's shape and formats, each with its own bench. The system bench runs on the Verilog of
+the folder itself, with the folder's own weights. What has no bench at a given shape: see docs/benches.md.
 """
 from pathlib import Path
 from unittest import mock
@@ -42,10 +43,13 @@ from sim.weights_units import Weights, image, random_stream
 #: Unit: the component of a design, and the bench's parameters of the changes that make it.
 UNITS = {
     "admission": (AdmissionToMemory, dict), "attention": (Attention, dict),
-    "convert": (lambda design: Convert(design, banks(design)), lambda changes: {**changes, "banks": banks(small_design(**changes))}),
-    "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict), "kv_writer": (HeadsToAttention, dict),
+    "convert": (lambda design: Convert(design, banks(design)),
+                lambda changes: {**changes, "banks": banks(small_design(**changes))}),
+    "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
+    "kv_writer": (HeadsToAttention, dict),
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
-    "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves), lambda changes: {"design": changes, "banks": changes["halves"]}),
+    "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves),
+                lambda changes: {"design": changes, "banks": changes["halves"]}),
     "residual": (Residual, dict), "rmsnorm": (RmsNorm, lambda changes: {"design": changes}),
     "rope": (Rope, lambda changes: {"design": changes}),
     "sampler": (Sampler, lambda changes: {"design": changes}),
@@ -53,7 +57,8 @@ UNITS = {
     "swiglu": (SwiGlu, lambda changes: {"design": changes, "block": {}, "step": 61, "count": 100}),
     "weights": (lambda design: Weights(design, image(random_stream(design))), dict),
 }
-#: What is other than in the design: the bench of the weight stream has a ROM, and that of the array sums that need wide accumulators.
+#: What is other than in the design: the bench of the weight stream has a ROM, and that of the array sums that need wide
+#: accumulators.
 CHANGED = {"weights": lambda changes: {"source": "rom"},
            "mac_array": lambda changes: {"intermediate_size": max(512, changes["intermediate_size"])}}
 #: What a design must have for a unit to be in it.
@@ -88,27 +93,31 @@ def buffers(design):
 
 
 class Mine:
-    """A design that was asked for: its folder, manifest, `Design`, the changes that make it, and its `AxiShape` or None."""
+    """A design that was asked for: its folder, manifest, `Design`, the changes that make it, and its `AxiShape` or
+    None."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
         self.about, self.changes = changes_of(folder)
         self.design, self.top = small_design(**self.changes), self.about["top"]
         self.axi = AxiShape(**self.about["bus"]["axi"]) if "bus" in self.about else None
-        self.on_bus = {name: value for name, value in self.changes.items() if name != "source"}      # as benches on buses take them
+        # as benches on buses take them
+        self.on_bus = {name: value for name, value in self.changes.items() if name != "source"}
         self.verilog = (self.folder / f"{self.top}.v").read_text(encoding="utf-8")
         self.component = AxiDecoder(self.design, self.axi) if self.axi else decoder.Decoder(self.design)
         theirs = {port.name for port in ports(self.verilog, self.top)} - {"clk", "rst", "aclk", "aresetn"}
         ours = {"__".join(map(str, path)) for path, _, _ in self.component.signature.flatten(self.component)}
         if theirs - ours:
-            raise ValueError(f"Design must be a decoder on streams or on buses, not a top with {', '.join(sorted(theirs - ours)[:5])}")
+            raise ValueError(f"Design must be a decoder on streams or on buses, not a top with "
+                             f"{', '.join(sorted(theirs - ours)[:5])}")
 
     def model(self):
         """The folder's own weights, quantized as they are. ValueError if its image is not that of its manifest."""
         found = unpack(read_image(self.folder / self.about["weights"]["image"], self.design), self.design)
         whole = not self.design.model.learned_positions or self.design.hw.context >= self.design.model.max_position_embeddings
         if whole and found.digest != self.about["model_id"]:
-            raise ValueError(f"Weights of {self.folder.name} must be those of its manifest, {self.about['model_id'][:8]}, not "
+            raise ValueError(f"Weights of {self.folder.name} must be those of its manifest, "
+                             f"{self.about['model_id'][:8]}, not "
                              f"{found.digest[:8]}")
         return found
 
@@ -129,7 +138,8 @@ def test_unit(mine, unit):
         pytest.skip(f"the bench of {unit} has no offsets of rows or blocks, which this design's recipe asks for")
     make, params = UNITS[unit]
     changes = {**mine.changes, **CHANGED.get(unit, dict)(mine.changes)}
-    runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}", params=params(changes),
+    runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}",
+               params=params(changes),
                testcase=TESTS.get(unit))
 
 
@@ -145,8 +155,10 @@ def test_vector_buffer(mine, name):
 def test_bus(mine, unit):
     if not mine.axi:
         pytest.skip("the machine of this design is not on buses")
-    made = AxiReader(mine.design, mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
-    runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}", params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})
+    made = AxiReader(mine.design,
+                     mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
+    runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}",
+               params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})
 
 
 def test_system(mine):
@@ -159,7 +171,8 @@ def test_system(mine):
         params = {"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "weights": str(weights.resolve()),
                   "weights_id": model_id(quantized), "sampling": SAMPLING,
                   "passes": list(bus_steps(design, quantized, History(design, operations=0).steps(5), SAMPLING)),
-                  "steps": list(bus_steps(design, quantized, History(design, 2, operations=0.4, wrong=0.2).steps(6), SAMPLING))}
+                  "steps": list(bus_steps(design, quantized,
+                                          History(design, 2, operations=0.4, wrong=0.2).steps(6), SAMPLING))}
         bench, testcase = "bench_axi", ["passes", "history", "reset_by_software", "not_before_it_may"]
     else:
         if design.hw.source == "rom":

@@ -28,4 +28,5 @@ def test_a_stream_is_within_its_bound(clock, postponed):
 @pytest.mark.nightly
 @pytest.mark.parametrize("clock", [25, 83, 100])
 def test_other_clocks(clock):
-    run(memory_and_chip(MT48LC16M16, clock, "dram"), "dram", "bench_dram", params={"bursts": 300, "clock": clock}, testcase="bursts")
+    run(memory_and_chip(MT48LC16M16, clock, "dram"), "dram", "bench_dram", params={"bursts": 300, "clock": clock},
+        testcase="bursts")

@@ -1,5 +1,5 @@
-"""The whole top of a board with SDRAM, as it goes into the bitstream, and a chip behind its pins: through its UART pins. It needs the
-extra `dram`."""
+"""The whole top of a board with SDRAM, as it goes into the bitstream, and a chip behind its pins: through its UART
+pins. It needs the extra `dram`."""
 import pytest
 
 from hwgen.fpga.boards import board
@@ -35,8 +35,8 @@ def machine(executable):
 
 @pytest.mark.nightly
 def test_empty_then_loaded_and_equal_to_golden(machine):
-    """An empty memory is answered with an error, not with text; behind the load every pass is golden's, refreshes or not; a bit that
-    flips is found."""
+    """An empty memory is answered with an error, not with text; behind the load every pass is golden's, refreshes or
+    not; a bit that flips is found."""
     with pytest.raises(LinkError, match="memory holds no weights that were loaded .*hwgen load"):
         machine.check_weights()
     (_, error), = machine.run_pass([Entry(0, 0, 3, True), Entry(1, 0, 4, True)]).errors.items()

@@ -15,4 +15,5 @@ def test_feeder(simulator, shape):
 @pytest.mark.parametrize("seed", range(1))
 def test_random_shapes(seed):
     changes = random_changes(seed)
-    run(Feeder(small_design(**changes)), "feeder_random", "bench_feeder", params=changes, sim=simulators()[-1], seed=seed)
+    run(Feeder(small_design(**changes)), "feeder_random", "bench_feeder", params=changes,
+        sim=simulators()[-1], seed=seed)

@@ -26,7 +26,8 @@ def fault(where, bit):
     """A fault in the middle of a matrix."""
     model = load("demo").shape
     design = Design(model=model, hw=hw_shape(SHAPE, model), recipe=Recipe())
-    beat = next(b for b in range(design.stream_beats) if WeightFault(b, 5, bit).where(design).split(": ", 1)[1].startswith(where))
+    beat = next(b for b in range(design.stream_beats)
+                if WeightFault(b, 5, bit).where(design).split(": ", 1)[1].startswith(where))
     return f"weight:{beat + 30}:5:{bit}"
 
 

@@ -11,7 +11,8 @@ from sim.designs import small_design
 from sim.runner import run, simulators
 
 SHAPES = {
-    "smallest": dict(lanes=2, columns=2, vector_lanes=2, entries=1, attention_lanes=2, head_dim=2, num_attention_heads=1,
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, entries=1, attention_lanes=2, head_dim=2,
+                     num_attention_heads=1,
                      num_key_value_heads=1, hidden_size=2),
     # L < C, rows that are no power of two, one granule per row
     "wide": dict(lanes=4, columns=8, vector_lanes=4, entries=3, tile_beats=2, attention_lanes=4),
@@ -41,14 +42,16 @@ def test_offsets_of_rows(formats):
 @pytest.mark.parametrize("weight", ["e3m4", "e4m3"])
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products(weight, activation):
-    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
+    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, weight_format=weight,
+               activation_format=activation), "verilator",
           products=True)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products_of_five_mantissa_bits(activation):
-    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, weight_format="e2m5", activation_format=activation), "verilator", products=True)
+    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, weight_format="e2m5",
+               activation_format=activation), "verilator", products=True)
 
 
 @pytest.mark.nightly
@@ -56,7 +59,8 @@ def test_products_of_five_mantissa_bits(activation):
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products_of_narrow_weights(blocks, activation):
     """E2M1, and the formats that hold its blocks."""
-    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, formats=f"weights=e2m1,scales=matrix,block_range={blocks}", tie_word_embeddings=False,
+    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4,
+               formats=f"weights=e2m1,scales=matrix,block_range={blocks}", tie_word_embeddings=False,
                activation_format=activation), "verilator", products=True)
 
 

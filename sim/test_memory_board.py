@@ -1,4 +1,5 @@
-"""The top of a board with a memory, through its UART pins: empty, loaded, loaded halfway, with a bad line, a bad memory, and none."""
+"""The top of a board with a memory, through its UART pins: empty, loaded, loaded halfway, with a bad line, a bad
+memory, and none."""
 import contextlib
 
 import pytest
@@ -66,7 +67,8 @@ def test_empty_loaded_and_equal_to_golden(machine):
 
 
 def test_a_memory_that_is_not_there_yet(machine):
-    """A pass is refused by a code, and a block at once; a pass that waits begins with the weights that are there then."""
+    """A pass is refused by a code, and a block at once; a pass that waits begins with the weights that are there
+    then."""
     with machine(STREAM) as link:
         assert link.run_pass([Entry(0, 0, 3, True)]).errors == {}
         link.control("memory ready 0")

@@ -16,24 +16,31 @@ SHAPES = {
 KINDS = {
     "biases": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, residual_fraction=14, head="pair",
                    block=dict(biased=["o", "down"])),
-    "longer": dict(entries=2, lanes=8, columns=8, vector_lanes=4, hidden_size=30, head="pair", tie_word_embeddings=False, head_bias=True,
+    "longer": dict(entries=2, lanes=8, columns=8, vector_lanes=4, hidden_size=30, head="pair",
+                   tie_word_embeddings=False, head_bias=True,
                    block=dict(biased=["down"], final_bias=True)),
     "bias": dict(entries=1, lanes=2, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=10, head="pair",
                  block=dict(biased=["down"])),
-    "normed": dict(entries=3, lanes=8, columns=4, vector_lanes=4, hidden_size=30, head="pair", block=dict(norms="post", biased=["o"])),
-    "normed_1": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=6, residual_fraction=32,
+    "normed": dict(entries=3, lanes=8, columns=4, vector_lanes=4, hidden_size=30, head="pair",
+                   block=dict(norms="post", biased=["o"])),
+    "normed_1": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=6,
+                     residual_fraction=32,
                      weight_format="e4m3", activation_format="e4m3", block=dict(norms="sandwich")),
-    "sums": dict(entries=3, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, block=dict(norms="post")),
+    "sums": dict(entries=3, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True,
+                 block=dict(norms="post")),
     "biased_sums": dict(entries=1, lanes=8, columns=8, vector_lanes=8, hidden_size=24, sums=True,
                         block=dict(norms="sandwich", biased=["o", "down"])),
 }
 
 # sums of rows with offsets of their own; tables in E2M5
 OFFSETS = {
-    "rows": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, formats="scales=row", block=dict(biased=["o"])),
-    "rows_sums": dict(entries=2, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, formats="scales=row",
+    "rows": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, formats="scales=row",
+                 block=dict(biased=["o"])),
+    "rows_sums": dict(entries=2, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True,
+                      formats="scales=row",
                       block=dict(norms="post")),
-    "five_bits": dict(entries=2, lanes=8, columns=16, vector_lanes=4, hidden_size=48, formats="weights=e2m5,down=e2m1,head=pair",
+    "five_bits": dict(entries=2, lanes=8, columns=16, vector_lanes=4, hidden_size=48,
+                      formats="weights=e2m5,down=e2m1,head=pair",
                       activation_format="e4m3"),
 }
 
@@ -42,14 +49,16 @@ POSITIONS = {
     "positions": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, learned_positions=True),
     "positions_pair": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=2, head="pair",
                            learned_positions=True),
-    "positions_close": dict(entries=2, lanes=4, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=4, learned_positions=True,
+    "positions_close": dict(entries=2, lanes=4, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=4,
+                            learned_positions=True,
                             block=dict(norms="post")),
 }
 
 
 def _run(name, params, simulator):
     shape = {key: value for key, value in params.items() if key != "sums"}
-    run(Residual(small_design(**shape), sums=params.get("sums", False)), f"residual_{name}", "bench_residual", params=params, sim=simulator)
+    run(Residual(small_design(**shape), sums=params.get("sums", False)), f"residual_{name}", "bench_residual",
+        params=params, sim=simulator)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -81,4 +90,5 @@ def test_rows_that_are_set_are_for_a_norm():
 @pytest.mark.parametrize("seed", range(1))
 def test_random_shapes(seed):
     changes = random_changes(seed)
-    run(Residual(small_design(**changes)), "residual_random", "bench_residual", params=changes, sim=simulators()[-1], seed=seed)
+    run(Residual(small_design(**changes)), "residual_random", "bench_residual", params=changes,
+        sim=simulators()[-1], seed=seed)

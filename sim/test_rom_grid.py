@@ -14,16 +14,19 @@ from sim.runner import run, simulators
 _WIDE = dict(intermediate_size=512, tie_word_embeddings=False, tile_beats=1)
 SHAPES = {
     # offsets of rows and of blocks, of which a word has one of 32 lanes; and one entry
-    "e2m1": (2, 2, _WIDE | dict(lanes=4, columns=4, vector_lanes=2, entries=1, attention_lanes=4, formats="weights=e2m1")),
+    "e2m1": (2, 2, _WIDE | dict(lanes=4, columns=4, vector_lanes=2, entries=1, attention_lanes=4,
+                                formats="weights=e2m1")),
     # two blocks in a word, columns of E2M1 codes themselves
     "blocks": (1, 1, _WIDE | dict(lanes=64, columns=2, vector_lanes=2, entries=3, attention_lanes=2,
                                   formats="weights=e2m1,scales=matrix,block_range=4")),
-    "plain": (3, 1, _WIDE | dict(lanes=2, columns=8, vector_lanes=2, entries=3, attention_lanes=2, weight_format="e4m3")),
+    "plain": (3, 1, _WIDE | dict(lanes=2, columns=8, vector_lanes=2, entries=3, attention_lanes=2,
+                                 weight_format="e4m3")),
 }
 
 
 @pytest.mark.parametrize("shape, cases", [("e2m1", None), ("blocks", "cycles_and_values"),
-                                          *(pytest.param(shape, None, marks=pytest.mark.nightly) for shape in ("blocks", "plain"))])
+                                          *(pytest.param(shape, None, marks=pytest.mark.nightly)
+                                            for shape in ("blocks", "plain"))])
 def test_rom_grid(shape, cases):
     rows, tiles, changes = SHAPES[shape]
     design = small_design(**changes)
@@ -34,12 +37,14 @@ def test_rom_grid(shape, cases):
 
 def test_each_module_once():
     """Four times the arrays are some more instances, and as many memories, each with a file of its own."""
-    design = small_design(**SHAPES["e2m1"][2] | dict(lanes=2, columns=2, attention_lanes=2, formats="weights=e2m1,block_range=0"))
+    design = small_design(**SHAPES["e2m1"][2] | dict(lanes=2, columns=2, attention_lanes=2,
+                                                     formats="weights=e2m1,block_range=0"))
     small, large = (emit_design(RomGrid(design, size, size, 5), "grid") for size in (1, 2))
     names = [re.findall(r"^module (\w+)", text, re.MULTILINE) for text in (small, large)]
     kinds = [sorted({re.sub(r"_sum_\d+|rom\d+_\d+", "", name) for name in found}) for found in names]
     assert kinds[0] == kinds[1] and all(len(found) == len(set(found)) for found in names)
-    assert sorted(re.findall(r'FILE\("(\w+)\.hex"\)', large)) == [f"slice_r{r}_h{h}" for r in range(2) for h in range(2)]
+    assert sorted(re.findall(r'FILE\("(\w+)\.hex"\)', large)) == [f"slice_r{r}_h{h}" for r in range(2)
+                                                                  for h in range(2)]
     assert len(re.findall(r"^module grid_slice ", large, re.MULTILINE)) == 1 and len(large) < 2 * len(small)
 
 

@@ -53,7 +53,8 @@ def test_wrong_latency_fails_the_test(simulator):
 def failure(sim, broken="lane", testcase="values/pattern=0"):
     """What the failure of a wrong unit says, by line."""
     with pytest.raises(BenchFailed) as failed:
-        run(StreamRegister(2, broken=broken), "register", "bench_runner", testcase=testcase, params={"lanes": 2, "depth": 1}, sim=sim,
+        run(StreamRegister(2, broken=broken), "register", "bench_runner", testcase=testcase,
+            params={"lanes": 2, "depth": 1}, sim=sim,
             seed=7)
     return str(failed.value).splitlines()
 
@@ -71,12 +72,14 @@ def test_a_failure_explains_itself(sim, monkeypatch):
     assert given.startswith("  input i: item 0, cycle 0, that of this item: tag ") and lane == f"    lanes[1] {found[3]}"
     assert re.fullmatch(r"  sim/bench_runner.py:\d+: assert await sink.wait\(.*\) == items", assertion)
     assert unit == f'unit: register (StreamRegister) on {sim}, seed 7, {{"lanes": 2, "depth": 1}}'
-    path, at = re.fullmatch(r"waves: (\S+), from (15) ns on; the difference is at 35 ns, 10 ns are a cycle", waves).groups()
+    path, at = re.fullmatch(r"waves: (\S+), from (15) ns on; the difference is at 35 ns, 10 ns are a cycle",
+                            waves).groups()
     assert Path(path).stat().st_size > 100 and Path(path).suffix == (".vcd" if sim == "verilator" else ".fst")
     if sim == "verilator":
         times = [line for line in Path(path).read_text().splitlines() if line.startswith("#")]
         assert (times[0], times[-1]) == (f"#{at}000", "#55000")
-    assert re.fullmatch(r"rerun: WAVES=1 HWGEN_SEED=7 python -m pytest 'sim/test_runner.py::test_a_failure_explains_itself\[.*\]'", rerun)
+    assert re.fullmatch(r"rerun: WAVES=1 HWGEN_SEED=7 python -m pytest "
+                        r"'sim/test_runner.py::test_a_failure_explains_itself\[.*\]'", rerun)
     assert Path(log.removeprefix("log: ")).is_file()
 
 
@@ -97,7 +100,8 @@ def test_no_waveforms_when_they_are_not_wanted(monkeypatch):
 
 @pytest.mark.parametrize("testcase, complaint", [
     ("throughput", "o: 0 items instead of 20 after 2000 cycles"),
-    ("reset_in_flight", r"assert o: item 0: got nothing, expected tag -?\d.* \(5 of 5 items differ, 0 came instead of 5\)")])
+    ("reset_in_flight",
+     r"assert o: item 0: got nothing, expected tag -?\d.* \(5 of 5 items differ, 0 came instead of 5\)")])
 def test_what_never_came_is_explained(monkeypatch, testcase, complaint):
     monkeypatch.setenv("WAVES", "0")
     said, noticed, given, *_ = failure(runner.simulators()[-1], "deaf", testcase)
@@ -108,7 +112,8 @@ def test_what_never_came_is_explained(monkeypatch, testcase, complaint):
 
 def test_an_explanation_that_fails_does_not_hide_the_failure(monkeypatch):
     monkeypatch.setattr(explain, "explanation", lambda *_: 1 // 0)
-    assert explain._of_pytest("==", 7, "%") == "7 == '%%'\n~not explained: ZeroDivisionError: integer division or modulo by zero"
+    assert explain._of_pytest("==", 7,
+                              "%") == "7 == '%%'\n~not explained: ZeroDivisionError: integer division or modulo by zero"
 
 
 X = data.StructLayout({"x": data.ArrayLayout(16, 2), "codes": 8})
@@ -148,7 +153,8 @@ SPECIMEN = runner.ROOT / "rtl_out" / "specimen"
 
 def with_design(*words):
     """What pytest says of the benches at the specimen's shape."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "sim", "--design", "rtl_out/specimen", *words]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "sim", "--design",
+               "rtl_out/specimen", *words]
     return subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True).stdout
 
 
@@ -185,7 +191,8 @@ def test_a_design_has_its_own_tests():
 
 
 def test_without_a_design_its_tests_are_skipped():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "sim/test_design.py", "-k", "swiglu or system"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "sim/test_design.py", "-k",
+               "swiglu or system"]
     said = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True).stdout
     assert "--design must name its folder" in said and "2 skipped" in said
 
@@ -193,7 +200,8 @@ def test_without_a_design_its_tests_are_skipped():
 @pytest.mark.parametrize("unit", WITHOUT_OFFSETS)
 def test_a_bench_without_offsets_is_not_run_with_them(unit):
     with pytest.raises(pytest.skip.Exception, match=f"bench of {unit} has no offsets"):
-        run_unit(SimpleNamespace(design=small_design(formats="weights=e3m4,scales=row", block=dict(norms="sandwich"))), unit)
+        run_unit(SimpleNamespace(design=small_design(formats="weights=e3m4,scales=row", block=dict(norms="sandwich"))),
+                 unit)
 
 
 def test_weights_with_offsets_are_not_read_back():
@@ -209,7 +217,8 @@ def test_benches_at_the_shape_of_a_design():
 def test_points_are_what_was_seen_at_the_ports(monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "POINTS", tmp_path)
     for testcase, missed in (("throughput", {"o: waits for ready"}), ("values/pattern=1", set())):
-        run(StreamRegister(1), "register", "bench_runner", testcase=testcase, params={"lanes": 1, "depth": 1}, sim=runner.simulators()[-1])
+        run(StreamRegister(1), "register", "bench_runner", testcase=testcase, params={"lanes": 1, "depth": 1},
+            sim=runner.simulators()[-1])
         found = points.reached(tmp_path)["runner"]
         assert {"i: taken", "i: in successive cycles", "o: waits for valid"} < set(found)
         assert missed <= {point for point, times in found.items() if not times} and found["o: taken"]
@@ -238,7 +247,8 @@ def test_any_block_is_read_back(changes):
 def test_missing_testcase_fails_the_test(simulator):
     for wanted in ("no_such_test", ["reset_in_flight", "no_such_test"]):
         with pytest.raises(BenchFailed):
-            run(StreamRegister(1), "register", "bench_runner", testcase=wanted, params={"lanes": 1, "depth": 1}, sim=simulator)
+            run(StreamRegister(1), "register", "bench_runner", testcase=wanted, params={"lanes": 1, "depth": 1},
+                sim=simulator)
 
 
 def test_missing_bench_fails_the_test(simulator):

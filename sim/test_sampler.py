@@ -27,24 +27,29 @@ DESIGNS = {
 @pytest.mark.parametrize("name, sim", [(name, sim) for name in DESIGNS for sim in simulators()
                                        if not name.endswith("smallest") or sim == simulators()[-1]])
 def test_sampler(name, sim):
-    run(Sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler", params={"design": DESIGNS[name]}, sim=sim)
+    run(Sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler",
+        params={"design": DESIGNS[name]}, sim=sim)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("shape", [dict(), dict(sampler="gumbel", entries=3, vector_lanes=4, vocab_size=24)], ids=["greedy", "gumbel"])
+@pytest.mark.parametrize("shape", [dict(), dict(sampler="gumbel", entries=3, vector_lanes=4, vocab_size=24)],
+                         ids=["greedy", "gumbel"])
 def test_offsets_of_rows(shape):
     """Sums of rows with other offsets are compared in one unit."""
     design = dict(shape, formats="scales=row")
-    run(Sampler(small_design(**design)), "sampler_rows", "bench_sampler", params={"design": design}, sim=simulators()[-1])
+    run(Sampler(small_design(**design)), "sampler_rows", "bench_sampler", params={"design": design},
+        sim=simulators()[-1])
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_random_shape(seed):
     pick = random.Random(seed)
     lanes = pick.choice([2, 4, 8])
-    design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, vocab_size=pick.randint(1, 50), sampler="gumbel" if seed else "greedy",
+    design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, vocab_size=pick.randint(1, 50),
+                  sampler="gumbel" if seed else "greedy",
                   head=pick.choice(["single", "pair"]))
-    run(Sampler(small_design(**design)), "sampler_random", "bench_sampler", params={"design": design}, sim=simulators()[-1], seed=seed)
+    run(Sampler(small_design(**design)), "sampler_random", "bench_sampler", params={"design": design},
+        sim=simulators()[-1], seed=seed)
 
 
 def test_greedy_has_no_noise():

@@ -1,4 +1,5 @@
-"""The self-test on machines with a wrong bit: which unit it names, over both simulated links, and with no single bit to name."""
+"""The self-test on machines with a wrong bit: which unit it names, over both simulated links, and with no single bit to
+name."""
 import contextlib
 import random
 
@@ -16,7 +17,8 @@ from hwgen.plan.stream_map import title
 from sim.designs import small_design
 from sim.passes import random_model
 
-DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
+DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16,
+                      hidden_size=10,
                       intermediate_size=12, head_dim=6, vocab_size=29)
 MODEL = random_model(DESIGN)
 
@@ -64,7 +66,8 @@ def names(diagnosis, fault, unit, again=True):
 
 
 def weight(rng):
-    return WeightFault(rng.randrange(DESIGN.body_address, DESIGN.final_address), rng.randrange(DESIGN.hw.beat_bytes), rng.randrange(8))
+    return WeightFault(rng.randrange(DESIGN.body_address, DESIGN.final_address), rng.randrange(DESIGN.hw.beat_bytes),
+                       rng.randrange(8))
 
 
 def kv(rng):
@@ -87,7 +90,8 @@ def test_wrong_bits_at_random_places(machine, link, count, kind, unit, again):
 
 
 @pytest.mark.parametrize("link, spelling, unit", [
-    ("verilator", "constant:rope_low:8:12", "rope, a constant"), ("sim-uart", "constant:sigmoid_base:3:9", "swiglu, a constant")])
+    ("verilator", "constant:rope_low:8:12", "rope, a constant"),
+    ("sim-uart", "constant:sigmoid_base:3:9", "swiglu, a constant")])
 def test_a_wrong_constant(machine, link, spelling, unit):
     fault = parse_fault(spelling, DESIGN)
     diagnosis = found(machine(link, [fault]))
@@ -106,15 +110,18 @@ def body_of(part):
 
 
 @pytest.mark.parametrize("spelling, complaint", [
-    ("kv:k_codes:1", "Fault must be"), ("kv:codes:1:1", "KV memory must be one of k_codes"), ("kv:k_exps:0:10", "Bit of a word of k_exps must be 0 to 9"),
-    ("constant:tanh:1:1", "Table of constants must be one of rsqrt_base"), ("constant:exp2:0:99", "Bit of an entry of exp2 must be 0 to 9"),
+    ("kv:k_codes:1", "Fault must be"), ("kv:codes:1:1", "KV memory must be one of k_codes"),
+    ("kv:k_exps:0:10", "Bit of a word of k_exps must be 0 to 9"),
+    ("constant:tanh:1:1", "Table of constants must be one of rsqrt_base"),
+    ("constant:exp2:0:99", "Bit of an entry of exp2 must be 0 to 9"),
     ("weight:1:1:8", "Bit of a byte must be 0 to 7")])
 def test_faults_that_are_none(spelling, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse_fault(spelling, DESIGN)
 
 
-WIRED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, context=16, hidden_size=10, intermediate_size=12, head_dim=6, vocab_size=29, source="wired", entries=1,
+WIRED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, context=16, hidden_size=10,
+                     intermediate_size=12, head_dim=6, vocab_size=29, source="wired", entries=1,
                      wire_levels=2)
 WIRED_MODEL = random_model(WIRED)
 
@@ -127,7 +134,8 @@ def test_a_register_of_wires(link):
         connected = simulated(WIRED, WIRED_MODEL, stage, faults=[fault])
     else:
         with rewired(WIRED, [fault]):
-            connected = pins_link(build_pins(board("ulx3s-85f"), WIRED, WIRED_MODEL, divisor=4), WIRED, WIRED_MODEL, faults=[fault])
+            connected = pins_link(build_pins(board("ulx3s-85f"), WIRED, WIRED_MODEL, divisor=4), WIRED, WIRED_MODEL,
+                                  faults=[fault])
     with connected as machine, GoldenLink(WIRED, WIRED_MODEL) as golden:
         with pytest.raises(Mismatch) as caught:
             selftest(machine, golden)
@@ -135,7 +143,8 @@ def test_a_register_of_wires(link):
     assert names(diagnosis, fault, "wired"), "\n".join(diagnosis.lines())
 
 
-ADAPTED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, context=8, hidden_size=10, intermediate_size=12, head_dim=6,
+ADAPTED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, context=8,
+                       hidden_size=10, intermediate_size=12, head_dim=6,
                        vocab_size=29, num_hidden_layers=1, adapters=1, adapter_rank=2)
 ADAPTED_MODEL = random_model(ADAPTED)
 
@@ -146,9 +155,11 @@ def test_wrong_bits_of_an_adapter(link):
     """At random places of its memory: those that are felt are named."""
     rng, felt = random.Random(2), 0
     for _ in range(8):
-        fault = AdapterFault(rng.randrange(ADAPTED.adapter_map.beats), rng.randrange(ADAPTED.hw.beat_bytes), rng.randrange(8))
+        fault = AdapterFault(rng.randrange(ADAPTED.adapter_map.beats), rng.randrange(ADAPTED.hw.beat_bytes),
+                             rng.randrange(8))
         connected = (simulated(ADAPTED, ADAPTED_MODEL, stage, faults=[fault]) if link == "verilator" else
-                     pins_link(build_pins(board("ulx3s-85f"), ADAPTED, ADAPTED_MODEL, divisor=4), ADAPTED, ADAPTED_MODEL, faults=[fault]))
+                     pins_link(build_pins(board("ulx3s-85f"), ADAPTED, ADAPTED_MODEL, divisor=4), ADAPTED,
+                               ADAPTED_MODEL, faults=[fault]))
         with connected as machine, GoldenLink(ADAPTED, ADAPTED_MODEL) as golden:
             try:
                 selftest(machine, golden)
@@ -156,5 +167,6 @@ def test_wrong_bits_of_an_adapter(link):
             except Mismatch as mismatch:
                 diagnosis = diagnose(machine, ADAPTED_MODEL, golden, mismatch)
         felt += 1
-        assert fault in [s.fault for s in diagnosis.suspects] and diagnosis.again, "\n".join([fault.where(ADAPTED), *diagnosis.lines()])
+        assert fault in [s.fault
+                         for s in diagnosis.suspects] and diagnosis.again, "\n".join([fault.where(ADAPTED), *diagnosis.lines()])
     assert felt >= 3

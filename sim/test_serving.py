@@ -1,4 +1,5 @@
-"""Continuous batching on the RTL: any schedule, with sampling and drafts, equals the golden model, and each request its run alone."""
+"""Continuous batching on the RTL: any schedule, with sampling and drafts, equals the golden model, and each request its
+run alone."""
 import random
 
 import pytest
@@ -15,7 +16,8 @@ DESIGN = small_design(source="stream", **SHAPES["gumbel"])
 
 def requests():
     rng = random.Random(3)
-    return [Request(tuple(rng.randrange(300) for _ in range(rng.randint(1, 12))), rng.randint(2, 8), arrival=1500 * i, seed=i, name=str(i))
+    return [Request(tuple(rng.randrange(300) for _ in range(rng.randint(1, 12))), rng.randint(2, 8), arrival=1500 * i,
+                    seed=i, name=str(i))
             for i in range(5)]
 
 

@@ -1,11 +1,13 @@
-"""The decoder that sim/test_decoder.py builds with shared blocks and error correction: a short soak, and errors in its KV memory."""
+"""The decoder that sim/test_decoder.py builds with shared blocks and error correction: a short soak, and errors in its
+KV memory."""
 from hwgen.golden.secded import stored_bits
 from hwgen.host.links.link import Entry
 from hwgen.lib.layouts import EXP_BITS
 from sim.soak import DESIGN, WINDOW, soak
 from sim.test_decoder import checked
 
-MEMORIES = {"k_codes": 8 * DESIGN.hw.attention_lanes, "v_codes": 8 * DESIGN.hw.attention_lanes, "k_exps": EXP_BITS, "v_exps": EXP_BITS}
+MEMORIES = {"k_codes": 8 * DESIGN.hw.attention_lanes, "v_codes": 8 * DESIGN.hw.attention_lanes, "k_exps": EXP_BITS,
+            "v_exps": EXP_BITS}
 
 
 def test_a_short_soak(tmp_path):

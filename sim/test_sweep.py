@@ -1,4 +1,5 @@
-"""`make sweep` runs random decoders for hours: here what it draws, one that it builds, and that it finds what is wrong."""
+"""`make sweep` runs random decoders for hours: here what it draws, one that it builds, and that it finds what is
+wrong."""
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -24,16 +25,19 @@ from tools import sweep as tool
 
 #: The smallest machine there is, of the other parameters whatever is drawn.
 SMALL = dict(
-    lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6, kv_block=2, kv_blocks=0,
+    lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6,
+    kv_block=2, kv_blocks=0,
     dsp_columns=0, dsp_pairs=0, adapters=0,
     max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
-    rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None,
+    rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5,
+    bos_token_id=None,
     eos_token_ids=(), block={}, head_bias=False, scales="matrix", overrides=[], block_range=None)
 
 
 def small(number, play=(), axi=None, **changes):
     case = draw(1, number)
-    return Case(case.changes | SMALL | changes, axi, case.play | dict(bus=axi is not None, end=False, reset=False) | dict(play))
+    return Case(case.changes | SMALL | changes, axi, case.play | dict(bus=axi is not None, end=False, reset=False)
+                | dict(play))
 
 
 # -- what is drawn
@@ -132,7 +136,8 @@ class Cases:
 
     def __call__(self, seed, number):
         self.ran.append(number)
-        return {"case": number, "result": self.results.get(f"n{number}", "equal"), "said": ["A 1 must be 2"], "passes": 3, "seconds": 1.0,
+        return {"case": number, "result": self.results.get(f"n{number}", "equal"), "said": ["A 1 must be 2"],
+                "passes": 3, "seconds": 1.0,
                 "commit": tool.ledger.commit()}
 
 
@@ -158,7 +163,8 @@ def test_a_sweep_goes_on(tmp_path, monkeypatch):
 def test_another_commit_is_refused(tmp_path, monkeypatch):
     cases = Cases()
     with pytest.raises(SystemExit, match="Workers must run commit"):
-        swept(monkeypatch, tool.Record(tmp_path / "seed-1.jsonl"), lambda seed, number: cases(seed, number) | {"commit": "0000000000"}, 1)
+        swept(monkeypatch, tool.Record(tmp_path / "seed-1.jsonl"),
+              lambda seed, number: cases(seed, number) | {"commit": "0000000000"}, 1)
 
 
 def test_what_does_not_end_or_breaks_is_wrong(monkeypatch):
@@ -199,7 +205,8 @@ def test_times(text, value):
 
 
 @pytest.mark.nightly
-@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="Dask is an extra: pip install -e '.[cluster]'")
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None,
+                    reason="Dask is an extra: pip install -e '.[cluster]'")
 def test_two_workers_of_dask(tmp_path):
     """Two processes that share nothing with this one. Refused cases, for they take no time."""
     from distributed import LocalCluster

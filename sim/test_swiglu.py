@@ -7,7 +7,8 @@ from sim.runner import run
 
 SHAPES = {"smallest": dict(entries=1, vector_lanes=2), "wide": dict(entries=3, vector_lanes=4)}
 #: (shape, activation, whether there is a gate)
-OTHERS = [("wide", "gelu", True), ("smallest", "gelu_tanh", True), ("smallest", "quick_gelu", True), ("wide", "relu2", True),
+OTHERS = [("wide", "gelu", True), ("smallest", "gelu_tanh", True), ("smallest", "quick_gelu", True),
+          ("wide", "relu2", True),
           ("wide", "gelu", False), ("smallest", "relu2", False), ("smallest", "relu", True), ("wide", "relu", False)]
 
 

@@ -11,13 +11,16 @@ DESIGNS = {
     "plain": dict(),
     "beats": dict(tile_beats=4, vector_lanes=2, head="pair", tie_word_embeddings=False, entries=3, num_hidden_layers=1),
     "halves": dict(tile_beats=2, entries=4, halves=2, num_hidden_layers=2),
-    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1,
+                     intermediate_size=1, head_dim=2,
                      num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1),
     # no matrix has a second step of its tiles
-    "one_step": dict(formats="scales=row", hidden_size=2, intermediate_size=1, num_attention_heads=1, num_hidden_layers=1, vocab_size=3, tile_beats=1),
+    "one_step": dict(formats="scales=row", hidden_size=2, intermediate_size=1, num_attention_heads=1,
+                     num_hidden_layers=1, vocab_size=3, tile_beats=1),
 }
 BLOCKS = {
-    "vectors": dict(block=dict(biased=["q", "k", "v", "down"], qk_norm=dict(span="head")), vector_lanes=2, tile_beats=2, columns=4),
+    "vectors": dict(block=dict(biased=["q", "k", "v", "down"], qk_norm=dict(span="head")), vector_lanes=2,
+                    tile_beats=2, columns=4),
     "posts": dict(block=dict(norms="sandwich", biased=["up"]), entries=4, halves=2),
     "posts_in_turn": dict(block=dict(norms="post", qk_norm=dict(span="projection")), entries=3, num_hidden_layers=1),
     "parallel": dict(block=dict(parallel=True, biased=["q", "k", "v", "o", "up", "down"], gated=False), vector_lanes=2),
@@ -27,8 +30,10 @@ BLOCKS = {
 }
 POSITIONS = {
     "plain": dict(entries=3, tile_beats=2, context=24, kv_block=4, hidden_size=20),
-    "pair": dict(vector_lanes=2, entries=1, head="pair", tie_word_embeddings=False, num_hidden_layers=1, formats="scales=row"),
-    "halves": dict(entries=4, halves=2, vector_lanes=2, lanes=2, columns=8, tile_beats=1, hidden_size=2, attention_lanes=2,
+    "pair": dict(vector_lanes=2, entries=1, head="pair", tie_word_embeddings=False, num_hidden_layers=1,
+                 formats="scales=row"),
+    "halves": dict(entries=4, halves=2, vector_lanes=2, lanes=2, columns=8, tile_beats=1, hidden_size=2,
+                   attention_lanes=2,
                    block=dict(biased=["q", "k", "v", "up"])),
 }
 ONE_COLUMN_A_BEAT = dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair")
@@ -65,18 +70,25 @@ def test_positions(changes):
     simulate(changes | dict(learned_positions=True), "verilator")
 
 
-# offsets of rows and blocks, matrices in E2M1: layers of one length and of several, all there is in E2M1, tiles wider than a block
+# offsets of rows and blocks, matrices in E2M1: layers of one length and of several, all there is in E2M1, tiles wider
+# than a block
 FORMATS = {
     "one_beat": dict(formats="weights=e2m1,head=e3m4", hidden_size=80, intermediate_size=70, head_dim=8),
     "narrow": dict(formats="weights=e2m1", hidden_size=40, tile_beats=2, tie_word_embeddings=False, halves=2),
-    "layers": dict(formats="layers.1=e2m1,layers.0.down=e2m1", hidden_size=80, intermediate_size=140, tile_beats=4, halves=2, entries=4,
+    "layers": dict(formats="layers.1=e2m1,layers.0.down=e2m1", hidden_size=80, intermediate_size=140, tile_beats=4,
+                   halves=2, entries=4,
                    block=dict(norms="sandwich", biased=["up"])),
-    "wide": dict(formats="weights=e2m1,head=e4m3,scales=matrix", lanes=64, columns=4, hidden_size=150, intermediate_size=90, tile_beats=4, entries=1),
-    "rows": dict(formats="scales=row,head=pair", learned_positions=True, entries=3, tile_beats=2, context=24, kv_block=4, hidden_size=20, vocab_size=150),
-    "two_lanes": dict(formats="layers.0.o=e2m1,layers.1.gate_up=e2m1", lanes=2, columns=8, vector_lanes=2, attention_lanes=2, hidden_size=40, entries=3,
+    "wide": dict(formats="weights=e2m1,head=e4m3,scales=matrix", lanes=64, columns=4, hidden_size=150,
+                 intermediate_size=90, tile_beats=4, entries=1),
+    "rows": dict(formats="scales=row,head=pair", learned_positions=True, entries=3, tile_beats=2, context=24,
+                 kv_block=4, hidden_size=20, vocab_size=150),
+    "two_lanes": dict(formats="layers.0.o=e2m1,layers.1.gate_up=e2m1", lanes=2, columns=8, vector_lanes=2,
+                      attention_lanes=2, hidden_size=40, entries=3,
                       tile_beats=4, intermediate_size=70),
-    "one_step": dict(formats="weights=e2m1,head=e3m4", hidden_size=2, intermediate_size=1, num_attention_heads=1, tile_beats=1),
-    "no_blocks": dict(formats="weights=e2m1,block_range=0", tie_word_embeddings=False, lanes=4, columns=16, tile_beats=1, hidden_size=20),
+    "one_step": dict(formats="weights=e2m1,head=e3m4", hidden_size=2, intermediate_size=1, num_attention_heads=1,
+                     tile_beats=1),
+    "no_blocks": dict(formats="weights=e2m1,block_range=0", tie_word_embeddings=False, lanes=4, columns=16,
+                      tile_beats=1, hidden_size=20),
 }
 
 

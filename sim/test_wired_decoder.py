@@ -18,7 +18,8 @@ from sim.weights_units import image
 SHAPES = {
     "plain": dict(hidden_size=7, intermediate_size=5, vocab_size=19, head_dim=4, attention_lanes=4),
     # offsets of rows and blocks, an LM head of its own, biases, norms of sums
-    "formats": dict(formats="weights=e2m1,head=e4m3", tie_word_embeddings=False, block=dict(biased=["q", "o"], norms="sandwich"), columns=16, hidden_size=20,
+    "formats": dict(formats="weights=e2m1,head=e4m3", tie_word_embeddings=False,
+                    block=dict(biased=["q", "o"], norms="sandwich"), columns=16, hidden_size=20,
                     intermediate_size=10, vocab_size=40),
 }
 
@@ -27,7 +28,8 @@ def decoder(changes):
     """(the design, its model, the component)."""
     design = small_design(source="wired", entries=1, **changes)
     quantized = random_model(design)
-    return design, quantized, Decoder(design, rom_file=str(image(pack(quantized, design))), wires=fixed_matrices(quantized, design))
+    return design, quantized, Decoder(design, rom_file=str(image(pack(quantized, design))),
+                                      wires=fixed_matrices(quantized, design))
 
 
 @pytest.mark.nightly
@@ -37,7 +39,8 @@ def test_wired_decoder(name):
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
     run(unit, "wired_decoder", "bench_decoder", params={
         "changes": {"source": "wired", "entries": 1, **SHAPES[name]}, "steps": steps,
-        "refused": list(bus_steps(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14), SAMPLING))})
+        "refused": list(bus_steps(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14),
+                                  SAMPLING))})
 
 
 @pytest.mark.parametrize("changes, complaint", [
@@ -59,9 +62,12 @@ def test_what_has_no_matrices_is_refused():
 
 def test_it_is_emitted(tmp_path):
     """A table that no LM head is; the memory inside has no matrix."""
-    design = small_design(source="wired", entries=1, hidden_size=8, intermediate_size=5, vocab_size=19, head_dim=4, attention_lanes=4, num_hidden_layers=1,
+    design = small_design(source="wired", entries=1, hidden_size=8, intermediate_size=5, vocab_size=19, head_dim=4,
+                          attention_lanes=4, num_hidden_layers=1,
                           tie_word_embeddings=False)
     about = emit(design, random_model(design), tmp_path / "top", name="top")
     lint(tmp_path / "top/top.v", "top")
     assert about["derived"]["head_address"] is None and "head" not in about["weights"] and about["weights"]["parameter"] == "ROM_FILE"
-    assert {f"top_wires_{name}" for name in ("qkv_0", "o_0", "gate_up_0", "down_0", "head")} <= set(re.findall(r"module (\w+)", (tmp_path / "top/top.v").read_text()))
+    assert {f"top_wires_{name}" for name in ("qkv_0", "o_0", "gate_up_0", "down_0",
+                                             "head")} <= set(re.findall(r"module (\w+)",
+                                                                        (tmp_path / "top/top.v").read_text()))

@@ -16,5 +16,6 @@ class Uart(wiring.Component):
         m.submodules.transmitter = transmitter = UartTransmitter(self._divisor)
         m.submodules.receiver = receiver = UartReceiver(self._divisor)
         connect(m, flipped(self.i), transmitter.i)
-        m.d.comb += [self.tx.eq(transmitter.tx), receiver.rx.eq(self.rx), self.valid.eq(receiver.valid), self.data.eq(receiver.data)]
+        m.d.comb += [self.tx.eq(transmitter.tx), receiver.rx.eq(self.rx), self.valid.eq(receiver.valid),
+                     self.data.eq(receiver.data)]
         return m

@@ -1,4 +1,5 @@
-"""The model of an emitted folder: its memory image, read back. What `hwgen.models.pack` does, backwards, and with none of its code."""
+"""The model of an emitted folder: its memory image, read back. What `hwgen.models.pack` does, backwards, and with none
+of its code."""
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def unpack(beats, design):
         """The codes of a matrix: [hi (and lo), rows, cols]."""
         section, data = part(*name)
         matmul = section.matmul
-        found = data.reshape(matmul.n_tiles, matmul.k_tiles, matmul.codes, hw.columns, hw.lanes).transpose(2, 0, 3, 1, 4)
+        found = data.reshape(matmul.n_tiles, matmul.k_tiles, matmul.codes, hw.columns,
+                             hw.lanes).transpose(2, 0, 3, 1, 4)
         return found.reshape(matmul.codes, matmul.n_tiles * hw.columns, -1)[:, :min(rows, matmul.rows), :cols]
 
     def heads(values, rotary=False):
@@ -81,7 +83,8 @@ def unpack(beats, design):
                  for matrix in block.matrices} | gains
         for matrix in (block.queries, block.keys) if block.qk_norm else ():
             parts[f"{matrix.name}_gain"] = heads(vectors[f"{matrix.name}_gain"][:, None], rotary=True)[:, 0]
-        return Layer(**parts, **{f"{matrix.name}_bias": biases[matrix.name][:, 0] for matrix in block.matrices if matrix.biased})
+        return Layer(**parts, **{f"{matrix.name}_bias": biases[matrix.name][:, 0] for matrix in block.matrices
+                                 if matrix.biased})
 
     def table(exponent, rows, *name, columns=model.hidden_size):
         hi, *lo = tiles(rows, columns, *name)
@@ -95,4 +98,5 @@ def unpack(beats, design):
         final_gain=gain[:model.head_inputs], head=head,
         embedding=head if model.tie_word_embeddings else table(header[EMBEDDING], model.vocab_size, EMBEDDING),
         final_bias=vectors["final_bias"][:model.head_inputs] if block.final_bias else None,
-        positions=table(header[POSITIONS], model.max_position_embeddings, POSITIONS) if model.learned_positions else None)
+        positions=table(header[POSITIONS], model.max_position_embeddings, POSITIONS)
+        if model.learned_positions else None)

@@ -14,7 +14,8 @@ from sim.runner import ROOT
 
 
 class Weights(wiring.Component):
-    """``apart`` = 0: the dispatcher reads the ROM. 1: the dispatcher's source is ``requests``/``data``, the ROM's user ``rom_*``.
+    """``apart`` = 0: the dispatcher reads the ROM. 1: the dispatcher's source is ``requests``/``data``, the ROM's user
+    ``rom_*``.
 
     ``waits`` and ``takes`` are what a counter would count of the dispatcher's source.
     """
@@ -47,7 +48,8 @@ class Weights(wiring.Component):
         m.d.comb += [self.waits.eq(beats.ready & ~beats.valid), self.takes.eq(beats.ready & beats.valid)]
 
         def feed(target, source):
-            m.d.comb += [target.valid.eq(source.valid), target.payload.eq(source.payload), source.ready.eq(target.ready)]
+            m.d.comb += [target.valid.eq(source.valid), target.payload.eq(source.payload),
+                         source.ready.eq(target.ready)]
 
         with m.If(self.apart):
             feed(port.req, dispatcher.req)

@@ -10,12 +10,15 @@ __all__ = ["codes", "matrices", "serial_sums", "wired"]
 
 def codes(rng, fmt, shape):
     """Finite codes of all kinds; a quarter of them large, and some 0."""
-    magnitudes = np.where(rng.random(shape) < 0.25, fmt.max_code - rng.integers(0, 3, shape), rng.integers(0, fmt.max_code + 1, shape))
-    return (magnitudes * (rng.random(shape) < 0.9)).astype(np.uint8) | (rng.integers(0, 2, shape) << fmt.bits - 1).astype(np.uint8)
+    magnitudes = np.where(rng.random(shape) < 0.25, fmt.max_code - rng.integers(0, 3, shape),
+                          rng.integers(0, fmt.max_code + 1, shape))
+    return (magnitudes * (rng.random(shape) < 0.9)).astype(np.uint8) | (rng.integers(0, 2, shape) << fmt.bits
+                                                                        - 1).astype(np.uint8)
 
 
 def matrices(design, sizes, levels):
-    """{name: (codes, FixedMatrix)} of sizes [(outputs, slices)]; the first has a row of zeros, one of negative codes, and two rows alike."""
+    """{name: (codes, FixedMatrix)} of sizes [(outputs, slices)]; the first has a row of zeros, one of negative codes,
+    and two rows alike."""
     fmt, rng, found = design.array_format, np.random.default_rng(7), {}
     for number, (outputs, slices) in enumerate(sizes):
         w = codes(rng, fmt, (outputs, slices * design.hw.lanes))
@@ -35,7 +38,8 @@ def wired(changes, sizes, levels):
 
 
 def serial_sums(matrix, x, bits, stuck=None):
-    """Sums int64 [m, outputs] of ``bits`` bits, from all registers of a matrix in each cycle. ``stuck``: (register, value) of one that keeps its value."""
+    """Sums int64 [m, outputs] of ``bits`` bits, from all registers of a matrix in each cycle. ``stuck``: (register,
+    value) of one that keeps its value."""
     plan, network, x = matrix.plan, matrix.plan.network, np.asarray(x, np.int64)
     state = {("carry", adder): negative for adder, (*_, negative) in enumerate(network.adders)}
 
@@ -45,7 +49,8 @@ def serial_sums(matrix, x, bits, stuck=None):
     sums = np.zeros((len(x), len(plan.outputs)), np.int64)
     for cycle in range(plan.latency + bits):
         at = {(node, 0, 0): x[:, node] >> cycle & 1 for node in range(network.inputs)}
-        at |= {(node, shift, plan.ready[node][0]): kept(("shift", node, shift), state.get(("shift", node, shift), 0)) for node, shift in plan.shifts}
+        at |= {(node, shift, plan.ready[node][0]): kept(("shift", node, shift), state.get(("shift", node, shift), 0))
+               for node, shift in plan.shifts}
         at |= {key: kept(("delay", *key), state.get(("delay", *key), 0)) for key in plan.delays}
         after = {}
         for adder, (time, level) in enumerate(plan.adders):     # sums in registers are there before those of others
@@ -59,7 +64,8 @@ def serial_sums(matrix, x, bits, stuck=None):
             else:
                 at[network.inputs + adder, 0, time] = a ^ b ^ carry
             after["carry", adder] = negative if cycle < time else a & b | carry & (a | b)
-        after |= {("shift", node, shift): 0 if cycle < plan.ready[node][0] else at[node, shift - 1, plan.ready[node][0]] for node, shift in plan.shifts}
+        after |= {("shift", node, shift): 0 if cycle < plan.ready[node][0] else at[node, shift - 1, plan.ready[node][0]]
+                  for node, shift in plan.shifts}
         after |= {("delay", node, shift, time): at[node, shift, time - 1] for node, shift, time in plan.delays}
         for output, key in enumerate(plan.outputs):
             if key and cycle >= plan.latency:

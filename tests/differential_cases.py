@@ -17,7 +17,8 @@ from hwgen.models import ModelError, load
 from hwgen.models.reference import Reference
 from model_files import write_safetensors
 
-__all__ = ["CHANGES", "CONTEXT", "POSITIONS", "Case", "compare", "fresh_cases", "noise", "read_oracle", "recorded_cases",
+__all__ = ["CHANGES", "CONTEXT", "POSITIONS", "Case", "compare", "fresh_cases", "noise", "read_oracle",
+           "recorded_cases",
            "write_gguf", "write_oracle"]
 
 ORACLE = Path(__file__).with_name("differential_oracle.json")
@@ -907,7 +908,8 @@ def _gguf_changes():
         *_config("foreign", True, ("expert_count 0", {"llama.expert_count": 0, "llama.expert_used_count": 0}),
                  ("general keys", {"general.name": "x", "general.file_type": 1, "general.quantization_version": 2})),
         # what it is
-        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name), named=(f"Metadata {name}.",))
+        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name),
+                 named=(f"Metadata {name}.",))
           for name in (
             "qwen2", "granite", "minicpm", "mistral", "mistral3", "llama4", "deci", "arcee")),
         # head

@@ -38,7 +38,8 @@ def byte_tokenizer():
 def config_of(shape):
     """config.json of a shape, as a dictionary."""
     config = dataclasses.asdict(shape)
-    for name in ("name", "eos_token_ids", "rope_scaling", "block", "score_scale", "rotary_dim", "layer_types", "attn_logit_softcapping",
+    for name in ("name", "eos_token_ids", "rope_scaling", "block", "score_scale", "rotary_dim", "layer_types",
+                 "attn_logit_softcapping",
                  "final_logit_softcapping", "learned_positions", "head_bias",
                  *(["sliding_window"] if shape.sliding_window is None else [])):
         del config[name]

@@ -15,7 +15,8 @@ from hwgen.plan.summary import facts
 from model_files import write_folder
 from sim.designs import small_design
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "load", "accuracy", "quantize", "plan engines", "plan scale",
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "load", "accuracy", "quantize",
+            "plan engines", "plan scale",
             "plan die", "info", "report")
 
 
@@ -65,12 +66,14 @@ def test_report(tmp_path, capsys, monkeypatch):
     said = dict(line.split(": ", 1) for line in out[2:-1])
     assert out[0] == out[-1] == "```" and out[1].startswith("hwgen ") and err == []
     assert '"rope_theta": 20000.0' in said["model"] and '"entries": 3' in said["shape"] and '"weight_format": "e4m3"' in said["formats"]
-    assert "amaranth 0." in said["packages"] and "c++ " in said["programs"] and (said["design"], said["seed"]) == ("accepted", "12")
+    assert "amaranth 0." in said["packages"] and "c++ " in said["programs"] and (said["design"],
+                                                                                 said["seed"]) == ("accepted", "12")
     private = {str(tmp_path), "secret", str(Path.home()), getpass.getuser(), socket.gethostname()} - {"", "/"}
     assert [word for word in private if word in "\n".join(out)] == []
     assert '"overrides": ["' in lines(capsys, "report demo --formats weights=e2m1,head=e3m4")[0][-4]
     out, _ = lines(capsys, "report demo --shape demo,context=99999 --seed 3")
-    assert out[-3:-1] == ["design: refused: Context 99999 must be at most the model's max_position_embeddings 256", "seed: 3"]
+    assert out[-3:-1] == ["design: refused: Context 99999 must be at most the model's max_position_embeddings 256",
+                          "seed: 3"]
     assert len(lines(capsys, "report --formats weights=e2m1,head=e3m4 --head single")[0]) == 8
 
 
@@ -112,7 +115,8 @@ def test_run(capsys):
 
 
 @pytest.mark.parametrize("more, why", [
-    ("--max-tokens 3", "ended after 3 tokens (--max-tokens)"), ("--max-tokens 10000", "ended early: the context of 32 tokens is full"),
+    ("--max-tokens 3", "ended after 3 tokens (--max-tokens)"),
+    ("--max-tokens 10000", "ended early: the context of 32 tokens is full"),
     ("--max-tokens 10000 --speculate 3", "ended early: the context of 32 tokens is full")])
 def test_it_says_why_the_text_ends(capsys, more, why):
     assert why in run(capsys, f"--shape demo,context=32 {more}")[1]

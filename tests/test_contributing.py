@@ -16,7 +16,8 @@ PAGE = (ROOT / "docs" / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 UNITS = {path.stem for path in (ROOT / "hwgen" / "units").glob("*.py") if not path.stem.startswith("_")} - PARTS.keys()
 KINDS = {"unit": sorted(UNITS),
-         "activation": sorted(ACTIVATIONS), "family": sorted(FAMILIES), "board": sorted(BOARDS), "format": sorted(WEIGHTS)}
+         "activation": sorted(ACTIVATIONS), "family": sorted(FAMILIES), "board": sorted(BOARDS),
+         "format": sorted(WEIGHTS)}
 
 #: (name, file) that do without, each with its reason.
 EXEMPT = {
@@ -52,7 +53,8 @@ def lists(page):
     found = {}
     for section in re.split(r"^## ", page, flags=re.MULTILINE):
         if match := re.match(r"Add an? (\w+)\n", section):
-            items = [Item(file, text) for file, text in re.findall(r"^- `([^`]+)`(?: with `([^`]+)`)?:", section, re.MULTILINE)]
+            items = [Item(file, text) for file, text in re.findall(r"^- `([^`]+)`(?: with `([^`]+)`)?:", section,
+                                                                   re.MULTILINE)]
             if items:
                 found[match[1]] = items
     return found
@@ -72,7 +74,8 @@ def test_what_is_there_has_its_files(kind):
 
 
 @pytest.mark.parametrize("item, said", [
-    (Item("hwgen/NAME.py", ""), "hwgen/x.py is not there"), (Item("page.md", "(NAME.md)"), "page.md does not have (x.md)"),
+    (Item("hwgen/NAME.py", ""), "hwgen/x.py is not there"),
+    (Item("page.md", "(NAME.md)"), "page.md does not have (x.md)"),
     (Item("page.md", "y.md"), None)])
 def test_what_is_missing_is_said(tmp_path, item, said):
     (tmp_path / "page.md").write_text("[y](y.md)")

@@ -20,7 +20,8 @@ def about(mark=100, unreachable=()):
 def judged(missed, **more):
     """Complaints of a unit with a branch and three points, of which some are missed."""
     points = {name: name not in missed for name in ("o: taken", "o: waits for ready", "cmd.n = first")}
-    return coverage.judge({"x": {coverage.Branch("x", "hwgen/units/convert.py:1", "if"): True}}, {"x": points}, about(**more))[1]
+    return coverage.judge({"x": {coverage.Branch("x", "hwgen/units/convert.py:1", "if"): True}}, {"x": points},
+                          about(**more))[1]
 
 
 @pytest.mark.parametrize("missed, more, complaint", [
@@ -28,13 +29,15 @@ def judged(missed, **more):
     (("o: taken",), {}, "x: 66.67 % of the points that can be reached are, less than the mark of 100 %"),
     (("o: taken",), {"mark": 66}, None),
     (("cmd.n = first",), {"unreachable": [r"cmd\.n = first"]}, None),
-    ((), {"unreachable": [r"cmd\.n = first"]}, "x: cmd.n = first is reached, but tools/coverage.json says that it cannot be: so"),
+    ((), {"unreachable": [r"cmd\.n = first"]}, "x: cmd.n = first is reached, but tools/coverage.json says that it "
+                                               "cannot be: so"),
 ])
 def test_what_a_report_fails_for(missed, more, complaint):
     assert (judged(missed, **more) or [None])[0] == complaint
 
 
-@pytest.mark.parametrize("place, unit", [("hwgen/top/paths.py", "decoder"), ("hwgen/units/rope.py", "rope"), ("hwgen/lib/skid.py", "axi")])
+@pytest.mark.parametrize("place, unit", [("hwgen/top/paths.py", "decoder"), ("hwgen/units/rope.py", "rope"),
+                                         ("hwgen/lib/skid.py", "axi")])
 def test_whose_a_branch_is(place, unit):
     assert (coverage.ROOT / place).exists()
     assert coverage._unit(f"{place}:7", "axi") == unit
@@ -53,7 +56,8 @@ def test_verilog_says_of_each_branch_which_line_made_it():
         marked = emit_design(DecodeLoop(design), "loop")
     lines = marked.split("\n")
     assert "\n".join(line for line in lines if not branches.MARK.match(line)) == plain
-    made = [branches.MARK.match(before)[1] for before, line in zip(lines, lines[1:]) if re.match(r"\s*if \((?!rst|\\\$auto)", line)]
+    made = [branches.MARK.match(before)[1] for before, line in zip(lines, lines[1:])
+            if re.match(r"\s*if \((?!rst|\\\$auto)", line)]
     sources = [coverage._source(place) for place in made]
     assert len(made) > 40 and {place.split(":")[0] for place in made} == {"hwgen/units/decode_loop.py"}
     # two branches, one in the other: the register that counts up, and what it is between
@@ -88,5 +92,7 @@ def test_counts_are_added_up(tmp_path):
 
 def test_marks_are_well_formed():
     said = json.loads(coverage.MARKS.read_text(encoding="utf-8"))
-    assert all(set(of) <= set(coverage.KINDS) and all(0 < mark <= 100 for mark in of.values()) for of in said["marks"].values())
-    assert all(set(each) == {"unit", "what", "why"} and re.compile(each["what"]) and len(each["why"]) > 10 for each in said["unreachable"])
+    assert all(set(of) <= set(coverage.KINDS) and all(0 < mark <= 100 for mark in of.values())
+               for of in said["marks"].values())
+    assert all(set(each) == {"unit", "what", "why"} and re.compile(each["what"]) and len(each["why"]) > 10
+               for each in said["unreachable"])

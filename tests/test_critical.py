@@ -16,7 +16,8 @@ SDF = """\
 """.format(registers="".join(f"""\
 (INSTANCE {name})
 (IOPATH CLK Q (500:500:530) (500:500:530))
-{"".join(f"(SETUPHOLD (posedge {port}) (posedge CLK) (0:0:100) (0:0:0))" + chr(10) for port in ("DI", "CE", "LSR"))}""" for name in "abc"))
+{"".join(f"(SETUPHOLD (posedge {port}) (posedge CLK) (0:0:100) (0:0:0))" + chr(10) for port in ("DI", "CE", "LSR"))}"""
+for name in "abc"))
 
 
 def cell(kind, **nets):
@@ -26,7 +27,8 @@ def cell(kind, **nets):
 
 def test_paths_of_a_placed_design():
     found = {path.steps[-1][1]: path for path in paths(*read(SDF.splitlines()))}
-    assert {port: path.delay for port, path in found.items()} == pytest.approx({"DI": 0.53 + 1.5 + 0.24 + 0.1, "CE": 0.53 + 2 + 0.1})
+    assert {port: path.delay for port, path in found.items()} == pytest.approx({"DI": 0.53 + 1.5 + 0.24 + 0.1,
+                                                                                "CE": 0.53 + 2 + 0.1})
     assert [step[:2] for step in found["DI"].steps] == [("b", "Q"), ("l", "B"), ("c", "DI")] and found["DI"].levels == 1
     assert found["DI"].wire == pytest.approx(1.5)
 
@@ -36,7 +38,8 @@ def test_paths_of_a_netlist():
              "c": cell("TRELLIS_FF", CLK=0, DI=3, CE=2, Q=4)}
     found = {path.steps[-1][1]: path for path in paths(*guess({"modules": {"top": {"cells": cells}}}))}
     assert {port: (path.delay, path.levels) for port, path in found.items()} == {
-        "DI": (pytest.approx(0.52 + 0.9 + 0.24 + 1.12 + 0.24 + 0 + 0.1), 2), "CE": (pytest.approx(0.52 + 0.9 + 0.24 + 1.12 + 0.1), 1)}
+        "DI": (pytest.approx(0.52 + 0.9 + 0.24 + 1.12 + 0.24 + 0 + 0.1), 2),
+        "CE": (pytest.approx(0.52 + 0.9 + 0.24 + 1.12 + 0.1), 1)}
 
 
 def test_a_loop_is_refused():

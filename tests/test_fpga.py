@@ -1,4 +1,5 @@
-"""Boards and their builds, with tools that only pretend: what is run, what is kept, and what a person reads when it goes wrong."""
+"""Boards and their builds, with tools that only pretend: what is run, what is kept, and what a person reads when it
+goes wrong."""
 import dataclasses
 import hashlib
 import json
@@ -86,7 +87,8 @@ def tools(tmp_path, monkeypatch):
     def run():
         lines = [line for line in log.read_text().splitlines() if "--version" not in line]
         log.write_text("")
-        return [line.split()[0] + (" places" if "--no-route" in line else "") + (f" {line.split('--seed ')[1].split()[0]}" if "--seed" in line else "")
+        return [line.split()[0] + (" places" if "--no-route" in line else "")
+                + (f" {line.split('--seed ')[1].split()[0]}" if "--seed" in line else "")
                 for line in lines]
     return run
 
@@ -96,7 +98,8 @@ SMALL = "fpga build --shape tiny,context=16 --mhz 50"
 
 def test_a_build(tools, tmp_path, capsys):
     assert main(f"{SMALL} --seeds 1-3".split()) == 0
-    assert tools() == ["ecppll", "yosys", *(f"nextpnr-ecp5{step} {seed}" for seed in (1, 2, 3) for step in (" places", "")), "ecppack"]
+    assert tools() == ["ecppll", "yosys", *(f"nextpnr-ecp5{step} {seed}" for seed in (1, 2, 3)
+                                            for step in (" places", "")), "ecppack"]
     out = capsys.readouterr().out
     assert re.search(r"50 MHz asked for, 72 MHz reached \(seed 3; others: 1: 70, 2: 71\)", out) and "10%" in out
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
@@ -104,7 +107,8 @@ def test_a_build(tools, tmp_path, capsys):
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
     assert report["bitstream_sha256"] == hashlib.sha256(b"bits of config of seed 3").hexdigest()
-    assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5", "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
+    assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5",
+                                        "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
     chosen, checkpoint = dataclasses.replace(board("ulx3s-85f"), clock=50), load("demo")
     design = Design(model=checkpoint.shape, hw=hw_shape("tiny,context=16", checkpoint.shape), recipe=recipe())
     assert sources_digest(chosen, design, quantize(checkpoint, design.recipe)) == report["verilog_sha256"]
@@ -115,7 +119,8 @@ def test_a_build(tools, tmp_path, capsys):
     (tmp_path / "build/fpga/ulx3s-85f-notes").mkdir()
     (tmp_path / "build/fpga/ulx3s-85f-notes.txt").write_text("mine")
     assert main(f"{SMALL} --seeds 5 --clean".split()) == 0
-    assert sorted(path.name for path in (tmp_path / "build/fpga").glob("*notes*")) == ["ulx3s-85f-notes", "ulx3s-85f-notes.txt"]
+    assert sorted(path.name for path in (tmp_path / "build/fpga").glob("*notes*")) == ["ulx3s-85f-notes",
+                                                                                       "ulx3s-85f-notes.txt"]
     assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 places 5", "nextpnr-ecp5 5", "ecppack"]
 
 
@@ -154,10 +159,13 @@ def test_a_family_without_a_pll_or_multipliers(tools, tmp_path, capsys):
 
 def test_what_a_gowin_cannot_place(tools, monkeypatch, capsys):
     """nextpnr would search for hours: a register takes a LUT's place, unless that place's LUT or ALU drives it."""
-    cells = {"lut": ("LUT3", {"F": [1]}), "carry": ("ALU", {"SUM": [2], "COUT": [3]}), "ram": ("RAM16SDP4", {"DO": [4]}), "of lut": ("DFFE", {"D": [1], "Q": [5]}),
-             "of carry": ("DFF", {"D": [2], "Q": [6]}), "of register": ("DFFRE", {"D": [5], "Q": [7]}), "of ram": ("DFF", {"D": [4], "Q": [8]}),
+    cells = {"lut": ("LUT3", {"F": [1]}), "carry": ("ALU", {"SUM": [2], "COUT": [3]}),
+             "ram": ("RAM16SDP4", {"DO": [4]}), "of lut": ("DFFE", {"D": [1], "Q": [5]}),
+             "of carry": ("DFF", {"D": [2], "Q": [6]}), "of register": ("DFFRE", {"D": [5], "Q": [7]}),
+             "of ram": ("DFF", {"D": [4], "Q": [8]}),
              "product": ("MULT18X18", {"DOUT": [9]})}
-    netlist = {"modules": {"top": {"cells": {name: {"type": kind, "connections": nets} for name, (kind, nets) in cells.items()}}}}
+    netlist = {"modules": {"top": {"cells": {name: {"type": kind, "connections": nets}
+                                             for name, (kind, nets) in cells.items()}}}}
     assert FAMILIES["gowin"].places(netlist) == 1 + 1 + 8 + 2
     monkeypatch.setitem(FAMILIES, "gowin", dataclasses.replace(FAMILIES["gowin"], places=lambda netlist: 19_700))
     assert main("fpga build --board tang-nano-20k --shape tiny,context=16".split()) == 2
@@ -171,17 +179,22 @@ def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
     work = tmp_path / "build/fpga/arty-a7-35"
     script, xdc, top = ((work / name).read_text() for name in ("build.tcl", "top.xdc", "top.v"))
     read = re.findall(r"^read_(?:verilog|xdc) (\S+)$", script, re.MULTILINE)
-    assert read == ["machine.v", "top.v", "pll.v", "top.xdc"] and all((work / name).exists() for name in (*read, "machine_rom.hex"))
+    assert read == ["machine.v", "top.v", "pll.v",
+                    "top.xdc"] and all((work / name).exists() for name in (*read, "machine_rom.hex"))
     assert script == (Path(__file__).parent.parent / "fpga/arty-a7-35/build.tcl").read_text()
-    for step in ("synth_design -top top -part xc7a35ticsg324-1L", "opt_design", "place_design", "route_design", "report_timing_summary", "report_utilization",
+    for step in ("synth_design -top top -part xc7a35ticsg324-1L", "opt_design", "place_design", "route_design",
+                 "report_timing_summary", "report_utilization",
                  "write_bitstream"):
         assert f"\n{step}" in script
-    ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"(?:input|output) +wire +(?:\[(\d+):0\])? *(\w+)", top)
+    ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"(?:input|output) +wire "
+                                                                                 r"+(?:\[(\d+):0\])? *(\w+)", top)
              for i in range(int(top_bit or 0) + 1)]
-    constrained = re.findall(r"^set_property -dict \{ PACKAGE_PIN \w+ IOSTANDARD \w+ \} \[get_ports \{ (\S+) \}\]$", xdc, re.MULTILINE)
+    constrained = re.findall(r"^set_property -dict \{ PACKAGE_PIN \w+ IOSTANDARD \w+ \} \[get_ports \{ (\S+) \}\]$",
+                             xdc, re.MULTILINE)
     assert sorted(constrained) == sorted(ports) == ["clk", "led[0]", "led[1]", "led[2]", "led[3]", "rx", "tx"]
     assert "create_clock -name clk -period 10 [get_ports clk]" in xdc
-    times, by = (int(re.search(rf"\.{name}\((\d+)\)", (work / "pll.v").read_text())[1]) for name in ("CLKFBOUT_MULT", "CLKOUT0_DIVIDE"))
+    times, by = (int(re.search(rf"\.{name}\((\d+)\)", (work / "pll.v").read_text())[1])
+                 for name in ("CLKFBOUT_MULT", "CLKOUT0_DIVIDE"))
     assert 100 * times / by == 50 and 800 <= 100 * times <= 1600
     assert json.loads((tmp_path / "build/fpga/arty-a7-35.json").read_text())["run"] is False
 
@@ -189,7 +202,8 @@ def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
 def test_an_interrupted_build_goes_on(tools, monkeypatch, capsys):
     monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5 places")
     assert main(SMALL.split()) == 2
-    assert re.search(r"error: nextpnr-ecp5 failed: ERROR: it does not fit \(see .*seed-1.placed.log\)", capsys.readouterr().err)
+    assert re.search(r"error: nextpnr-ecp5 failed: ERROR: it does not fit \(see .*seed-1.placed.log\)",
+                     capsys.readouterr().err)
     tools()
     monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5")
     assert main(SMALL.split()) == 2
@@ -224,7 +238,8 @@ def test_a_clock_that_is_not_met(tools, capsys):
     ("fpga build --seeds 1-999,1-2", "Seeds must be at most 1000: each takes minutes"),
     ("fpga build --shape batch-16x16", "take source=rom or source=wired for the shape"),
     ("fpga program --bitstream none.bit", "none.bit: No such file"),
-    ("fpga program --board tang-nano-20k", "tang-nano-20k.fs: No such file: hwgen fpga build --board tang-nano-20k makes it"),
+    ("fpga program --board tang-nano-20k",
+     "tang-nano-20k.fs: No such file: hwgen fpga build --board tang-nano-20k makes it"),
     ("fpga program --board arty-a7-35", "a Vivado project, which makes it: name it with --bitstream"),
     ("run demo --prompt x --link uart", "Link must be verilator, golden, sim-uart or serial:DEVICE"),
     ("run demo --prompt x --link sim-uart --trace x.vcd", "has no --trace"),
@@ -270,13 +285,14 @@ def test_pins(name):
     text = family.constraints(board(name))
     assert all(re.search(rf"\b{re.escape(pin)}\b", text) for pin in names)
     assert [*board(name).capacity] == [*family.resources.values()]
-    assert (Path(__file__).parent.parent / "fpga" / name / family.constraints_file).read_text() == text     # what stands there is what is built
+    # what stands there is what is built
+    assert (Path(__file__).parent.parent / "fpga" / name / family.constraints_file).read_text() == text
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_board_is_given_what_it_holds(name):
-    """Its weights go into its memory, or its block RAM, 18 kbit each in all these families, which has room for K and V; and its UART's bits
-    are true to 2 %."""
+    """Its weights go into its memory, or its block RAM, 18 kbit each in all these families, which has room for K and V;
+    and its UART's bits are true to 2 %."""
     chosen = board(name)
     shape = load(chosen.model, need_tokenizer=False).shape
     design = Design(model=shape, hw=hw_shape(chosen.shape, shape), recipe=recipe(chosen.formats))
@@ -300,9 +316,12 @@ def test_a_top_with_a_memory(tools, tmp_path):
     """Its pins are constrained, each of them; the chip has a clock of its own, which the PLL makes."""
     chosen = dataclasses.replace(board("ulx3s-85f"), memory=MT48LC16M16)
     text, lpf = files.top(chosen, "machine"), FAMILIES["ecp5"].constraints(chosen)
-    ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"^ +(?:input|output|inout) +wire +(?:\[(\d+):0\])? *(\w+)", text, re.MULTILINE)
+    ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"^ +(?:input|output|inout) +wire "
+                                                                                 r"+(?:\[(\d+):0\])? *(\w+)", text,
+                                                                                 re.MULTILINE)
              for i in range(int(top_bit or 0) + 1)]
-    assert sorted(re.findall(r'^LOCATE COMP "(\S+)" SITE', lpf, re.MULTILINE)) == sorted(ports) and len(ports) == 11 + 39
+    assert sorted(re.findall(r'^LOCATE COMP "(\S+)" SITE', lpf,
+                             re.MULTILINE)) == sorted(ports) and len(ports) == 11 + 39
     assert 'LOCATE COMP "sdram_dq[15]" SITE "J17";' in lpf and 'LOCATE COMP "sdram_clk" SITE "F19";' in lpf
     assert "ODDRX1F memory_clock (.SCLK(shifted)" in text and ".clkout1(shifted)" in text
     assert files.pll(chosen, tmp_path) and files.pll(dataclasses.replace(chosen, clock=25), tmp_path)
@@ -312,7 +331,8 @@ def test_a_top_with_a_memory(tools, tmp_path):
 
 def test_a_build_with_a_memory(tools, tmp_path, monkeypatch, capsys):
     """What is between machine and pins is synthesized with it."""
-    monkeypatch.setattr("hwgen.fpga.build.memory_verilog", lambda memory, clock: {"memory.v": f"// {memory.name} at {clock:g} MHz\n"})
+    monkeypatch.setattr("hwgen.fpga.build.memory_verilog",
+                        lambda memory, clock: {"memory.v": f"// {memory.name} at {clock:g} MHz\n"})
     line = "fpga build --board ulx3s-85f-sdram --shape tiny,context=16,source=stream"
     assert main(line.split()) == 0
     assert "yosys" in tools()

@@ -27,13 +27,15 @@ static inline void init_sequence(void)
 	cdelay(4);
 }
 """
-REGISTERS = {"ddrctrl_init_done": 0, "sdram_dfii_control": 0x800, "sdram_dfii_pi0_command": 0x804, "sdram_dfii_pi0_command_issue": 0x808,
+REGISTERS = {"ddrctrl_init_done": 0, "sdram_dfii_control": 0x800, "sdram_dfii_pi0_command": 0x804,
+             "sdram_dfii_pi0_command_issue": 0x808,
              "sdram_dfii_pi0_address": 0x80C}
 
 
 def test_the_sequence_and_what_is_behind_it():
     assert start_steps(HEADER, REGISTERS) == (
-        StartStep(0x80C, 0x400, 0), StartStep(0x800, 6, 20000), StartStep(0x804, 9, 0), StartStep(0x808, 1, 4), StartStep(0x800, 1, 0),
+        StartStep(0x80C, 0x400, 0), StartStep(0x800, 6, 20000), StartStep(0x804, 9, 0), StartStep(0x808, 1, 4),
+        StartStep(0x800, 1, 0),
         StartStep(0, 1, 0))
 
 
@@ -59,14 +61,16 @@ def test_what_a_controller_needs(monkeypatch):
 
 def test_a_chip_by_its_data_sheet():
     assert (MT48LC16M16.size, MT48LC16M16.address_width, MT48LC16M16.row_bytes) == (32 << 20, 25, 1024)
-    assert [MT48LC16M16.cycles(name, 100) for name in ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "refi")] == [2, 2, 5, 7, 2, 7, 2, 781]
+    assert [MT48LC16M16.cycles(name, 100) for name in ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr",
+                                                       "refi")] == [2, 2, 5, 7, 2, 7, 2, 781]
     assert [MT48LC16M16.cycles(name, 50) for name in ("rcd", "refi")] == [1, 390]      # 20 ns are a cycle
     assert MT48LC16M16.axi().data_width == 16 and MT48LC16M16.axi().address_width == 25
 
 
 @pytest.mark.parametrize("clock", [25, 45, 50, 83, 100, 133])
 def test_litedram_keeps_what_the_data_sheet_says(clock):
-    """LiteDRAM's own numbers of the chip are no laxer than ours, but for the refreshes' interval, which `controller` tells it."""
+    """LiteDRAM's own numbers of the chip are no laxer than ours, but for the refreshes' interval, which `controller`
+    tells it."""
     modules = pytest.importorskip("litedram.modules", reason="the extra dram is not installed")
     chip = getattr(modules, MT48LC16M16.name)(clock * 1e6, "1:1")
     theirs = chip.timing_settings
@@ -81,5 +85,6 @@ def test_a_controller_is_the_same_bytes_each_time():
     """LiteX 2024.12 lists a design's primitives in another order in each process."""
     program = ("from hwgen.fpga.dram import controller; from hwgen.params.dram import MT48LC16M16 as chip; "
                "print(controller(chip, 45).verilog)")
-    made = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    made = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+            for _ in range(2)]
     assert made[0] == made[1] and "module memory_controller" in made[0]

@@ -17,7 +17,8 @@ pytest.importorskip("fusesoc")
 SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1)
 needs_icarus = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
 needs_yosys = pytest.mark.skipif(not shutil.which("yosys"),
-                                 reason="edalize scripts Yosys in Tcl, which that of PyPI does not have, and no other is installed")
+                                 reason="edalize scripts Yosys in Tcl, which that of PyPI does not have, and no other "
+                                        "is installed")
 
 
 def machine(folder, name="chip", *, seed=0, axi=None, component=None, **changes):
@@ -45,8 +46,10 @@ def tools(tmp_path_factory):
 def fusesoc(folder, target, core, *, path="", **environment):
     """What FuseSoC and its tools said, and whether all was well."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    env |= {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder), **environment}
-    done = subprocess.run([sys.executable, "-c", "from fusesoc.main import main; main()", "--cores-root", ".", "run", "--target",
+    env |= {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "XDG_CONFIG_HOME": str(folder),
+            "XDG_DATA_HOME": str(folder), **environment}
+    done = subprocess.run([sys.executable, "-c", "from fusesoc.main import main; main()", "--cores-root", ".",
+                           "run", "--target",
                            target, core],
                           cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.stdout, done.returncode == 0
@@ -80,7 +83,8 @@ def test_sim(chip, tmp_path):
 @needs_icarus
 @pytest.mark.nightly
 @pytest.mark.parametrize("changes, axi", [(dict(entries=2, slots=2), None), (dict(sampler="gumbel"), AxiShape()),
-                                          (dict(sampler="gumbel", entries=3), AxiShape(data_width=16, host="queue", address_width=40))])
+                                          (dict(sampler="gumbel", entries=3),
+                                           AxiShape(data_width=16, host="queue", address_width=40))])
 def test_sim_with_weights_outside(tmp_path, changes, axi):
     machine(tmp_path, source="stream", axi=axi, **changes)
     said, well = fusesoc(tmp_path, "sim", "chip")

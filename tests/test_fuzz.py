@@ -21,7 +21,8 @@ def findings(name, work, count=INPUTS):
     bench = fuzz.Bench(name, 1000, work)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".* created but never used")      # of another test's components, when they are collected
+        # of another test's components, when they are collected
+        warnings.filterwarnings("ignore", ".* created but never used")
         return [found.text for number in range(count) if (found := bench.try_input(number)[1])]
 
 
@@ -41,7 +42,8 @@ def test_inputs_depend_on_their_number_alone(name, work):
     assert [bench.files(n) for n in (3, 4)] == [again.files(n) for n in (3, 4)] and bench.files(3) != bench.files(4)
 
 
-@pytest.mark.parametrize("name, least", [("safetensors", 3), ("config", 10), ("gguf", 3), ("tokenizer", 10), ("trace", 3), ("manifest", 10),
+@pytest.mark.parametrize("name, least", [("safetensors", 3), ("config", 10), ("gguf", 3), ("tokenizer", 10),
+                                         ("trace", 3), ("manifest", 10),
                                          ("uart", 5)])
 def test_some_are_read(name, least, work):
     bench = fuzz.Bench(name, 1000, work)

@@ -21,7 +21,8 @@ from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.hardware import HwShape, Recipe
 from model_files import ODD
 
-HW = HwShape(lanes=8, columns=16, entries=4, slots=4, context=64, vector_lanes=4, attention_lanes=8, adapters=3, adapter_rank=8)
+HW = HwShape(lanes=8, columns=16, entries=4, slots=4, context=64, vector_lanes=4, attention_lanes=8, adapters=3,
+             adapter_rank=8)
 TOKENS = np.random.default_rng(4).integers(0, ODD.vocab_size, 24).tolist()
 
 
@@ -40,8 +41,10 @@ def random_adapter(checkpoint, seed=1, size=0.3, rank=8, matrices=None):
         for matrix in checkpoint.shape.block.matrices:
             if matrices is None or matrix.name in matrices:
                 outputs, inputs = sizes[matrix.tensor]
-                a, b = rng.standard_normal((rank, inputs)) / inputs**0.5, rng.standard_normal((outputs, rank)) / rank**0.5
-                parts[f"model.layers.{layer}.{matrix.tensor}"] = LowRank(a.astype(np.float32), b.astype(np.float32), size)
+                a, b = rng.standard_normal((rank, inputs)) / inputs**0.5, rng.standard_normal((outputs,
+                                                                                               rank)) / rank**0.5
+                parts[f"model.layers.{layer}.{matrix.tensor}"] = LowRank(a.astype(np.float32),
+                                                                         b.astype(np.float32), size)
     return Adapter("random adapter", parts)
 
 
@@ -70,7 +73,8 @@ def test_logits_are_those_of_the_reference_but_for_rounding(shape, recipe):
 
 def test_an_adapter_of_some_matrices():
     checkpoint, design, quantized = machine()
-    golden, adapter = GoldenDecoder(design, quantized), random_adapter(checkpoint, rank=3, size=0.6, matrices=("v", "down"))
+    golden, adapter = GoldenDecoder(design, quantized), random_adapter(checkpoint, rank=3, size=0.6,
+                                                                       matrices=("v", "down"))
     golden.load_adapter(1, quantize_adapter(adapter, quantized, design))
     adapted = Adapted(checkpoint, adapter).logits(TOKENS)
     assert rms(logits(golden, 1) - adapted) < 0.4 * rms(adapted - Reference.of(checkpoint).logits(TOKENS))
@@ -113,8 +117,10 @@ def exact(design, codes, exponent, a, b, own, z_codes):
     e = next(e for e in range(-300, 300) if largest <= Fraction(E3M4.max_value) * Fraction(2) ** e)
     e = max(e, exponent - own)
     z = [int(code) for code in fp8_ints(z_codes, E3M4)]
-    near = [abs(Fraction(s) * Fraction(2) ** (exponent + design.acc_unit - e - E3M4.unit_exp) - code) for s, code in zip(sums, z)]
-    assert all(off <= max(Fraction(1, 2), abs(Fraction(code, 32))) + abs(Fraction(code, 256)) for off, code in zip(near, z))
+    near = [abs(Fraction(s) * Fraction(2) ** (exponent + design.acc_unit - e - E3M4.unit_exp) - code)
+            for s, code in zip(sums, z)]
+    assert all(off <= max(Fraction(1, 2), abs(Fraction(code, 32))) + abs(Fraction(code, 256))
+               for off, code in zip(near, z))
     return [sum(int(w) * code for w, code in zip(row, z)) * scale * Fraction(2) ** e for row in b]
 
 
@@ -143,7 +149,8 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ModelError, match="small enough for the base's units, not as in qkv of layer 0"):
         quantize_adapter(random_adapter(checkpoint, size=1000.0), quantized, design)
     with pytest.raises(ValueError, match="add adapters=1"):
-        quantize_adapter(random_adapter(checkpoint), quantized, dataclasses.replace(design, hw=dataclasses.replace(HW, adapters=0)))
+        quantize_adapter(random_adapter(checkpoint), quantized,
+                         dataclasses.replace(design, hw=dataclasses.replace(HW, adapters=0)))
     link = GoldenLink(design, quantized)
     with pytest.raises(LinkError, match="one that is loaded, not 2"):
         link.run_pass([Entry(0, 0, 1, adapter=2)])
@@ -151,7 +158,8 @@ def test_what_cannot_be_is_refused():
         link.run_pass([Entry(0, 0, 1, adapter=4)])
 
 
-@pytest.mark.parametrize("fields, told", [({"adapters": 2}, "0, 1, 3 or 7"), ({"halves": 2}, "Half-batch count must be 1"),
+@pytest.mark.parametrize("fields, told", [({"adapters": 2}, "0, 1, 3 or 7"),
+                                          ({"halves": 2}, "Half-batch count must be 1"),
                                           ({"adapter_rank": 0}, "1 to 256")])
 def test_shapes_that_cannot_be(fields, told):
     with pytest.raises(ValueError, match=told):
@@ -162,13 +170,16 @@ def test_the_memory_holds_each_code_once():
     checkpoint, design, quantized = machine()
     codes = quantize_adapter(random_adapter(checkpoint, rank=5), quantized, design)
     beats, part = pack_adapter(codes, design), design.adapter_map["gate_up", 1]
-    assert beats.shape == (design.adapter_map.beats, 128) and beats[part.address, :2].view("<i2")[0] == codes.parts["gate_up", 1].exponent
+    assert beats.shape == (design.adapter_map.beats,
+                           128) and beats[part.address, :2].view("<i2")[0] == codes.parts["gate_up", 1].exponent
     a = beats[part.a_address:part.b_address].reshape(1, 10, 16, 8).transpose(0, 2, 1, 3).reshape(16, 80)[:, :72]
-    assert np.array_equal(a[:5], codes.parts["gate_up", 1].a["gate"]) and np.array_equal(a[8:13], codes.parts["gate_up", 1].a["up"])
+    assert np.array_equal(a[:5], codes.parts["gate_up", 1].a["gate"]) and np.array_equal(a[8:13],
+                                                                                         codes.parts["gate_up", 1].a["up"])
     assert not a[5:8].any() and not a[13:].any()
     b = beats[part.b_address:part.end].reshape(part.b.n_tiles, 2, 16, 8).transpose(0, 2, 1, 3).reshape(-1, 16)
     assert np.array_equal(b[:400:2, :5], codes.parts["gate_up",
-                                                     1].b["gate"]) and np.array_equal(b[1:400:2, 8:13], codes.parts["gate_up", 1].b["up"])
+                                                     1].b["gate"]) and np.array_equal(b[1:400:2, 8:13],
+                                                                                      codes.parts["gate_up", 1].b["up"])
 
 
 def cycles(numbers, **changes):
@@ -181,7 +192,8 @@ def test_cycles_of_runs():
     assert runs((0, 2, 2, 0, 2, 1, 0)) == (2, 1, 1) and runs((0, 0)) == ()
     none, one, same, two = map(cycles, ((0, 0, 0, 0), (0, 1, 0, 0), (1, 1, 1, 1), (1, 1, 2, 2)))
     assert none < one < same <= two
-    assert cycles((1, 1, 1, 1), tile_beats=8) < cycles((1, 2, 1, 2), tile_beats=8)       # a tile comes once for each run
+    # a tile comes once for each run
+    assert cycles((1, 1, 1, 1), tile_beats=8) < cycles((1, 2, 1, 2), tile_beats=8)
 
 
 def test_a_matrix_without_a_wait_takes_as_long_as_its_operations():
@@ -190,4 +202,5 @@ def test_a_matrix_without_a_wait_takes_as_long_as_its_operations():
     a, b = design.adapter_matmuls(project)
     matmul, tiling = design.matmul("gate_up"), design.stream["gate_up", 0].tiling
     times = adapted_cycles(design, matmul, (a, b), 4, (4,), 0, 5, 0, tiling, 4)
-    assert times.busy == 4 * (matmul.tiles + a.tiles + b.tiles) == times.last_fire - times.first_fire + 1 and not times.starved
+    assert times.busy == 4 * (matmul.tiles + a.tiles
+                              + b.tiles) == times.last_fire - times.first_fire + 1 and not times.starved

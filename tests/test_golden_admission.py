@@ -16,7 +16,8 @@ def admit(*entries, blocks=None, design=DESIGN):
 
 def test_good_entries():
     a = admit((0, 0), (0, 1), (1, 0))
-    assert (a.rows, a.closed, a.answers, a.errors) == ([0, 1, 2], closed_cycle(DESIGN, 3), [], {}) and a.closed == LATENCY + 2 + 3 + 3
+    assert (a.rows, a.closed, a.answers, a.errors) == ([0, 1, 2], closed_cycle(DESIGN, 3), [],
+                                                       {}) and a.closed == LATENCY + 2 + 3 + 3
 
 
 def test_a_single_slot_has_its_length_at_hand():
@@ -24,7 +25,8 @@ def test_a_single_slot_has_its_length_at_hand():
     assert admit((0, 0), (0, 1), design=design).closed == closed_cycle(design, 2) == LATENCY + 1 + 2
 
 
-@pytest.mark.parametrize("entry, error", [((3, 0), E.SLOT), ((0, 0, 37), E.TOKEN), ((0, 12), E.CONTEXT), ((0, 2), E.POSITION),
+@pytest.mark.parametrize("entry, error", [((3, 0), E.SLOT), ((0, 0, 37), E.TOKEN), ((0, 12), E.CONTEXT),
+                                          ((0, 2), E.POSITION),
                                           ((0, 0), E.POSITION)])
 def test_a_bad_entry_among_good_ones(entry, error):
     a = admit((0, 0), entry, (1, 0))

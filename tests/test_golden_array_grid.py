@@ -1,4 +1,5 @@
-"""The golden grid: a matrix through it is the matrix, whatever the grid; its time with one array, and its throughput."""
+"""The golden grid: a matrix through it is the matrix, whatever the grid; its time with one array, and its
+throughput."""
 import numpy as np
 import pytest
 
@@ -8,7 +9,8 @@ from hwgen.golden.numbers import fp8_ints
 from hwgen.params.design import Matmul
 from sim.designs import small_design
 
-DESIGN = small_design(lanes=4, columns=8, vector_lanes=2, attention_lanes=4, entries=5, tile_beats=4, intermediate_size=512)
+DESIGN = small_design(lanes=4, columns=8, vector_lanes=2, attention_lanes=4, entries=5, tile_beats=4,
+                      intermediate_size=512)
 
 
 @pytest.mark.parametrize("rows, tiles", [(1, 1), (2, 3), (3, 2)])
@@ -27,7 +29,8 @@ def test_beats_and_operations_make_the_sums(rows, tiles):
             for k in range(k_rounds):
                 for entry in range(5):
                     op = next(queue)
-                    assert (op["entry"], op["first"], op["last"], op["tile_end"]) == (entry, k == 0, k == k_rounds - 1, entry == 4)
+                    assert (op["entry"], op["first"], op["last"],
+                            op["tile_end"]) == (entry, k == 0, k == k_rounds - 1, entry == 4)
                     sums[j, entry] += (data[j, k] @ fp8_ints(np.array(op["codes"], np.uint8), fmt)).astype(np.int64)
         assert next(queue, None) is None
     assert (sums == array_grid(DESIGN, rows, tiles, w, x)).all()

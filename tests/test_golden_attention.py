@@ -16,7 +16,8 @@ from sim.designs import small_design
 
 SHAPES = {
     "group": dict(num_attention_heads=6, num_key_value_heads=2, head_dim=16, context=64),
-    "mha": dict(num_attention_heads=3, num_key_value_heads=3, head_dim=24, hidden_size=24, kv_format="e4m3", context=64),
+    "mha": dict(num_attention_heads=3, num_key_value_heads=3, head_dim=24, hidden_size=24, kv_format="e4m3",
+                context=64),
     "p_e3m4": dict(num_attention_heads=4, num_key_value_heads=1, head_dim=8, p_format="e3m4", context=64),
 }
 
@@ -34,19 +35,21 @@ def softmax_attention(q, k, v):  # [heads, head], [rows, kv_heads, head]; scores
     s = np.einsum("kgd,nkd->kgn", q, k)
     p = 2.0 ** (s - s.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    return (np.einsum("kgn,nkd->kgd", p, v).reshape(-1, q.shape[-1]), np.einsum("kgn,nkd->kgd", p, np.abs(v)).reshape(-1, q.shape[-1]))
+    return (np.einsum("kgn,nkd->kgd", p, v).reshape(-1, q.shape[-1]),
+            np.einsum("kgn,nkd->kgd", p, np.abs(v)).reshape(-1, q.shape[-1]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rows", [1, 2, 13, 64])
 def test_ideal(shape, rows):
-    """Weights are off by half a step of P's mantissa, in numerator and denominator, and by half its smallest value; then the
-    score's 2**-11 each in log2 units, the reciprocal's 2**-11, and two roundings to bf16."""
+    """Weights are off by half a step of P's mantissa, in numerator and denominator, and by half its smallest value;
+    then the score's 2**-11 each in log2 units, the reciprocal's 2**-11, and two roundings to bf16."""
     design = small_design(**SHAPES[shape])
     rng = np.random.default_rng(rows)
     kv, p = design.recipe.kv_format, design.recipe.p_format
     q, k, v = (random_heads(design, s, rng, scale) for s, scale in
-               (((design.heads,), 0.7), ((rows, design.kv_heads), 1), ((rows, design.kv_heads), np.exp(rng.normal(size=(rows, 1, 1))))))
+               (((design.heads,), 0.7), ((rows, design.kv_heads), 1),
+                ((rows, design.kv_heads), np.exp(rng.normal(size=(rows, 1, 1))))))
     got = attention(design, *q, *k, *v)
     ideal, spread = softmax_attention(values(*q, kv), values(*k, kv), values(*v, kv))
     relative = 2 * 2.0 ** -(p.man_bits + 1) + 3 * math.log(2) * 2 ** -11 + 2 ** -11 + 2 * 2 ** -9
@@ -60,7 +63,8 @@ def test_one_row_is_its_value():
     """At position 0 there is nothing to weigh: the V row, rounded to bf16, off by the table's 2**-12 at most."""
     design = small_design(**SHAPES["group"])
     rng = np.random.default_rng(0)
-    q, k, v = (random_heads(design, shape, rng) for shape in ((design.heads,), (1, design.kv_heads), (1, design.kv_heads)))
+    q, k, v = (random_heads(design, shape, rng) for shape in ((design.heads,), (1, design.kv_heads),
+                                                              (1, design.kv_heads)))
     got = attention(design, *q, *k, *v).reshape(design.kv_heads, -1, design.head)
     expected = values(*v, design.recipe.kv_format)[0][:, None, :]
     assert np.all(np.abs(got - expected) <= np.abs(expected) * (2 ** -8 + 2 ** -11))
@@ -102,7 +106,8 @@ def defined(design, q, q_exp, k, k_exp, v, v_exp):
         top = max(int(e) for e in v_exp[:, g])
         d = [max(s) - x for x in s]
         z = sum(nearest_code(2.0 ** (p.max_exp - x / 2 ** SCORE_FRACTION), p) for x in d)
-        w = [nearest_code(2.0 ** (p.max_exp - x / 2 ** SCORE_FRACTION - (top - int(e))), p) for x, e in zip(d, v_exp[:, g])]
+        w = [nearest_code(2.0 ** (p.max_exp - x / 2 ** SCORE_FRACTION - (top - int(e))), p)
+             for x, e in zip(d, v_exp[:, g])]
         h = z.bit_length() - 1
         r = reciprocal_table().compute((z << 15 >> h) - (1 << 15))
         for i in range(design.head):
@@ -119,7 +124,8 @@ def test_definition(shape, low, high):
     for rows in (1, 2, 9):
         args = []
         for heads in ((design.heads,), (rows, design.kv_heads), (rows, design.kv_heads)):
-            codes = rng.integers(0, kv.max_code + 1, (*heads, design.head)) | rng.integers(0, 2, (*heads, design.head)) << 7
+            codes = rng.integers(0, kv.max_code + 1,
+                                 (*heads, design.head)) | rng.integers(0, 2, (*heads, design.head)) << 7
             args += [codes.astype(np.uint8), rng.integers(low, high + 1, heads)]
         args[3] = args[3] - (12 if high < 100 else 0)      # scores of some units
         assert np.array_equal(attention(design, *args), defined(design, *args))
@@ -157,7 +163,8 @@ def test_a_chunk_is_its_entries_one_by_one(shape):
 def test_a_window_is_the_rows_in_it(window):
     design = small_design(**SHAPES["group"])
     rng = np.random.default_rng(window)
-    (q, q_exp), k, v = (random_heads(design, shape, rng) for shape in ((3, design.heads), (7, design.kv_heads), (7, design.kv_heads)))
+    (q, q_exp), k, v = (random_heads(design, shape, rng) for shape in ((3, design.heads), (7, design.kv_heads),
+                                                                       (7, design.kv_heads)))
     rows = *k, *v
     chunk = attention_entries(design, q, q_exp, [6, 0, 4], *rows, window)
     for got, one, exp, position in zip(chunk, q, q_exp, (6, 0, 4)):

@@ -1,5 +1,5 @@
-"""The AXI4 reader's twin: bursts cover what is wanted and nothing else, and its cycles are those of a machine that never waits
-needlessly."""
+"""The AXI4 reader's twin: bursts cover what is wanted and nothing else, and its cycles are those of a machine that
+never waits needlessly."""
 import random
 
 import pytest
@@ -70,7 +70,8 @@ def test_too_few_bursts_under_way_make_the_memory_wait():
 @pytest.mark.parametrize("field, value, complaint", [
     ("data_width", 48, "power of two, not 48"), ("data_width", 4, "8 to 1024"), ("data_width", 2048, "8 to 1024"),
     ("burst", 512, "1 to 256"),
-    ("burst", 24, "power of two"), ("address_width", 12, "13 to 64"), ("outstanding", 0, "1 to 256"), ("prefetch", 0, "1 to 65536"),
+    ("burst", 24, "power of two"), ("address_width", 12, "13 to 64"), ("outstanding", 0, "1 to 256"),
+    ("prefetch", 0, "1 to 65536"),
     ("id_width", 0, "1 to 32"), ("host", "usb", "'stream' or 'queue'")])
 def test_refused(field, value, complaint):
     with pytest.raises(ValueError, match=complaint):

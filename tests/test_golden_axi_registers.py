@@ -37,7 +37,8 @@ def test_the_map_is_sound(changes, axi):
     assert end <= 1 << registers.address_width
 
 
-@pytest.mark.parametrize("fields, bits", [(command_fields(small_design()), 64), (command_fields(small_design(sampler="gumbel")), 128),
+@pytest.mark.parametrize("fields, bits", [(command_fields(small_design()), 64),
+                                          (command_fields(small_design(sampler="gumbel")), 128),
                                           (command_fields(small_design(adapters=3)), 128),
                                           (RESULT, 64)])
 def test_words(fields, bits):

@@ -54,7 +54,8 @@ def test_bias_is_added_to_the_rounded_sums(gate_up):
 
 
 def test_latency_grows_with_a_bias():
-    assert [latency(small_design(block=dict(biased=biased))) for biased in ([], ["o", "down"], ["v"], ["up"])] == [4, 4, 10, 10]
+    assert [latency(small_design(block=dict(biased=biased)))
+            for biased in ([], ["o", "down"], ["v"], ["up"])] == [4, 4, 10, 10]
 
 
 def test_gate_and_up_alternate():

@@ -20,9 +20,12 @@ def test_those_that_may_go_on():
     entries = [ENTRY | {"slot": k, "last": k == 2} for k in range(3)]
     results = [RESULT | {"entry": k, "token": 6 + k} for k in range(3)]
     followers = [NEXT | {"slot": k, "token": 6 + k, "last": 0} for k in range(3)]
-    assert follow(DESIGN, 9, entries, results) == (8, [(GAP, followers[0]), (GAP + 1, followers[1]), (GAP + 2, followers[2] | {"last": 1})])
-    assert follow(DESIGN, 9, entries, results, stop=6) == (8, [(GAP + 1, followers[1]), (GAP + 2, followers[2] | {"last": 1})])
-    assert follow(DESIGN, 9, entries, [results[2] | {"error": 2}, *results[:2]], stop=6) == (8, [(GAP + 1, followers[1] | {"last": 1})])
+    assert follow(DESIGN, 9, entries, results) == (8, [(GAP, followers[0]), (GAP + 1, followers[1]),
+                                                       (GAP + 2, followers[2] | {"last": 1})])
+    assert follow(DESIGN, 9, entries, results, stop=6) == (8, [(GAP + 1, followers[1]),
+                                                               (GAP + 2, followers[2] | {"last": 1})])
+    assert follow(DESIGN, 9, entries, [results[2] | {"error": 2}, *results[:2]],
+                  stop=6) == (8, [(GAP + 1, followers[1] | {"last": 1})])
     assert follow(DESIGN, 9, entries, results[1:2]) == (8, [(GAP + 1, followers[1] | {"last": 1})])
 
 

@@ -15,7 +15,8 @@ def test_rows_are_where_they_were_written():
     cache, rng, expected = kv_arrays(design), np.random.default_rng(0), {}
     places = [(layer, slot, position) for layer in range(3) for slot in range(2) for position in range(5)]
     for at in rng.permutation(places):
-        entry = [rng.integers(0, 256, (2, 8)), rng.integers(-512, 512, 2), rng.integers(0, 256, (2, 8)), rng.integers(-512, 512, 2)]
+        entry = [rng.integers(0, 256, (2, 8)), rng.integers(-512, 512, 2), rng.integers(0, 256, (2, 8)),
+                 rng.integers(-512, 512, 2)]
         kv_write(cache, *at, *entry)
         expected[tuple(at)] = entry
     for layer, slot, position in places:
@@ -104,7 +105,8 @@ def test_no_block_for_a_copy():
 @pytest.mark.parametrize("operation, error", [
     ((3, 0), ErrorCode.OPERATION), ((KvOp.FORK, 0, 0, 1), ErrorCode.OTHER), ((KvOp.FORK, 0, 3, 1), ErrorCode.OTHER),
     ((KvOp.FORK, 3, 1, 1), ErrorCode.SLOT), ((KvOp.FREE, 3), ErrorCode.SLOT), ((KvOp.FORK, 0, 2, 6), ErrorCode.LENGTH),
-    ((KvOp.FORK, 0, 1, 5), ErrorCode.OCCUPIED), ((KvOp.TRUNCATE, 0, 0, 6), ErrorCode.LENGTH), ((KvOp.FREE, 2), ErrorCode.OK)])
+    ((KvOp.FORK, 0, 1, 5), ErrorCode.OCCUPIED), ((KvOp.TRUNCATE, 0, 0, 6), ErrorCode.LENGTH),
+    ((KvOp.FREE, 2), ErrorCode.OK)])
 def test_refused_operations_change_nothing(operation, error):
     blocks = KvBlocks(paged())
     fill(blocks, 0, 5)
@@ -137,7 +139,8 @@ def windowed(window, **changes):
 @pytest.mark.parametrize("size", [1, 4])
 @pytest.mark.parametrize("window, entries", [(1, 1), (3, 1), (4, 1), (6, 1), (8, 1), (2, 3), (6, 3)])
 def test_what_is_given_back(window, entries, size):
-    """A block goes with the first position that is T - 1 behind one which sees nothing of it, and another may have it then."""
+    """A block goes with the first position that is T - 1 behind one which sees nothing of it, and another may have it
+    then."""
     blocks = windowed(window, entries=entries, kv_block=size)
     most = 0
     for position in range(40):
@@ -154,7 +157,8 @@ def test_what_is_given_back(window, entries, size):
 def test_a_text_longer_than_the_memory():
     """An entry may take the block that it gives back. A single slot has a block table then."""
     blocks = windowed(5, kv_blocks=2, slots=1)
-    assert fill(blocks, 0, 40) == [ErrorCode.OK] * 40 and blocks.tables[0] == [None] * 8 + [0, 1] and not blocks.free_blocks
+    assert fill(blocks, 0, 40) == [ErrorCode.OK] * 40 and blocks.tables[0] == [None] * 8 + [0,
+                                                                                            1] and not blocks.free_blocks
     assert fill(windowed(6, kv_blocks=2), 0, 9) == [ErrorCode.OK] * 8 + [ErrorCode.NO_BLOCK]        # position 8 sees 3
 
 
@@ -174,8 +178,10 @@ def test_forks_share_what_is_left():
 
 
 @pytest.mark.parametrize("operation, error", [
-    ((KvOp.TRUNCATE, 0, 0, 17), ErrorCode.OK), ((KvOp.TRUNCATE, 0, 0, 16), ErrorCode.WINDOW), ((KvOp.TRUNCATE, 0, 0, 1), ErrorCode.WINDOW),
-    ((KvOp.FORK, 0, 1, 17), ErrorCode.OK), ((KvOp.FORK, 0, 1, 16), ErrorCode.WINDOW), ((KvOp.TRUNCATE, 0, 0, 0), ErrorCode.OK),
+    ((KvOp.TRUNCATE, 0, 0, 17), ErrorCode.OK), ((KvOp.TRUNCATE, 0, 0, 16), ErrorCode.WINDOW),
+    ((KvOp.TRUNCATE, 0, 0, 1), ErrorCode.WINDOW),
+    ((KvOp.FORK, 0, 1, 17), ErrorCode.OK), ((KvOp.FORK, 0, 1, 16), ErrorCode.WINDOW),
+    ((KvOp.TRUNCATE, 0, 0, 0), ErrorCode.OK),
     ((KvOp.FORK, 0, 1, 0), ErrorCode.OK)])
 def test_going_back_to_what_is_left(operation, error):
     """Of 19 positions with a window of 6 those from 12 are left: what position 17 sees."""
@@ -200,10 +206,12 @@ def test_nothing_is_given_back():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_pass_finds_what_it_sees(seed):
-    """All that the entries of a pass see is there when all are let in, and a slot can go back to where it was before."""
+    """All that the entries of a pass see is there when all are let in, and a slot can go back to where it was
+    before."""
     rng = random.Random(seed)
     window, size = rng.randint(1, 9), rng.choice([1, 2, 4])
-    blocks = windowed(window, entries=rng.choice([1, 3, 7]), slots=3, kv_block=size, kv_blocks=rng.randint(20, 40) // size)
+    blocks = windowed(window, entries=rng.choice([1, 3, 7]), slots=3, kv_block=size,
+                      kv_blocks=rng.randint(20, 40) // size)
     given_back = 0
     for _ in range(300):
         starts, rows = list(blocks.lengths), []
@@ -212,7 +220,8 @@ def test_a_pass_finds_what_it_sees(seed):
             if blocks.lengths[slot] < 40 and not blocks.admit(slot, blocks.lengths[slot])[0]:
                 rows.append((slot, blocks.lengths[slot] - 1))
         for slot, position in rows:
-            assert None not in {blocks.tables[slot][p // size] for p in range(max(0, position - window + 1), position + 1)}
+            assert None not in {blocks.tables[slot][p // size]
+                                for p in range(max(0, position - window + 1), position + 1)}
         given_back += sum(table.count(None) for table in blocks.tables)
         for slot, start in enumerate(starts):
             if rng.random() < 0.3:
@@ -225,12 +234,16 @@ def test_a_pass_finds_what_it_sees(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_histories_lose_no_block(seed):
-    """Against sets of who may read what: a position written by one slot is never seen by another, unless it was forked."""
+    """Against sets of who may read what: a position written by one slot is never seen by another, unless it was
+    forked."""
     rng = random.Random(seed)
     design = paged(slots=4, context=rng.randint(1, 13), kv_block=rng.choice([1, 2, 4, 16]))
     if seed >= 4:
-        design = paged(slots=4, context=25, kv_block=rng.choice([1, 2, 4]), entries=rng.choice([1, 3]), sliding_window=rng.randint(1, 6))
-    design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, kv_blocks=rng.randint(1, 4 * design.hw.blocks_per_slot)))
+        design = paged(slots=4, context=25, kv_block=rng.choice([1, 2, 4]), entries=rng.choice([1, 3]),
+                       sliding_window=rng.randint(1, 6))
+    design = dataclasses.replace(design, hw=dataclasses.replace(design.hw,
+                                                                kv_blocks=rng.randint(1,
+                                                                                      4 * design.hw.blocks_per_slot)))
     blocks, content, texts, refused = KvBlocks(design), {}, [[] for _ in range(4)], set()
     size = design.hw.kv_block
 
@@ -270,8 +283,10 @@ def test_random_histories_lose_no_block(seed):
 
 @pytest.mark.parametrize("changes, complaint", [
     (dict(kv_blocks=10), "must be 1 to 9 .* or 0 for that, not 10"), (dict(kv_blocks=-1), "not -1"),
-    (dict(slots=1, kv_blocks=2), "single slot must be at least what it has at once, 3, not 2"), (dict(kv_ecc=2), "True or False, not 2"),
-    (dict(slots=1, kv_blocks=1, sliding_window=3, entries=2), "at once, 2, not 1"), (dict(kv_blocks=1.0), "integer, not 1.0")])
+    (dict(slots=1, kv_blocks=2), "single slot must be at least what it has at once, 3, not 2"),
+    (dict(kv_ecc=2), "True or False, not 2"),
+    (dict(slots=1, kv_blocks=1, sliding_window=3, entries=2), "at once, 2, not 1"),
+    (dict(kv_blocks=1.0), "integer, not 1.0")])
 def test_wrong_shapes(changes, complaint):
     with pytest.raises((ValueError, TypeError), match=complaint):
         paged(**changes)

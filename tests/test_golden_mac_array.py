@@ -57,7 +57,8 @@ def counted(design, shape, n, ops, tile):
     waits_from = [ops + 1, *(fires.reshape(-1)[:-1] + 1)]
     active_from = np.repeat(takes + 1, n)
     starved = sum(max(0, active - waits) for waits, active in zip(waits_from, active_from))
-    return starved, sum(fire - max(waits, active) for waits, active, fire in zip(waits_from, active_from, fires.reshape(-1)))
+    return starved, sum(fire - max(waits, active) for waits, active, fire in zip(waits_from, active_from,
+                                                                                 fires.reshape(-1)))
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -67,7 +68,8 @@ def test_fast_cycles_are_the_recursion(seed):
     vector = rng.choice([v for v in (2, 4, 8) if v <= min(lanes, columns)])
     beats = rng.choice([b for b in (1, 2, 4, 8) if b <= columns and lanes * columns // b >= 2 * vector])
     entries = rng.choice([1, 2, 3, 7])
-    design = small_design(lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=8, tile_beats=beats, entries=entries)
+    design = small_design(lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=8, tile_beats=beats,
+                          entries=entries)
     shape = matmul(rng.choice([1, 2, 3, 17, 60]), rng.choice([1, 2, 3, 4, 9]), rng.choice([1, 2]))
     n, ops = rng.randint(1, entries), rng.randrange(100)
     tile = ops + rng.randrange(-20, 20)
@@ -94,7 +96,8 @@ def test_fast_cycles_with_offsets_and_narrow_tiles_are_the_recursion(seed):
     tile = ops + rng.randrange(-20, 20)
     takes, fires, granules = matmul_trace(design, shape, n, ops, tile, tiling)
     fast = matmul_cycles(design, shape, n, ops, tile, tiling)
-    assert (fast.first_fire, fast.last_fire, fast.last_take, fast.busy) == (fires[0, 0], fires[-1, -1], takes[-1], fires.size)
+    assert (fast.first_fire, fast.last_fire, fast.last_take, fast.busy) == (fires[0, 0], fires[-1, -1],
+                                                                            takes[-1], fires.size)
     assert fast.starved + fast.blocked == fast.last_fire - ops - fires.size
     assert [fast.granule(i) for i in range(granules[:, -1].size)] == granules[:, -1].reshape(-1).tolist()
 
@@ -108,7 +111,8 @@ def test_a_tile_costs_its_entries_or_its_beats():
 
 def test_a_long_matmul_is_not_followed_to_its_end(monkeypatch):
     """Of the LM head of the largest preset that is simulated, 1,536 n-tiles, until they repeat."""
-    design = Design(model=SMOLLM2_135M, hw=HwShape(lanes=32, columns=32, vector_lanes=16, entries=16), recipe=Recipe(head="pair"))
+    design = Design(model=SMOLLM2_135M, hw=HwShape(lanes=32, columns=32, vector_lanes=16, entries=16),
+                    recipe=Recipe(head="pair"))
     followed = []
     monkeypatch.setattr(golden, "_n_tile", lambda *words, step=golden._n_tile: followed.append(1) or step(*words))
     for n in range(1, 17):

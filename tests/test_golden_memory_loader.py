@@ -1,4 +1,5 @@
-"""The loader's twin: bursts cover the block and nothing else, cycles that are counted by hand, and the checksum that hosts know."""
+"""The loader's twin: bursts cover the block and nothing else, cycles that are counted by hand, and the checksum that
+hosts know."""
 import random
 
 import pytest
@@ -23,10 +24,12 @@ def test_bursts(width, burst):
 
 def test_cycles_by_hand():
     axi = AxiShape(data_width=16, burst=2)
-    # two words and a half: the last byte is moved to its place for a cycle; the burst of the first two begins 3 cycles after they are there
+    # two words and a half: the last byte is moved to its place for a cycle; the burst of the first two begins 3 cycles
+    # after they are there
     block = loaded(axi, 4, [10, 20, 30, 40, 50], 1)
     assert block.addresses == [(43, 4, 2), (54, 8, 1)] and block.words == [44, 45, 55] and block.end == 55 + 1 + 2 + 1
-    # the second burst is asked for when the first has come, and the byte before the last is taken two cycles after its word came
+    # the second burst is asked for when the first has come, and the byte before the last is taken two cycles after its
+    # word came
     block = checked(axi, 4, 5, 4)
     assert block.addresses == [(3, 4, 2), (10, 8, 1)] and block.words == [7, 8, 14] and block.end == 15 + 1 + 1
 

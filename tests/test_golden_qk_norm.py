@@ -11,8 +11,8 @@ from hwgen.params.block import QkNorm, dense
 from hwgen.params.tables import floating_epsilon
 from sim.designs import small_design
 
-# Two roundings to bf16 (2**-8 each, and what they make of each other), the table (2**-12) and the mantissa that it gets (2**-15).
-# The squares lose less than k / 2**30 of their sum.
+# Two roundings to bf16 (2**-8 each, and what they make of each other), the table (2**-12) and the mantissa that it gets
+# (2**-15). The squares lose less than k / 2**30 of their sum.
 BOUND = 2 * 2**-8 + 2**-16 + 2**-12 + 2**-15
 
 
@@ -42,7 +42,8 @@ def test_error_bound(length, epsilon):
 
 @pytest.mark.parametrize("exponent", [-126, -100, -64, 0, 100, 127])
 def test_ends_of_the_range(exponent):
-    """Rows of the smallest and of the largest numbers: epsilon decides below, and above nothing saturates before the end."""
+    """Rows of the smallest and of the largest numbers: epsilon decides below, and above nothing saturates before the
+    end."""
     x = bf16(np.ldexp([[1.0, 1.5, -1.25, 1.0]], exponent))
     want = ideal(np.longdouble(x), 1, 4, 1e-6).astype(float)
     assert np.allclose(norm_vectors(x, np.ones(4), 4, 1e-6), want, rtol=BOUND, atol=BF16_MIN)

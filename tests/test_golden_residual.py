@@ -21,7 +21,8 @@ def test_error_bound(formats):
     exponents = rng.integers(-30, 20, 40)
     got, beyond = add(x, acc, exponents, -3, design, clipped := []), 0
     for (row, k), value in np.ndenumerate(got):
-        addend = int(acc[row, k]) * Fraction(2) ** int(exponents[row] - 3 + design.acc_unit + design.hw.residual_fraction)
+        addend = int(acc[row, k]) * Fraction(2) ** int(exponents[row] - 3 + design.acc_unit
+                                                       + design.hw.residual_fraction)
         exact = int(x[row, k]) + addend
         assert clipped[0][row, k] == (not -2**31 < addend or not round(addend) < 2**31 or not -2**31 <= int(x[row, k])
                                       + round(addend) < 2**31)
@@ -41,7 +42,8 @@ def test_granules_with_clipped_numbers_are_counted():
     x, acc = np.zeros((2, 2, 16), np.int64)
     x[0, [0, 1, 5, 15]] = 2**31 - 1, 2**31 - 1, -2**31, 2**31 - 10
     acc[0, [0, 1, 5, 15]] = 1, 2, -1, 9                         # a granule, the same, another; the last just fits
-    x[1, [0, 4, 8]], acc[1, [0, 4, 8]] = (-5, -5, 5), (2**31 - 1, 2**31, -2**31)        # what is added may be too much by itself
+    # what is added may be too much by itself
+    x[1, [0, 4, 8]], acc[1, [0, 4, 8]] = (-5, -5, 5), (2**31 - 1, 2**31, -2**31)
     y = add(x, acc, [0, 0], unit, design, clipped := [])
     assert saturated(clipped, design) == 2 + 2
     assert y[0, [0, 1, 5, 15]].tolist() == [2**31 - 1, 2**31 - 1, -2**31, 2**31 - 1] and y[1, 4] == 2**31 - 6
@@ -78,7 +80,8 @@ def test_bias_may_bring_a_sum_back():
 
 def test_values_are_rounded_to_nearest_even():
     design = small_design(residual_fraction=4)
-    values = np.array([[0, 1, -2.5, 1 / 32, 3 / 32, -1 / 32, -3 / 32, 5 / 128, 2.0**27, -2.0**27, 2.0**26 * 1.9921875, 2.0**-126]])
+    values = np.array([[0, 1, -2.5, 1 / 32, 3 / 32, -1 / 32, -3 / 32, 5 / 128, 2.0**27, -2.0**27, 2.0**26 * 1.9921875,
+                        2.0**-126]])
     got = add_values(np.ones(values.shape, np.int64), values, design, clipped := [])
     assert (got - 1).tolist() == [[0, 16, -40, 0, 2, 0, -2, 1, 2**31 - 2, -2**31, 2**30 * 255 // 128, 0]]
     assert np.flatnonzero(clipped[0]).tolist() == [8, 9]
@@ -88,7 +91,8 @@ def test_sums_that_are_set_do_not_depend_on_what_was_there():
     design = small_design()
     acc = np.random.default_rng(11).integers(-2**20, 2**20, (2, 16))
     unit, bias = -design.acc_unit - design.hw.residual_fraction, np.full(16, 0.5)
-    assert (set_sums(acc, [0, 1], unit, design, bias=bias) == acc * [[1], [2]] + 2**(design.hw.residual_fraction - 1)).all()
+    assert (set_sums(acc, [0, 1], unit, design, bias=bias) == acc * [[1], [2]]
+            + 2**(design.hw.residual_fraction - 1)).all()
 
 
 def test_embeddings_clip_by_hi_and_by_lo_codes():
@@ -122,7 +126,8 @@ def test_magnitude_has_the_length_of_the_largest():
 
 def test_signature_is_of_the_words():
     row = [0, 1, -1, -2**31, 2**31 - 1]
-    assert signature(np.array([row, row[::-1]])) == [crc32(struct.pack("<5i", *row)), crc32(struct.pack("<5i", *row[::-1]))]
+    assert signature(np.array([row, row[::-1]])) == [crc32(struct.pack("<5i", *row)),
+                                                     crc32(struct.pack("<5i", *row[::-1]))]
 
 
 def test_granules_are_the_rows():
@@ -131,4 +136,5 @@ def test_granules_are_the_rows():
     v = design.hw.vector_lanes
     assert len(taken) == len(set(taken)) == 3 * design.hidden // v
     assert [tile * 16 // v + group for tile, entry, group in taken if entry == 1] == list(range(design.hidden // v))
-    assert list(value_granules(design, 2)) == [(entry, part) for entry in range(2) for part in range(design.hidden // v)]
+    assert list(value_granules(design, 2)) == [(entry, part) for entry in range(2)
+                                               for part in range(design.hidden // v)]

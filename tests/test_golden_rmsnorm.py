@@ -33,10 +33,12 @@ def test_error_bound(hidden, fraction):
 def test_corners():
     design = small_design(hidden_size=16)
     one = np.ones(16)
-    zero, lowest, ones, minus = np.zeros((1, 16), int), np.full((1, 16), -2**31), np.ones((1, 16), int), np.full((1, 16), -1)
+    zero, lowest, ones, minus = np.zeros((1, 16), int), np.full((1, 16), -2**31), np.ones((1, 16),
+                                                                                          int), np.full((1, 16), -1)
     assert (rms_norm(design, zero, one) == 0).all()
     assert np.allclose(rms_norm(design, lowest, one), -1, rtol=2**-7)
-    assert (rms_norm(design, ones, one) == -rms_norm(design, minus, one)).all()       # the shift is 0: nothing is floored
+    # the shift is 0: nothing is floored
+    assert (rms_norm(design, ones, one) == -rms_norm(design, minus, one)).all()
     assert (rms_norm(design, lowest, np.full(16, 2.0**-126)) <= 0).all()
     assert rms_norm(design, lowest, np.full(16, -BF16_MAX)).max() <= BF16_MAX
     # epsilon decides for the smallest of rows: its sum of squares is 16, epsilon's 16 * 1e-5 * 2**32

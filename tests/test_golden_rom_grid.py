@@ -11,7 +11,8 @@ from sim.designs import small_design
 from sim.rom_grid_units import matrices
 
 WIDE = dict(columns=4, vector_lanes=2, attention_lanes=2, intermediate_size=512, tie_word_embeddings=False)
-FORMATS = {"blocks": "weights=e2m1", "no blocks": "weights=e2m1,block_range=0,scales=matrix", "rows": "scales=row", "plain": None}
+FORMATS = {"blocks": "weights=e2m1", "no blocks": "weights=e2m1,block_range=0,scales=matrix", "rows": "scales=row",
+           "plain": None}
 
 
 @pytest.mark.parametrize("formats", FORMATS)
@@ -36,12 +37,15 @@ def test_words_make_the_sums(formats, rows, tiles, lanes):
 
                     def field(index, width, base=0, value=value):
                         return value >> base + index * width & (1 << width) - 1
-                    tile = np.array([[field(c * lanes + lane, bits) for lane in range(lanes)] for c in range(hw.columns)])
+                    tile = np.array([[field(c * lanes + lane, bits) for lane in range(lanes)]
+                                     for c in range(hw.columns)])
                     base = hw.columns * lanes * bits
-                    weights = fp8_ints(tile.astype(np.uint8), E2M1 if design.narrow else design.recipe.weight_format).astype(np.int64)
+                    weights = fp8_ints(tile.astype(np.uint8),
+                                       E2M1 if design.narrow else design.recipe.weight_format).astype(np.int64)
                     if design.largest_block:
                         groups = max(1, lanes // 32)
-                        shift = np.array([[field(group * hw.columns + c, 4, base) for group in range(groups)] for c in range(hw.columns)])
+                        shift = np.array([[field(group * hw.columns + c, 4, base) for group in range(groups)]
+                                          for c in range(hw.columns)])
                         weights <<= np.repeat(shift, lanes // groups, axis=1)
                         base += 4 * hw.columns * groups
                     if design.scaled:
@@ -50,11 +54,13 @@ def test_words_make_the_sums(formats, rows, tiles, lanes):
                         assert [field(c, 4, base) for c in range(hw.columns)] == wanted
                     for entry in range(2):
                         given = np.array(ops[r][word * 2 + entry]["codes"], np.uint8)
-                        sums[word // k_rounds, entry, h] += weights @ fp8_ints(given, design.recipe.activation_format).astype(np.int64)
+                        sums[word // k_rounds, entry,
+                             h] += weights @ fp8_ints(given, design.recipe.activation_format).astype(np.int64)
         # in the units of the array's format, of which one of E2M1 is so many
         sums <<= E2M1.unit_exp - design.array_format.unit_exp if design.narrow else 0
         assert (sums == rom_grid(design, rows, tiles, codes, x, blocks)).all()
-        assert (sums.swapaxes(0, 1).reshape(2, -1)[:, :len(codes)] == mac_array(design, array_codes(design, codes, blocks), x)).all()
+        assert (sums.swapaxes(0, 1).reshape(2, -1)[:, :len(codes)]
+                == mac_array(design, array_codes(design, codes, blocks), x)).all()
 
 
 @pytest.mark.parametrize("n", [1, 3])

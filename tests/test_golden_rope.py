@@ -95,7 +95,8 @@ def test_a_part_of_a_head():
 
 @pytest.mark.parametrize("apart, exact", [(8, True), (9, False)])
 def test_what_no_turn_does(apart, exact):
-    """The larger element of a pair comes through as it is, and the other one up to 8 places below; from then on it loses bits."""
+    """The larger element of a pair comes through as it is, and the other one up to 8 places below; from then on it
+    loses bits."""
     large, small = bf16(1.9921875), bf16(-1.9921875 * 2.0**-apart)
     got = rotate(np.array([large, small]), np.array([[1 << 14, 0]]))
     assert got[0] == large and (got[1] == small) == exact and 0 <= got[1] - small < 2.0**-15

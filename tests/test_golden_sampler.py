@@ -33,7 +33,8 @@ def test_noise_is_near_the_ideal():
     ends = np.concatenate([np.arange(3000), 2**np.arange(32), 2**np.arange(1, 32) - 1])
     middle = 2**31 + np.arange(-3000, 3000)
     words = np.concatenate([rng.integers(0, 2**32, 500_000), ends, 2**32 - 1 - ends, middle])
-    low, high = (words + 0.5) / 2**32, (2**32 - 0.5 - words) / 2**32              # w and 1 - w, both without cancellation
+    # w and 1 - w, both without cancellation
+    low, high = (words + 0.5) / 2**32, (2**32 - 0.5 - words) / 2**32
     ideal = -np.log(np.where(low < 0.5, -np.log1p(-low), -np.log(high)))
     assert np.abs(gumbel_noise(words) / 2**10 - 4 - ideal).max() < 2**-9
 
@@ -50,7 +51,8 @@ def frequencies(design, logits, inv_temperature, draws, seed=12345):
     keys = np.arange(draws)
     tokens = scores(design, np.broadcast_to(acc, (draws, len(acc))), np.full(draws, exponent), inv_temperature, seed,
                     keys).argmax(axis=-1)
-    assert tokens[:20].tolist() == sample(design, np.tile(acc, (20, 1)), np.full(20, exponent), inv_temperature=inv_temperature,
+    assert tokens[:20].tolist() == sample(design, np.tile(acc, (20, 1)), np.full(20, exponent),
+                                          inv_temperature=inv_temperature,
                                           seed=seed, keys=keys[:20]).tolist()
     return np.bincount(tokens, minlength=len(acc))
 

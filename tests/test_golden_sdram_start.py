@@ -14,7 +14,8 @@ def test_by_hand():
     assert start(STEPS, [(1, 1), (2, 0)]) == ([(1, 0, 7)], 3, True)
 
 
-@pytest.mark.parametrize("steps, complaint", [([], "at least one step, not none"), ([StartStep(6, 0, 0)], "multiple of 4, not 0x6")])
+@pytest.mark.parametrize("steps, complaint", [([], "at least one step, not none"),
+                                              ([StartStep(6, 0, 0)], "multiple of 4, not 0x6")])
 def test_refused(steps, complaint):
     with pytest.raises(ValueError, match=complaint):
         SdramStart(steps)

@@ -31,7 +31,8 @@ def ideal(activation, g):
 
 
 def error_of_t(activation):
-    """Absolute: the table's 2**-12.5, and that of the input cut to 2**-10, times the slope of at most a quarter, or less."""
+    """Absolute: the table's 2**-12.5, and that of the input cut to 2**-10, times the slope of at most a quarter, or
+    less."""
     return 2**-12.5 + 2**-12 if activation in IDEAL else 0
 
 

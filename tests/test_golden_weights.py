@@ -51,8 +51,10 @@ def test_requests_are_the_rows_and_the_body(packed):
         beats = stream[address + np.arange(count) * design.hw.tile_beats].reshape(count, per_beat, design.hw.lanes)
         row = beats[:, token % per_beat].reshape(-1, design.head_matmul.codes, design.hw.lanes).swapaxes(0, 1)
         assert (row.reshape(design.head_matmul.codes, -1) == golden.embedding_row(stream, design, token)).all()
-    assert body == (design.body_address, design.head_address + design.head_matmul.tiles * design.hw.tile_beats - design.body_address, 0)
-    assert golden.request_list(design, [0], False)[-1] == (design.body_address, design.final_address - design.body_address, 0)
+    assert body == (design.body_address, design.head_address + design.head_matmul.tiles * design.hw.tile_beats
+                    - design.body_address, 0)
+    assert golden.request_list(design, [0], False)[-1] == (design.body_address,
+                                                           design.final_address - design.body_address, 0)
 
 
 def test_records(packed):
@@ -80,15 +82,18 @@ def test_tiles_make_the_matrix(packed):
 FORMATS = {
     "rows": dict(formats="scales=row", tile_beats=2, lanes=2, columns=16, vector_lanes=2, attention_lanes=2),
     "one beat": dict(formats="weights=e2m1,head=e4m3", tile_beats=1, hidden_size=40, lanes=4, columns=16),
-    "pairs": dict(formats="gate_up=e2m1,layers.1.down=e2m1,head=pair", tile_beats=4, hidden_size=70, lanes=16, columns=4, intermediate_size=100),
-    "narrow": dict(formats="weights=e2m1,scales=matrix", tile_beats=2, tie_word_embeddings=False, lanes=64, columns=4, hidden_size=150),
+    "pairs": dict(formats="gate_up=e2m1,layers.1.down=e2m1,head=pair", tile_beats=4, hidden_size=70, lanes=16,
+                  columns=4, intermediate_size=100),
+    "narrow": dict(formats="weights=e2m1,scales=matrix", tile_beats=2, tie_word_embeddings=False, lanes=64, columns=4,
+                   hidden_size=150),
     "no blocks": dict(formats="weights=e2m1,block_range=0", tile_beats=1, tie_word_embeddings=False, hidden_size=24),
 }
 
 
 @pytest.mark.parametrize("changes", FORMATS.values(), ids=FORMATS)
 def test_what_is_read_is_the_model(changes):
-    """Codes of the array, exponents of the records and offsets of the rows make the values of each matrix; so do those of the tables' rows."""
+    """Codes of the array, exponents of the records and offsets of the rows make the values of each matrix; so do those
+    of the tables' rows."""
     design = small_design(**changes)
     q = scattered(quantize(random_checkpoint(design.model, 3), design.recipe), 4)
     stream = pack(q, design)
@@ -96,9 +101,11 @@ def test_what_is_read_is_the_model(changes):
     def values(name, record, index, layer=None):
         section = design.stream[name, layer]
         shape = section.matmul.n_tiles, section.matmul.k_tiles, section.matmul.codes, design.hw.columns, design.hw.lanes
-        ints = design.array_format.values()[golden.tiles(stream, design, section).reshape(shape)].sum(axis=2).swapaxes(1, 2).reshape(section.matmul.rows, -1)
+        ints = design.array_format.values()[golden.tiles(stream, design,
+                                                         section).reshape(shape)].sum(axis=2).swapaxes(1, 2).reshape(section.matmul.rows, -1)
         rows = golden.row_offsets(stream, design, section).astype(int)[:, None] if design.scaled else 0
-        return np.ldexp(ints.astype(float), design.array_format.unit_exp + int(golden.record(stream, design, design.stream[record, layer])[0][index]) + rows)
+        return np.ldexp(ints.astype(float), design.array_format.unit_exp
+                        + int(golden.record(stream, design, design.stream[record, layer])[0][index]) + rows)
 
     for layer in range(design.layers):
         for name, record, index in (("down", "norm_2", 2), ("o", "norm_1", 3)):
@@ -116,12 +123,15 @@ def test_what_is_read_is_the_model(changes):
 def test_the_stream_shrinks():
     """A weight in E2M1 takes 4 bits and an eighth; offsets of rows are hardly anything."""
     def bytes_of(formats, **changes):
-        design = small_design(formats=formats, hidden_size=1024, intermediate_size=2048, lanes=32, columns=32, vocab_size=64, num_attention_heads=32, head_dim=32, **changes)
+        design = small_design(formats=formats, hidden_size=1024, intermediate_size=2048, lanes=32, columns=32,
+                              vocab_size=64, num_attention_heads=32, head_dim=32, **changes)
         return design.stream["down", 0].beats * design.hw.beat_bytes
     for beats in (1, 2, 8):
         wide = bytes_of("e3m4", tile_beats=beats)
         assert wide == 2048 * 1024 and bytes_of("scales=row", tile_beats=beats) < 1.005 * wide
-        assert bytes_of("down=e2m1,scales=matrix", tile_beats=beats) == wide * 4.125 / 8 and bytes_of("down=e2m1", tile_beats=beats) < wide * 4.15 / 8
+        assert bytes_of("down=e2m1,scales=matrix",
+                        tile_beats=beats) == wide * 4.125 / 8 and bytes_of("down=e2m1",
+                                                                           tile_beats=beats) < wide * 4.15 / 8
 
 
 def test_expanded_codes_are_e2m1_times_a_power_of_two():

@@ -48,7 +48,9 @@ def test_common_pairs_are_made_once():
 def test_progress_is_of_all_weights():
     seen = []
     network(random_ints(E2M1, 6, 2 * BLOCK_INPUTS + 1), lambda done, total: seen.append((done, total)))
-    assert [done for done, _ in seen] == [6 * BLOCK_INPUTS, 12 * BLOCK_INPUTS, 6 * (2 * BLOCK_INPUTS + 1)] and {total for _, total in seen} == {6 * (2 * BLOCK_INPUTS + 1)}
+    assert [done for done, _ in seen] == [6 * BLOCK_INPUTS, 12 * BLOCK_INPUTS,
+                                          6 * (2 * BLOCK_INPUTS + 1)] and {total
+                                                                           for _, total in seen} == {6 * (2 * BLOCK_INPUTS + 1)}
 
 
 def test_frames_hold_the_largest_sum():
@@ -61,7 +63,8 @@ def test_frames_hold_the_largest_sum():
 def test_numbers_that_are_added_are_of_one_time(levels):
     made = network(random_ints(E3M4, 20, 12))
     plan = Plan(made, levels)
-    there = {(node, 0, time) for node, (time, _) in enumerate(plan.ready)} | {(node, shift, plan.ready[node][0]) for node, shift in plan.shifts}
+    there = {(node, 0, time) for node, (time, _) in enumerate(plan.ready)} | {(node, shift, plan.ready[node][0])
+                                                                              for node, shift in plan.shifts}
     for node, shift, time in plan.delays:
         assert (node, shift, time - 1) in there
         there.add((node, shift, time))
@@ -102,7 +105,8 @@ def test_registers_that_keep_a_value(levels):
     for register in of:
         for value in (0, 1):
             wrong, part = effects.effect(register, value, nodes)
-            assert ((right + np.outer(wrong, part) - serial_sums(matrix, x, bits, (register, value))) % (1 << bits) == 0).all(), (register, value)
+            assert ((right + np.outer(wrong, part) - serial_sums(matrix, x, bits, (register, value))) % (1 << bits)
+                    == 0).all(), (register, value)
 
 
 def test_a_register_that_keeps_a_value_is_one_line():

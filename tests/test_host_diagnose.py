@@ -1,4 +1,5 @@
-"""What the self-test names, on the golden model as a machine with a wrong bit. (sim/test_selftest.py does it with Verilog.)"""
+"""What the self-test names, on the golden model as a machine with a wrong bit. (sim/test_selftest.py does it with
+Verilog.)"""
 import copy
 import functools
 
@@ -22,8 +23,10 @@ from hwgen.params.tables import rsqrt_table, sigmoid_table
 from sim.designs import small_design
 from sim.wired_units import serial_sums
 
-SHAPE = dict(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
-             intermediate_size=12, head_dim=6, vocab_size=29, tie_word_embeddings=False, head="pair", weight_format="e4m3")
+SHAPE = dict(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16,
+             hidden_size=10,
+             intermediate_size=12, head_dim=6, vocab_size=29, tie_word_embeddings=False, head="pair",
+             weight_format="e4m3")
 DESIGN = small_design(**SHAPE)
 MODEL = quantize(random_checkpoint(DESIGN.model), DESIGN.recipe)
 
@@ -58,14 +61,18 @@ def found(machine, model=MODEL):
 
 
 def named(diagnosis, fault):
-    return fault in [s.fault for s in diagnosis.suspects] and {s.explained for s in diagnosis.suspects} == {diagnosis.passes}
+    return fault in [s.fault for s in diagnosis.suspects] and {s.explained
+                                                               for s in diagnosis.suspects} == {diagnosis.passes}
 
 
 WEIGHTS = {
-    "q": lambda m: (m.layers[1].q.codes, (7, 3)), "k": lambda m: (m.layers[1].k.codes, (2, 5)), "v": lambda m: (m.layers[0].v.codes, (4, 1)),
-    "o": lambda m: (m.layers[1].o.codes, (9, 8)), "gate": lambda m: (m.layers[0].gate.codes, (11, 9)), "up": lambda m: (m.layers[1].up.codes, (0, 2)),
+    "q": lambda m: (m.layers[1].q.codes, (7, 3)), "k": lambda m: (m.layers[1].k.codes, (2, 5)),
+    "v": lambda m: (m.layers[0].v.codes, (4, 1)),
+    "o": lambda m: (m.layers[1].o.codes, (9, 8)), "gate": lambda m: (m.layers[0].gate.codes, (11, 9)),
+    "up": lambda m: (m.layers[1].up.codes, (0, 2)),
     "down": lambda m: (m.layers[1].down.codes, (3, 11)), "gain 1": lambda m: (m.layers[1].input_gain, (4,)),
-    "gain 2": lambda m: (m.layers[0].post_gain, (9,)), "embedding": lambda m: (m.embedding.codes, (7, 6)), "embedding, low": lambda m: (m.embedding.lo, (7, 2)),
+    "gain 2": lambda m: (m.layers[0].post_gain, (9,)), "embedding": lambda m: (m.embedding.codes, (7, 6)),
+    "embedding, low": lambda m: (m.embedding.lo, (7, 2)),
 }
 
 
@@ -85,14 +92,19 @@ def test_weights(which):
     wrong, fault = flipped(MODEL, DESIGN, WEIGHTS[which], 5)
     mismatch, diagnosis = found(Machine(wrong))
     assert mismatch.layer == (1 if "layer 1" in fault.where(DESIGN) else 0)
-    assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert diagnosis.unit == "weights" and named(diagnosis,
+                                                 fault) and diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
 NARROW = small_design(**SHAPE | dict(head_dim=8, formats="e4m3,weights=e2m1,head=e4m3", hidden_size=40, tile_beats=2))
 NARROW_MODEL = quantize(random_checkpoint(NARROW.model), NARROW.recipe)
 OFFSETS = {
-    "a code": (lambda m: (m.layers[1].up.codes, (3, 37)), 2), "a block": (lambda m: (m.layers[0].gate.blocks, (5, 1)), 0), "a block of o": (lambda m: (m.layers[1].o.blocks, (8, 0)), 1),
-    "a row of q": (lambda m: (m.layers[0].q.rows, (9,)), 1), "a row of down": (lambda m: (m.layers[1].down.rows, (6,)), 0), "a row of the embedding": (lambda m: (m.embedding.rows, (7,)), 0)}
+    "a code": (lambda m: (m.layers[1].up.codes, (3, 37)), 2),
+    "a block": (lambda m: (m.layers[0].gate.blocks, (5, 1)), 0),
+    "a block of o": (lambda m: (m.layers[1].o.blocks, (8, 0)), 1),
+    "a row of q": (lambda m: (m.layers[0].q.rows, (9,)), 1),
+    "a row of down": (lambda m: (m.layers[1].down.rows, (6,)), 0),
+    "a row of the embedding": (lambda m: (m.embedding.rows, (7,)), 0)}
 
 
 @pytest.mark.parametrize("which", OFFSETS)
@@ -100,23 +112,27 @@ def test_e2m1_and_offsets(which):
     wrong, fault = flipped(NARROW_MODEL, NARROW, *OFFSETS[which])
     mismatch, diagnosis = found(Machine(wrong, design=NARROW), NARROW_MODEL)
     assert mismatch.layer == (1 if "layer 1" in fault.where(NARROW) else 0)
-    assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(NARROW), *diagnosis.lines()])
+    assert diagnosis.unit == "weights" and named(diagnosis,
+                                                 fault) and diagnosis.again, "\n".join([fault.where(NARROW), *diagnosis.lines()])
 
 
-@pytest.mark.parametrize("memory, element, bit", [("k_codes", 5, 6), ("v_codes", 2, 5), ("k_exps", None, 1), ("v_exps", None, 0)])
+@pytest.mark.parametrize("memory, element, bit", [("k_codes", 5, 6), ("v_codes", 2, 5), ("k_exps", None, 1),
+                                                  ("v_exps", None, 0)])
 def test_kv_memory(memory, element, bit):
     fault = KvFault.at(DESIGN, memory, 1, 0, 0, 2, element, bit)
     machine = Machine(MODEL)
     mismatch, diagnosis = found(FlippingLink(machine, [fault]))
     assert mismatch.layer == 1 and mismatch.number == 2
-    assert diagnosis.unit == "kv_cache" and named(diagnosis, fault) and not diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert diagnosis.unit == "kv_cache" and named(diagnosis,
+                                                  fault) and not diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
 def residuals(design, model, *faults):
     """Signatures of the prompt's entries after each layer."""
     signatures = []
     with rewired(design, faults):
-        GoldenDecoder(design, model).layers([(0, i, (7 + 1009 * i) % design.model.vocab_size) for i in range(8)], signatures)
+        GoldenDecoder(design, model).layers([(0, i, (7 + 1009 * i) % design.model.vocab_size) for i in range(8)],
+                                            signatures)
     return signatures
 
 
@@ -132,7 +148,8 @@ def felt(design, model, name, first=0):
 def test_constants(name):
     table, fault = constants(DESIGN)[name], felt(DESIGN, MODEL, name, 12 * (name == "rope_low"))
     _, diagnosis = found(Machine(MODEL, [fault]))
-    assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis, fault), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis,
+                                                                   fault), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
 def test_constants_of_a_softcap():
@@ -153,13 +170,16 @@ def test_constants_of_other_blocks():
     assert sorted(set(of_gelu) - set(constants(small_design(rotary_dim=0)))) == ["rope_high", "rope_low"]
 
 
-# Blocks that have together what Llama's has not. The projection of "post" is as long as its residual: each unit has that table.
+# Blocks that have together what Llama's has not. The projection of "post" is as long as its residual: each unit has
+# that table.
 BLOCKS = {
-    "sandwich": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh"), num_attention_heads=1,
+    "sandwich": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh"),
+                     num_attention_heads=1,
                      layer_types=[dict(window=3), dict(rope_theta=100.0)], attn_logit_softcapping=1.0),
     "post": dict(block=dict(norms="post", qk_norm=dict(span="projection"), biased=["q", "v", "down"]), hidden_size=12,
                  layer_types=[dict(window=2, rotary=False), dict()]),
-    "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"],
+    "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2",
+                                biased=["q", "k", "v", "o", "up", "down"],
                                 qk_norm=dict(span="head", after_rotary=True)), rotary_dim=4),
 }
 
@@ -172,7 +192,8 @@ def block_model(name):
 
 #: block, layer of the fault, what has it, which element, bit
 ELEMENTS = [
-    ("sandwich", 0, "attention_gain", 3, 5), ("post", 1, "q_gain", 8, 5), ("post", 0, "q_bias", 7, 5), ("post", 1, "down_bias", 11, 5),
+    ("sandwich", 0, "attention_gain", 3, 5), ("post", 1, "q_gain", 8, 5), ("post", 0, "q_bias", 7, 5),
+    ("post", 1, "down_bias", 11, 5),
     ("parallel", 0, "input_gain", 7, 5), ("parallel", 1, "q_gain", 5, 4), ("parallel", 1, "up_bias", 4, 5),
 ]
 
@@ -191,13 +212,15 @@ def test_weights_of_other_blocks(name, layer, part, at, bit):
     assert diagnosis.unit == "weights" and named(diagnosis, fault), "\n".join([fault.where(design), *diagnosis.lines()])
 
 
-@pytest.mark.parametrize("name, table, first", [("sandwich", "rope_low", 18), ("post", "k_rsqrt_base", 0), ("sandwich", "softcap_base", 1)])
+@pytest.mark.parametrize("name, table, first", [("sandwich", "rope_low", 18), ("post", "k_rsqrt_base", 0),
+                                                ("sandwich", "softcap_base", 1)])
 def test_constants_of_units_of_other_blocks(name, table, first):
     design, model = block_model(name)
     fault = felt(design, model, table, first)
     _, diagnosis = found(Machine(model, [fault], design), model)
     unit = constants(design)[table].unit
-    assert diagnosis.unit == f"{unit}, a constant" and named(diagnosis, fault), "\n".join([fault.where(design), *diagnosis.lines()])
+    assert diagnosis.unit == f"{unit}, a constant" and named(diagnosis,
+                                                             fault), "\n".join([fault.where(design), *diagnosis.lines()])
 
 
 def test_a_table_is_of_one_unit():
@@ -215,7 +238,8 @@ def test_a_bit_of_the_kv_memory_within_a_window():
     design, model = block_model("sandwich")
     fault = KvFault.at(design, "v_codes", 0, 0, 0, 2, 3, 6)
     mismatch, diagnosis = found(FlippingLink(Machine(model, design=design), [fault]), model)
-    assert mismatch.layer == 0 and diagnosis.unit == "kv_cache" and named(diagnosis, fault), "\n".join(diagnosis.lines())
+    assert mismatch.layer == 0 and diagnosis.unit == "kv_cache" and named(diagnosis,
+                                                                          fault), "\n".join(diagnosis.lines())
 
 
 def test_a_wrong_token_alone():
@@ -234,8 +258,10 @@ WIRED_MODEL = quantize(random_checkpoint(WIRED.model), WIRED.recipe)
 def of_wires(project, layer, kind, number, value):
     """(`WireFault`, golden machine that has it): its matrix's sums come from registers, cycle by cycle."""
     machine, wires = Machine(WIRED_MODEL, design=WIRED), fixed_matrices(WIRED_MODEL, WIRED)
-    matrix, bits, fmt = wires[project, layer], max(other.bits for other in wires.values()), WIRED.recipe.activation_format
-    word, bit, register = [(word, bit, register) for word, of in registers(matrix.plan).items() for bit, register in enumerate(of) if register[0] == kind][number]
+    matrix, bits, fmt = wires[project, layer], max(other.bits
+                                                   for other in wires.values()), WIRED.recipe.activation_format
+    word, bit, register = [(word, bit, register) for word, of in registers(matrix.plan).items()
+                           for bit, register in enumerate(of) if register[0] == kind][number]
     decoder, matmul = machine.decoder, machine.decoder.matmul
     mine = getattr(decoder.weights[layer], project)
 
@@ -249,16 +275,20 @@ def of_wires(project, layer, kind, number, value):
     return WireFault(f"{project}_{layer}.{word}", bit, value), machine
 
 
-@pytest.mark.parametrize("place", [("qkv", 0, "carry", 30, 1), ("o", 1, "shift", 3, 0), ("gate_up", 0, "sum", 20, 1), ("down", 1, "delay", 5, 1)], ids=lambda place: place[0])
+@pytest.mark.parametrize("place", [("qkv", 0, "carry", 30, 1), ("o", 1, "shift", 3, 0), ("gate_up", 0, "sum", 20, 1),
+                                   ("down", 1, "delay", 5, 1)], ids=lambda place: place[0])
 def test_registers_of_wires(place):
     fault, machine = of_wires(*place)
     _, diagnosis = found(machine, WIRED_MODEL)
-    assert diagnosis.unit == "wired" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(WIRED), *diagnosis.lines()])
+    assert diagnosis.unit == "wired" and named(diagnosis,
+                                               fault) and diagnosis.again, "\n".join([fault.where(WIRED), *diagnosis.lines()])
 
 
 @pytest.mark.parametrize("spelling, design, complaint", [
-    ("wire:down_0.c0:0:1", DESIGN, "add source=wired"), ("wire:down.c0:0:1", WIRED, "one of qkv_0, .*head, not 'down'"), ("wire:down_0.c0:0:2", WIRED, "Value of a register must be 0 to 1"),
-    ("wire:down_0.y0:0:1", WIRED, "c0 to c.*not 'y0'"), ("wire:down_0.c0:99:1", WIRED, "Bit of down_0.c0 must be 0 to"), ("wire:down_0:1", WIRED, "wire:MATRIX.WORD:BIT:VALUE")])
+    ("wire:down_0.c0:0:1", DESIGN, "add source=wired"), ("wire:down.c0:0:1", WIRED, "one of qkv_0, .*head, not 'down'"),
+    ("wire:down_0.c0:0:2", WIRED, "Value of a register must be 0 to 1"),
+    ("wire:down_0.y0:0:1", WIRED, "c0 to c.*not 'y0'"), ("wire:down_0.c0:99:1", WIRED, "Bit of down_0.c0 must be 0 to"),
+    ("wire:down_0:1", WIRED, "wire:MATRIX.WORD:BIT:VALUE")])
 def test_wires_that_are_none(spelling, design, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse_fault(spelling, design).check_in(fixed_matrices(WIRED_MODEL, WIRED))
@@ -280,7 +310,8 @@ class AdaptedMachine(GoldenLink):
             self.change(wrong.parts)
             (beat, byte), = np.argwhere(change := pack_adapter(wrong, ADAPTED) ^ pack_adapter(quantized, ADAPTED))
             bit = int(change[beat, byte]).bit_length() - 1
-            self.fault, quantized = AdapterFault(int(beat) + (number - 1) * ADAPTED.adapter_map.beats, int(byte), bit), wrong
+            self.fault, quantized = AdapterFault(int(beat) + (number - 1) * ADAPTED.adapter_map.beats,
+                                                 int(byte), bit), wrong
         super().load_adapter(number, quantized)
 
 
@@ -310,7 +341,8 @@ def test_a_wrong_bit_of_an_adapter(number, change, told):
 
 def test_faults_of_adapters():
     assert parse_fault("adapter:7:2:1", ADAPTED) == AdapterFault(7, 2, 1)
-    for spelling, design, complaint in (("adapter:7:2:8", ADAPTED, "Bit of a byte"), ("adapter:9999:0:0", ADAPTED, "Beat of the adapters' memory"),
+    for spelling, design, complaint in (("adapter:7:2:8", ADAPTED, "Bit of a byte"),
+                                        ("adapter:9999:0:0", ADAPTED, "Beat of the adapters' memory"),
                                         ("adapter:0:0:0", DESIGN, "add adapters=1")):
         with pytest.raises(ValueError, match=complaint):
             parse_fault(spelling, design)

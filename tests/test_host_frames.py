@@ -19,7 +19,8 @@ class Line:
     def __init__(self, *, seed=0, drop=0.0, flip=0.0, again=0.0):
         self.rng, self.drop, self.flip, self.again = random.Random(seed), drop, flip, again
         self.words, self.writes, self.late = {}, [], b""
-        self.bridge = UartBridge(lambda a: (self.words.get(a, 0), 2 if a >= 0x8000 else 0), self.do_write, read_cycles=3, write_cycles=3)
+        self.bridge = UartBridge(lambda a: (self.words.get(a, 0), 2 if a >= 0x8000 else 0), self.do_write,
+                                 read_cycles=3, write_cycles=3)
         self.out = b""
 
     def do_write(self, address, word):
@@ -93,7 +94,8 @@ def test_refused():
 
 
 class Answers:
-    """A line on which each request is answered with a frame of its own number and these bytes, after the first request."""
+    """A line on which each request is answered with a frame of its own number and these bytes, after the first
+    request."""
     name = "line"
 
     def __init__(self, data):
@@ -109,7 +111,8 @@ class Answers:
 
 @pytest.mark.parametrize("data, words", [
     (bytes(4), "Answer must be 5 bytes long, not 4"), (bytes(1), "Answer must be 5 bytes long, not 1"),
-    (bytes(6), "Answer must be 5 bytes long, not 6"), (b"", "the request was cut off"), (bytes([77]), "was refused: 77")])
+    (bytes(6), "Answer must be 5 bytes long, not 6"), (b"", "the request was cut off"),
+    (bytes([77]), "was refused: 77")])
 def test_an_answer_of_another_length_is_refused(data, words):
     with pytest.raises(LinkError, match=f"^line: .*{words}"):
         FramePort(Answers(data)).read(0x10)

@@ -17,7 +17,8 @@ GONE = "The board's serial port is gone"
 
 
 class Terminal:
-    """A pseudo terminal: ``device`` is ours to open, and ``answer(bytes) -> bytes or None`` is at the other end; None pulls the plug."""
+    """A pseudo terminal: ``device`` is ours to open, and ``answer(bytes) -> bytes or None`` is at the other end; None
+    pulls the plug."""
 
     def __init__(self, answer):
         self.far, near = os.openpty()
@@ -143,7 +144,8 @@ def test_a_port_that_goes_away_when_it_is_told_to_stop(capsys, monkeypatch):
         if len(pieces) == 4:
             raise KeyboardInterrupt
     monkeypatch.setattr("hwgen.host.terminal.write", write)
-    monkeypatch.setattr("hwgen.commands.links.board_link", lambda screen, options, design, quantized, faults: Following(design, quantized))
+    monkeypatch.setattr("hwgen.commands.links.board_link",
+                        lambda screen, options, design, quantized, faults: Following(design, quantized))
     monkeypatch.setattr("hwgen.commands.links.check_simulator", lambda: None)
     assert main("run demo --prompt x --link sim-uart".split()) == 1
     err = capsys.readouterr().err

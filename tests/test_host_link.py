@@ -48,7 +48,8 @@ def test_a_refused_entry_harms_no_other(link):
     result = link.run_pass([Entry(0, 4, 7, True), Entry(1, 0, 7, True), Entry(2, 0, 36 + 1, True)])
     assert result.tokens == {1: alone.tokens[0]} and result.signatures == alone.signatures
     assert {i: error.code for i, error in result.errors.items()} == {0: ErrorCode.POSITION, 2: ErrorCode.TOKEN}
-    with pytest.raises(EntryError, match=r"Entry 0 \(slot 0, position 4, token 7\) was refused: the position must be the slot's length"):
+    with pytest.raises(EntryError, match=r"Entry 0 \(slot 0, position 4, token 7\) was refused: the position must be "
+                                         r"the slot's length"):
         result.check()
 
 
@@ -68,17 +69,20 @@ def test_a_link_that_knows_no_counters(link):
 
 def test_refused_operations(link):
     prefill(link, 0, TEXT)
-    with pytest.raises(KvError, match="Fork of slot 0 to slot 0 with 3 positions was refused: a fork must go to another slot") as caught:
+    with pytest.raises(KvError, match="Fork of slot 0 to slot 0 with 3 positions was refused: a fork must go to "
+                                      "another slot") as caught:
         link.fork(0, 0, 3)
     assert caught.value.code == ErrorCode.OTHER
-    with pytest.raises(KvError, match="Truncate of slot 0 to 8 positions was refused: the length must be at most the slot's"):
+    with pytest.raises(KvError,
+                       match="Truncate of slot 0 to 8 positions was refused: the length must be at most the slot's"):
         link.truncate(0, 8)
     link.fork(0, 1, 1)
     with pytest.raises(KvError, match="must go to an empty slot"):
         link.fork(0, 1, 1)
 
 
-@pytest.mark.parametrize("entry, complaint", [((4, 0, 0), "Slot must be 0 to 2, not 4"), ((0, 16, 0), "Position must be 0 to 11, not 16"),
+@pytest.mark.parametrize("entry, complaint", [((4, 0, 0), "Slot must be 0 to 2, not 4"),
+                                              ((0, 16, 0), "Position must be 0 to 11, not 16"),
                                               ((0, 0, 64), "Token must be 0 to 36, not 64"), ((0, 0, -1), "not -1")])
 def test_what_does_not_fit_the_ports(link, entry, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -87,7 +91,8 @@ def test_what_does_not_fit_the_ports(link, entry, complaint):
 
 def test_a_waveform_that_cannot_be_written(tmp_path):
     """A simulator that says so, and ends, when it is asked for a pass, or at the end."""
-    for script, ask in (("read x; echo {}; read x; echo 'CHECK failed: abort' >&2; echo 'No space left on device' >&2; exit 3", True),
+    for script, ask in (("read x; echo {}; read x; echo 'CHECK failed: abort' >&2; echo 'No space left on device' "
+                         ">&2; exit 3", True),
                         ("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", True),
                         ("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", False)):
         (tmp_path / "model").write_text(f"#!/bin/sh\n{script}\n")

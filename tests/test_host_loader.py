@@ -1,4 +1,5 @@
-"""What is sent into a board's memory, and how often: against a memory of bytes, and against a port that answers late."""
+"""What is sent into a board's memory, and how often: against a memory of bytes, and against a port that answers
+late."""
 import random
 import zlib
 
@@ -18,7 +19,8 @@ DATA = random.Random(5).randbytes(50 * 100 + 30)        # 51 blocks
 
 
 class Link:
-    """The loader of a machine. ``spoil(start, data)`` is what arrives of a block, and the error that the loader says."""
+    """The loader of a machine. ``spoil(start, data)`` is what arrives of a block, and the error that the loader
+    says."""
 
     def __init__(self, content=b"", spoil=lambda start, data: (data, LoadError.NONE)):
         self.bytes, self.spoil = bytearray(content.ljust(len(DATA), b"\0")), spoil
@@ -81,7 +83,8 @@ def test_blocks_that_do_not_arrive_are_sent_again():
 
 @pytest.mark.parametrize("spoiled, complaint", [
     (lambda data: (data[:-1], LoadError.SILENCE), "at 0x0 did not arrive in 5 attempts: the line fell silent"),
-    (lambda data: (data[:-1] + b"?", LoadError.NONE), "did not arrive in 5 attempts: what arrived is not what was sent")])
+    (lambda data: (data[:-1] + b"?", LoadError.NONE),
+     "did not arrive in 5 attempts: what arrived is not what was sent")])
 def test_a_line_that_does_not_do_it(spoiled, complaint):
     link = Link(spoil=lambda start, data: spoiled(data))
     with pytest.raises(LinkError, match=complaint):

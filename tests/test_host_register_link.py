@@ -67,7 +67,8 @@ def test_a_pass_of_too_many_entries():
     found = linked(result(error=ErrorCode.TOO_MANY_ENTRIES, none=1, last=0),
                    result(7, 1)).run_pass([Entry(0, i, 1, i == 1) for i in range(5)])
     assert found.tokens == {1: 7} and [len(rows) for rows in found.signatures] == [DESIGN.hw.entries] * DESIGN.layers
-    assert {index: error.code for index, error in found.errors.items()} == dict.fromkeys((2, 3, 4), ErrorCode.TOO_MANY_ENTRIES)
+    assert {index: error.code for index, error in found.errors.items()} == dict.fromkeys((2, 3, 4),
+                                                                                         ErrorCode.TOO_MANY_ENTRIES)
 
 
 @pytest.mark.parametrize("bad, words", [

@@ -30,7 +30,8 @@ def requests(seed, count=6, longest=DESIGN.hw.context):
     out = []
     for i in range(count):
         prompt = tuple(rng.randrange(DESIGN.model.vocab_size) for _ in range(rng.randint(1, longest - 1)))
-        out.append(Request(prompt, rng.randint(1, longest - len(prompt)), arrival=rng.choice([0, rng.randrange(40_000)]), seed=i,
+        out.append(Request(prompt, rng.randint(1, longest - len(prompt)),
+                           arrival=rng.choice([0, rng.randrange(40_000)]), seed=i,
                            stop=(3,) if rng.random() < 0.3 else (), name=str(i)))
     return out
 
@@ -72,7 +73,8 @@ class Guesser(Drafter):
 
     def propose(self, sequence, count):
         right = self.answers[sequence.number][len(sequence.output):][:count]
-        return [t if self.rng.random() < 0.7 else self.rng.randrange(DESIGN.model.vocab_size) for t in right] + [1] * (count - len(right))
+        return [t if self.rng.random() < 0.7 else self.rng.randrange(DESIGN.model.vocab_size)
+                for t in right] + [1] * (count - len(right))
 
 
 @pytest.mark.parametrize("inverse", [0, 300])
@@ -99,7 +101,8 @@ def test_as_generate(links):
     """One request alone is what the driver generates, up to a full context."""
     for request in requests(9, 4):
         more = {"stop": request.stop}
-        assert list(generate(links[0], request.prompt, 99, **more)) == alone(links[0], Request(request.prompt, 99, **more))
+        assert list(generate(links[0], request.prompt, 99, **more)) == alone(links[0],
+                                                                             Request(request.prompt, 99, **more))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -149,7 +152,8 @@ def parts(policy, lengths, passes, outputs=20):
     scheduler = Scheduler(TimingLink(DESIGN), policy)
     for length in lengths:
         scheduler.add(Request((1,) * length, min(outputs, DESIGN.hw.context - length)))
-    return [[(number, prefill + decode) for _, number, prefill, decode, *_ in scheduler.step().parts] for _ in range(passes)]
+    return [[(number, prefill + decode) for _, number, prefill, decode, *_ in scheduler.step().parts]
+            for _ in range(passes)]
 
 
 def test_policies():
@@ -204,7 +208,8 @@ def test_speculation(links, inverse):
 
 
 @pytest.mark.parametrize("text, policy", [
-    ("", Policy()), ("fcfs", Policy("fcfs")), ("fair,budget=8,full=keep", Policy("fair", 8, None, "keep")), ("chunk=3", Policy(chunk=3))])
+    ("", Policy()), ("fcfs", Policy("fcfs")), ("fair,budget=8,full=keep", Policy("fair", 8, None, "keep")),
+    ("chunk=3", Policy(chunk=3))])
 def test_policy_text(text, policy):
     assert Policy.parse(text) == policy == Policy.parse(str(policy))
 
@@ -218,7 +223,8 @@ def test_policies_that_are_none(text):
 @pytest.mark.parametrize("change, complaint", [
     ({"prompt": ()}, "at least one token"), ({"prompt": (1,) * 32}, "shorter than the context of 32"),
     ({"prompt": (37,)}, "vocabulary's size 37"),
-    ({"max_tokens": 0}, "at least 1"), ({"max_tokens": 20}, "must fit into the KV memory of 4 blocks of 4"), ({"arrival": -1}, "Arrival")])
+    ({"max_tokens": 0}, "at least 1"), ({"max_tokens": 20}, "must fit into the KV memory of 4 blocks of 4"),
+    ({"arrival": -1}, "Arrival")])
 def test_requests_that_cannot_be(links, change, complaint):
     with pytest.raises(ValueError, match=complaint):
         Scheduler(links[0], blocks=4).add(Request(**{"prompt": (1, 2), "max_tokens": 5, **change}))

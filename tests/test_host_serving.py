@@ -23,7 +23,8 @@ DESIGN = small_design(entries=4, slots=3, context=32, kv_block=4)
 
 def test_lengths():
     rng = random.Random(1)
-    assert {Lengths("7").draw(rng) for _ in range(9)} == {7} == {Lengths("7:7").draw(rng)} and {Lengths("~1").draw(rng)} == {1}
+    assert {Lengths("7").draw(rng)
+            for _ in range(9)} == {7} == {Lengths("7:7").draw(rng)} and {Lengths("~1").draw(rng)} == {1}
     uniform = [Lengths("3:6").draw(rng) for _ in range(999)]
     assert set(uniform) == {3, 4, 5, 6} and abs(sum(uniform) / 999 - 4.5) < 0.15
     geometric = [Lengths("~20").draw(rng) for _ in range(20_000)]
@@ -67,7 +68,8 @@ def test_requests():
         encode = staticmethod(lambda text: [ord(c) % 37 for c in text])
     lines = [{"text": "abc"}, {"tokens": [1, 2], "cycle": 7, "stop": True, "name": "x"}]
     a, b = requests_of(lines, DESIGN.model, 100, Tokenizer)
-    assert a == Request((23, 24, 25), 16, 0, 0, (), "request 0") and b == Request((1, 2), 16, 7, 1, DESIGN.model.eos_token_ids, "x")
+    assert a == Request((23, 24, 25), 16, 0, 0, (),
+                        "request 0") and b == Request((1, 2), 16, 7, 1, DESIGN.model.eos_token_ids, "x")
     with pytest.raises(ValueError, match="need a model with a tokenizer"):
         requests_of(lines, DESIGN.model, 100)
 
@@ -81,12 +83,17 @@ def test_requests():
     ('{"tokens": ["x"]}', "Tokens must be"),
     ('{"prompt_length": 3, "arrival": -1}', "Arrival must be"),
     ('{"prompt_length": 3, "arrival": Infinity}', "Line must be JSON .Infinity"),
-    ('{"prompt_length": 3, "arrival": 1, "cycle": 1}', "not both"), ('{"prompt_length": 3, "seed": -1}', "Seed must be"),
-    ('{"prompt_length": 2147483648}', "Lengths must be"), ('{"tokens": [1], "output_length": 1' + "0" * 90 + "}", "Lengths must be"),
-    ('{"prompt_length": 3, "cycle": 1' + "0" * 99 + "}", "Arrival must be"), ('{"prompt_length": 3, "arrival": 1e300}', "Arrival must be"),
+    ('{"prompt_length": 3, "arrival": 1, "cycle": 1}', "not both"),
+    ('{"prompt_length": 3, "seed": -1}', "Seed must be"),
+    ('{"prompt_length": 2147483648}', "Lengths must be"), ('{"tokens": [1], "output_length": 1' + "0" * 90 + "}",
+                                                           "Lengths must be"),
+    ('{"prompt_length": 3, "cycle": 1' + "0" * 99 + "}", "Arrival must be"),
+    ('{"prompt_length": 3, "arrival": 1e300}', "Arrival must be"),
     ('{"prompt_length": 3, "cycle": ' + "9" * 5000 + "}", "Line must be JSON .an integer of 5000 digits"),
-    ('{"tokens": ' + "[" * 100_000, "Line must be JSON .it is nested too deeply"), ('{"tokens": [-1]}', "Tokens must be"),
-    ('{"prompt_length": 3, "arrival": NaN}', "Line must be JSON .NaN"), ('{"prompt_length": 3, "prompt_length": 3}', "stands twice"),
+    ('{"tokens": ' + "[" * 100_000, "Line must be JSON .it is nested too deeply"),
+    ('{"tokens": [-1]}', "Tokens must be"),
+    ('{"prompt_length": 3, "arrival": NaN}', "Line must be JSON .NaN"),
+    ('{"prompt_length": 3, "prompt_length": 3}', "stands twice"),
     ('{"prompt_length": 3, "stop": 1}', "Field stop must be true or false, not 1"),
     ('{"text": null}', "Field text must be a string, not None"),
     ('{"text": "\\ud800"}', "Line must be JSON .half"), ('{"prompt_length": 3, "name": "a\\nb"}', "Name must be"),
@@ -101,7 +108,8 @@ def test_traces_that_are_none(tmp_path, line, complaint):
 @pytest.mark.parametrize("line, complaint", [
     ({"prompt_length": 2**31 - 1}, "request 1: Prompt must be shorter than the context of 64 tokens, not 2147483647"),
     ({"tokens": [1] * 64, "name": "x"}, "x: Prompt must be shorter than the context of 64 tokens, not 64"),
-    ({"text": "a" * 20_000}, "request 1: Prompt must be shorter than the context of 64 tokens, not 20000 characters long"),
+    ({"text": "a" * 20_000},
+     "request 1: Prompt must be shorter than the context of 64 tokens, not 20000 characters long"),
     ({"prompt_length": 3, "arrival": 1e18}, "request 1: Arrival must be below 2..63 cycles at 100 MHz"),
 ])
 def test_requests_that_no_machine_takes_are_refused_before_prompts_are_drawn(line, complaint):
@@ -124,10 +132,14 @@ def test_a_trace_without_end_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text, complaint", [
-    ("requests=100001", "Request count must be 1 to 100000"), ("requests=" + "9" * 5000, "Requests must be a number, not '9"),
-    ("requests=\uff11\uff12", "Requests must be a number"), ("requests=1_0", "Requests must be a number"), ("rate=nan", "Rate must be"),
-    ("rate=1e-300", "Rate must be"), ("seed=4000001", "Seed must be 0 to 4000000"), ("prompt=2147483648", "Length must be"),
-    ("prompt=\u0663", "Length must be"), ("output=1:" + "9" * 5000, "Length must be"), ("longest=" + "9" * 11, "Longest must be a number")])
+    ("requests=100001", "Request count must be 1 to 100000"),
+    ("requests=" + "9" * 5000, "Requests must be a number, not '9"),
+    ("requests=\uff11\uff12", "Requests must be a number"), ("requests=1_0", "Requests must be a number"),
+    ("rate=nan", "Rate must be"),
+    ("rate=1e-300", "Rate must be"), ("seed=4000001", "Seed must be 0 to 4000000"),
+    ("prompt=2147483648", "Length must be"),
+    ("prompt=\u0663", "Length must be"), ("output=1:" + "9" * 5000, "Length must be"),
+    ("longest=" + "9" * 11, "Longest must be a number")])
 def test_synthetic_traces_that_are_none(text, complaint):
     with pytest.raises(ValueError, match=f"^{complaint}") as caught:
         Synthetic.parse(text)
@@ -147,7 +159,8 @@ def test_percentile():
 
 def report(turnaround=100, policy=Policy()):
     scheduler = Scheduler(TimingLink(DESIGN), policy, turnaround=turnaround)
-    requests = [Request((1,) * 6, 3), Request((2,) * 4, 1, arrival=500), Request((3,) * 2, 2, arrival=10**6), Request((3,), 3),
+    requests = [Request((1,) * 6, 3), Request((2,) * 4, 1, arrival=500), Request((3,) * 2, 2, arrival=10**6),
+                Request((3,), 3),
                 Request((3,), 4)]
     return Report(scheduler, play(scheduler, requests), 50.0)
 
@@ -181,9 +194,11 @@ def test_timeline():
     r = report(policy=Policy("fair", budget=2))
     root = ElementTree.fromstring(timeline_svg(r))
     texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert all(label in texts for label in ("slot 0", "slot 2", "MAC array", "attention", "KV memory", "queue", "prompt of a request"))
+    assert all(label in texts for label in ("slot 0", "slot 2", "MAC array", "attention", "KV memory", "queue",
+                                            "prompt of a request"))
     colours = re.findall(r"(?:fill|stroke|background): ([^;]+);", timeline_svg(r))
-    assert [colour for colour in colours if not re.fullmatch("#[0-9a-f]{6}", colour)] == []     # others are not all viewers'
+    # others are not all viewers'
+    assert [colour for colour in colours if not re.fullmatch("#[0-9a-f]{6}", colour)] == []
     assert "answer with drafts" not in texts                                                     # there are none
     titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")]
     for sequence in r.sequences:
@@ -217,7 +232,8 @@ def test_trace_run(capsys, tmp_path):
 def test_trace_of_texts(capsys, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "She was", "output_length": 4}\n{"text": "Mr. Darcy", "output_length": 5}\n')
-    found = hwgen(capsys, "trace", "run", str(path), "--shape", "demo,entries=4,slots=2", "--link", "golden", "--json", str(tmp_path / "r"))
+    found = hwgen(capsys, "trace", "run", str(path), "--shape", "demo,entries=4,slots=2", "--link", "golden", "--json",
+                  str(tmp_path / "r"))
     assert "2: " in found.out
     alone = hwgen(capsys, "run", "demo", "--link", "golden", "--prompt", "She was", "--max-tokens", "4").out
     from hwgen.models import load
@@ -228,7 +244,8 @@ def test_trace_of_texts(capsys, tmp_path):
 
 @pytest.mark.parametrize("more", [[], ["--draft", "e4m3"], ["--temperature", "0.7"]])
 def test_speculate(capsys, more):
-    words = ["run", "demo", "--link", "golden", "--prompt", "She was", "--max-tokens", "24", "--shape", "demo,entries=4"]
+    words = ["run", "demo", "--link", "golden", "--prompt", "She was", "--max-tokens", "24", "--shape",
+             "demo,entries=4"]
     temperature = more if "--temperature" in more else []
     plain, drafted = hwgen(capsys, *words, *temperature), hwgen(capsys, *words, *more, "--speculate", "3")
     assert plain.out == drafted.out

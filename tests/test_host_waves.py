@@ -86,7 +86,8 @@ def declared(verilog):
             on, line = mark[1] == "on", line[mark.end():]
         if line.startswith("module "):
             names = found[line.split()[1].split("(")[0]] = set()
-        if on and (match := re.search(r"(?:input|output|wire|reg) (?:reg |wire )?(?:\[\d+:0\] )?(\S+?)[,;]?(?: |$)", line)):
+        if on and (match := re.search(r"(?:input|output|wire|reg) (?:reg |wire )?(?:\[\d+:0\] )?(\S+?)[,;]?(?: |$)",
+                                      line)):
             names.add(match[1])
     return found
 
@@ -109,8 +110,10 @@ def test_a_window():
 
 
 @pytest.mark.parametrize("text, complaint", {
-    "time=3": "Window must be cycles=LOW:HIGH, .*, not 'time=3'", "": "Window must be", "cycles=1,cycles=2": "at most once, not 'cycles=2'",
-    "passes=2:1": "Window's passes must be LOW:HIGH or a number, not '2:1'", "cycles=-1": "Window's cycles must be LOW:HIGH",
+    "time=3": "Window must be cycles=LOW:HIGH, .*, not 'time=3'", "": "Window must be",
+    "cycles=1,cycles=2": "at most once, not 'cycles=2'",
+    "passes=2:1": "Window's passes must be LOW:HIGH or a number, not '2:1'",
+    "cycles=-1": "Window's cycles must be LOW:HIGH",
     "phases=nap": "Phases must be of idle, embed, .*, not 'nap'", "phases=": "Phases must be of",
     "layers=9": "Window's layers must be below 2, not '9'",
 }.items())
@@ -120,7 +123,8 @@ def test_a_wrong_window(text, complaint):
 
 
 def test_files_for_viewers(tmp_path):
-    save, commands, names, mapping = (path.read_text() for path in write_views(tmp_path / "x.vcd", VERILOG, "dut", DESIGN))
+    save, commands, names, mapping = (path.read_text()
+                                      for path in write_views(tmp_path / "x.vcd", VERILOG, "dut", DESIGN))
     head = next(phase.value for phase in phases(DESIGN.block) if phase.name == "HEAD")
     assert f'[dumpfile] "{tmp_path}/x.vcd"' in save and f"^1 {tmp_path}/x.phases.txt\n+{{phase}} TOP.dut.phase[3:0]" in save
     assert ("TOP.dut.command__valid\n+{command__ready} TOP.dut.command__ready\n"
@@ -135,7 +139,8 @@ def test_fst_without_its_libraries(tmp_path, monkeypatch):
     (tmp_path / "c++").write_text("#!/bin/sh\necho no lz4.h >&2; exit 1\n")
     (tmp_path / "c++").chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(verilator.VerilatorError, match="FST needs the C.. compiler to find lz4 and zlib .*, or write a .vcd file"):
+    with pytest.raises(verilator.VerilatorError, match="FST needs the C.. compiler to find lz4 and zlib .*, or write "
+                                                       "a .vcd file"):
         verilator.check_fst()
 
 
@@ -165,7 +170,8 @@ def test_a_waveform_says_what_the_link_says(tmp_path):
         first, second = (link.run_pass([Entry(0, position, 3)]) for position in (0, 1))
     empty, stages = Trace(tmp_path / "empty.vcd", window=Window(passes=(2, 2))), []
     with pytest.raises(TraceError, match="no cycle was within its window"):
-        with simulated(DESIGN, random_model(DESIGN), lambda text: stages.append(text) or contextlib.nullcontext(), trace=empty) as link:
+        with simulated(DESIGN, random_model(DESIGN), lambda text: stages.append(text) or contextlib.nullcontext(),
+                       trace=empty) as link:
             link.run_pass([Entry(0, 0, 3)])
     assert not stages       # what was built is found without emission
     assert not list(tmp_path.glob("empty*"))
@@ -177,5 +183,7 @@ def test_a_waveform_says_what_the_link_says(tmp_path):
     start = seen["command__valid"][0][0]
     cycles = {time // 10 for time, _ in seen["clk"]}
     assert start > 10 * first.cycles and len(seen["clk"]) == 2 * len(cycles) and second.cycles < len(cycles) < second.cycles + 50
-    said = [(cycle, phase) for (cycle, phase, _), (_, before, _) in zip(second.phases[1:], second.phases) if phase != before]
-    assert [((time - start) // 10, value) for time, value in seen["phase"] if time > start][:len(said)] == said and len(said) > 9
+    said = [(cycle, phase) for (cycle, phase, _), (_, before, _) in zip(second.phases[1:], second.phases)
+            if phase != before]
+    assert [((time - start) // 10, value) for time, value in seen["phase"]
+            if time > start][:len(said)] == said and len(said) > 9

@@ -21,7 +21,8 @@ def test_documents_hold_what_the_ledger_says():
 
 
 @pytest.mark.parametrize("change, complaint", [
-    ({"value": "fast"}, "finite number"), ({"value": float("nan")}, "finite number"), ({"value": True}, "finite number"),
+    ({"value": "fast"}, "finite number"), ({"value": float("nan")}, "finite number"),
+    ({"value": True}, "finite number"),
     ({"kind": "guessed"}, "Kind"), ({"command": ""}, "must not be empty"), ({"command": "cat /tmp/x"}, "any checkout"),
     ({"date": "yesterday"}, "YYYY-MM-DD"), ({"name": "a|b"}, "cell"), ({"extra": 1}, "fields"), ({"unit": 3}, "str"),
 ])
@@ -62,7 +63,8 @@ def checkout(tmp_path):
     readme.write_text("x\n<!-- ledger:a.json:demo/* -->\n<!-- end -->\n"
                       "<!-- ledger:a.json:big/*,demo/*:pivot -->\n<!-- end -->\n"
                       "about <!-- ledger:a.json:demo/rate:inline --><!-- end -->, see\n"
-                      "<!-- ledger:a.json:busy/*:percent --><!-- end --> of the time\n<!-- ledger:a.json:busy/*:pivot% -->\n<!-- end -->\n"
+                      "<!-- ledger:a.json:busy/*:percent --><!-- end --> of the time\n<!-- "
+                      "ledger:a.json:busy/*:pivot% -->\n<!-- end -->\n"
                       "`<!-- ledger:none.json:* --><!-- end -->`\n")
     for path, text in tables.stale(tmp_path).items():
         path.write_text(text)

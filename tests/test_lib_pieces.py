@@ -7,7 +7,8 @@ from hwgen.lib.pieces import Pieces
 from hwgen.params.stream import FINAL_NORM, HEAD
 from sim.designs import small_design
 
-BLOCKS = {"llama": dict(), "sandwich": dict(norms="sandwich"), "post": dict(norms="post"), "parallel": dict(parallel=True)}
+BLOCKS = {"llama": dict(), "sandwich": dict(norms="sandwich"), "post": dict(norms="post"),
+          "parallel": dict(parallel=True)}
 PASSES = [(both, (a, b)) for both in (False, True) for a in (False, True) for b in (False, True) if both or not b]
 
 
@@ -17,7 +18,8 @@ def test_walk(block, layers):
     design = small_design(num_hidden_layers=layers, halves=2, block=block)
     dut = Pieces(design)
 
-    steps = {step.name: step for step in design.block.steps} | {FINAL_NORM: design.block.steps[0]}      # its record is as a first one's
+    # its record is as a first one's
+    steps = {step.name: step for step in design.block.steps} | {FINAL_NORM: design.block.steps[0]}
 
     def kind(name):
         return dut.kinds[steps.get(name, name)]

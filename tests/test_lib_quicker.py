@@ -30,7 +30,8 @@ class Wide(wiring.Component):
                                         Cat(self.a[:3], self.b[:2]).xor()))]
         last = Signal(12)
         m.d.sync += last.eq(self.a)
-        both = [self.a ^ self.b, self.a ^ last, self.b ^ last, last & self.a, last & self.b, last | self.a, last | self.b, self.a & self.b]
+        both = [self.a ^ self.b, self.a ^ last, self.b ^ last, last & self.a, last & self.b, last | self.a,
+                last | self.b, self.a & self.b]
         m.d.comb += [bit.eq(Cat(x[place] for x in both).any()) for bit, place in zip(self.some, (3, 11))]
         return m
 

@@ -1,5 +1,5 @@
-"""Skid buffers in Amaranth's simulator: every item once and in order, in the cycle promised, and `ready` that no taker's `ready`
-reaches."""
+"""Skid buffers in Amaranth's simulator: every item once and in order, in the cycle promised, and `ready` that no
+taker's `ready` reaches."""
 import random
 
 import pytest
@@ -9,7 +9,8 @@ from hwgen.lib.skid import Skid, SkidRegister
 
 
 def simulate(dut, offers, takes):
-    """(cycles in which items were taken at i, [(cycle, item)] at o) of a source and a taker that are willing in the cycles of two lists."""
+    """(cycles in which items were taken at i, [(cycle, item)] at o) of a source and a taker that are willing in the
+    cycles of two lists."""
     entered, left = [], []
 
     async def bench(ctx):

@@ -16,7 +16,8 @@ def build(folder):
     with verilator.build_folder(folder) as work:
         (work / "top.v").write_text("module top (input a, output y); assign y = !a; endmodule\n")
         (work / "main.cpp").write_text("int main() {}\n")
-        return verilator.build([work / "top.v"], "top", cpp=[work / "main.cpp"], folder=work / "obj", executable="model").read_text()
+        return verilator.build([work / "top.v"], "top", cpp=[work / "main.cpp"], folder=work / "obj",
+                               executable="model").read_text()
 
 
 def compiler(monkeypatch, tmp_path, script):
@@ -52,7 +53,8 @@ def test_a_compiler_without_memory_is_no_page_of_log(monkeypatch, tmp_path):
 
 
 def test_make_builds_for_any_folder_with_tools_anywhere(monkeypatch, tmp_path):
-    """Verilator and Python in a path with a space, and a folder with all that make and shells take for something else."""
+    """Verilator and Python in a path with a space, and a folder with all that make and shells take for something
+    else."""
     tools = tmp_path / "the tools"
     tools.symlink_to(verilator.root())
     monkeypatch.setattr(verilator, "root", lambda: tools)

@@ -210,7 +210,8 @@ def test_a_module_written_by_hand_is_there_once(tmp_path):
 
 def test_a_parameter_of_a_module_by_hand_is_the_tops(tmp_path):
     text = emit_design(Outer(), "chip")
-    assert "module chip #(parameter PART_DEPTH = 3) (" in text and re.search(r"^  chip_part #\(\.DEPTH\(PART_DEPTH\),$", text, re.MULTILINE)
+    assert "module chip #(parameter PART_DEPTH = 3) (" in text and re.search(r"^  chip_part #\(\.DEPTH\(PART_DEPTH\),$",
+                                                                             text, re.MULTILINE)
     assert text.count("#(.PART_DEPTH(PART_DEPTH))") == 2 and {port.name for port in ports(text, "chip")} == {"x", "y"}
     (tmp_path / "chip.v").write_text(text)
     lint(tmp_path / "chip.v", "chip")
@@ -238,7 +239,8 @@ class Behind(wiring.Component):
         m = Module()
         m.submodules.passing = passing = Passing()
         m.submodules.source = source = Passing()
-        m.d.comb += [source.i.eq(passing.last + 1), passing.i.eq(source.last), self.o.eq(passing.o), self.last.eq(source.last)]
+        m.d.comb += [source.i.eq(passing.last + 1), passing.i.eq(source.last), self.o.eq(passing.o),
+                     self.last.eq(source.last)]
         return m
 
 

@@ -1,4 +1,5 @@
-"""What `hwgen.lib.verilog_text` makes of Yosys' text is the same machine: proved in all cycles from the first on, by Yosys and ABC."""
+"""What `hwgen.lib.verilog_text` makes of Yosys' text is the same machine: proved in all cycles from the first on, by
+Yosys and ABC."""
 import re
 
 import pytest
@@ -21,8 +22,10 @@ from sim.designs import small_design
 from test_lib_verilog_text import Aside, Machine
 
 QUEUE = AxiShape(data_width=64, address_width=40, host="queue")
-UNITS = {"convert": Convert, "decode_loop": DecodeLoop, "feeder": Feeder, "kv_cache": KvCache, "sampler": Sampler, "swiglu": SwiGlu,
-         "axi_reader": lambda design: AxiReader(design, QUEUE), "axi_registers": lambda design: AxiRegisters(register_map(design, QUEUE))}
+UNITS = {"convert": Convert, "decode_loop": DecodeLoop, "feeder": Feeder, "kv_cache": KvCache, "sampler": Sampler,
+         "swiglu": SwiGlu,
+         "axi_reader": lambda design: AxiReader(design, QUEUE),
+         "axi_registers": lambda design: AxiRegisters(register_map(design, QUEUE))}
 #: Memories are taken out: what goes into them must be the same, and what comes out is an input.
 #: What nothing drives is 0 in the one text and 1 in the other.
 _READ = """\
@@ -67,7 +70,8 @@ def same(before, after, folder):
                       "scorr; write_aiger reduced.aig; pdr -T 60; print_status", folder, "prove.log")
     size, output, *_ = (folder / "reduced.aig").read_bytes().split(b"\n", 2)
     nothing = size.split()[3:] == [b"0", b"1", b"0"] and output == b"0"     # no register, one output, no gate: it is 0
-    return _memories(folder / "before.txt") == _memories(folder / "after.txt") and (nothing or "Property proved" in said)
+    return _memories(folder / "before.txt") == _memories(folder / "after.txt") and (nothing
+                                                                                    or "Property proved" in said)
 
 
 def _memories(file):
@@ -86,7 +90,8 @@ def test_the_same_machine(make, tmp_path):
     assert same(*texts(make), tmp_path)
 
 
-@pytest.mark.parametrize("old, new", [("initial last_out = 32'd0", "initial last_out = 32'd1"), ("last_out <= out", "last_out <= b"),
+@pytest.mark.parametrize("old, new", [("initial last_out = 32'd0", "initial last_out = 32'd1"),
+                                      ("last_out <= out", "last_out <= b"),
                                       ("out = b;", ""), ("32'd5: ;", "32'd4: ;")])
 def test_another_machine(old, new, tmp_path):
     before, after = texts(Aside)

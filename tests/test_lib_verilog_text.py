@@ -35,7 +35,8 @@ class Machine(wiring.Component):
         m.submodules.rows = rows = memory.Memory(shape=4, depth=4, init=[])
         read, write = rows.read_port(), rows.write_port()
         state, count, final = Signal(State, name="mode"), Signal(4, name="count"), Signal(4, name="final")
-        m.d.comb += [skid.i.valid.eq(self.a.valid & ~self.b.low[0] & (count == 3)), skid.i.payload.eq(Cat(count[:2], self.a.payload[:2])),
+        m.d.comb += [skid.i.valid.eq(self.a.valid & ~self.b.low[0] & (count == 3)),
+                     skid.i.payload.eq(Cat(count[:2], self.a.payload[:2])),
                      self.a.ready.eq(skid.i.ready), skid.o.ready.eq(self.b.low[1]), write.en.eq(skid.o.valid),
                      write.data.eq(skid.o.payload),
                      self.state.eq(state), final.eq(count + 1), self.out.eq(read.data ^ final)]
@@ -56,8 +57,10 @@ def text():
 
 
 def test_ports_are_those_of_the_signature(text):
-    assert [port.name for port in ports(text, "chip")] == ["clk", "rst", "b", "a__payload", "a__valid", "a__ready", "out", "state"]
-    assert [port.name for port in ports(text, "chip_skid")] == ["clk", "rst", "i__payload", "i__valid", "i__ready", "o__payload",
+    assert [port.name for port in ports(text, "chip")] == ["clk", "rst", "b", "a__payload", "a__valid", "a__ready",
+                                                           "out", "state"]
+    assert [port.name for port in ports(text, "chip_skid")] == ["clk", "rst", "i__payload", "i__valid", "i__ready",
+                                                                "o__payload",
                                                                 "o__valid", "o__ready"]
     assert "  input wire [9:0] b,  // [3:0] low, [9:4] high (3 x 2)\n" in text
 
@@ -177,12 +180,14 @@ def test_cases_that_do_nothing():
 @pytest.mark.parametrize("unit", [Attention, Sampler])
 def test_registers_have_one_name_at_all_shapes(unit):
     """Numbers of lanes and stages are in names; without them, both shapes have the same."""
-    small, large = (written(emit_design(unit(small_design(**shape)), "unit")) for shape in ({}, dict(context=32, kv_block=16, entries=4)))
+    small, large = (written(emit_design(unit(small_design(**shape)), "unit"))
+                    for shape in ({}, dict(context=32, kv_block=16, entries=4)))
     found = [{name: {re.sub(r"\d+", "#", register) for register in module.registers} for name, module in of.items()}
              for of in (small, large)]
     own = [{re.sub(r"_[a-z]\d+(?=_|$)", "", name): registers for name, registers in of.items()} for of in found]
     assert own[0] == own[1] and sum(map(len, own[0].values())) > 5
-    assert not [name for module in small.values() for name in module.registers if re.search(r"signal|signature|\$", name)
+    assert not [name for module in small.values() for name in module.registers
+                if re.search(r"signal|signature|\$", name)
                 or name in RESERVED]
 
 

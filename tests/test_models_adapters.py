@@ -32,7 +32,8 @@ def base(tmp_path_factory):
 def adapter(base, folder, case, options=(), tensors=None):
     """The adapter of a recorded case, with other options or tensors."""
     config = case["config"] | dict(options)
-    return read_adapter(write_adapter(folder / "adapter", config, matrices(case["shapes"]) if tensors is None else tensors), base)
+    return read_adapter(write_adapter(folder / "adapter", config, matrices(case["shapes"]) if tensors is None
+                                      else tensors), base)
 
 
 def refusal(base, folder, options=(), tensors=None, case=PLAIN):
@@ -57,12 +58,16 @@ def test_logits_equal_pefts(base, tmp_path, name):
 
 
 @pytest.mark.parametrize("option, value", [
-    ("peft_type", "LOHA"), ("bias", "lora_only"), ("use_dora", True), ("lora_bias", True), ("modules_to_save", ["lm_head"]),
-    ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"), ("init_lora_weights", "loftq"), ("init_lora_weights", 1),
+    ("peft_type", "LOHA"), ("bias", "lora_only"), ("use_dora", True), ("lora_bias", True),
+    ("modules_to_save", ["lm_head"]),
+    ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"), ("init_lora_weights", "loftq"),
+    ("init_lora_weights", 1),
     ("layer_replication", [[0, 2]]), ("trainable_token_indices", [3]), ("target_parameters", ["weight"]),
     ("alora_invocation_tokens", [1, 2]),
-    ("use_qalora", True), ("task_type", "SEQ_CLS"), ("r", 0), ("r", "8"), ("rank_pattern", {"q_proj": 0}), ("rank_pattern", {"q_(": 3}),
-    ("alpha_pattern", {"q_proj": None}), ("lora_alpha", "x"), ("use_rslora", 1), ("layers_pattern", "layers"), ("target_modules", None),
+    ("use_qalora", True), ("task_type", "SEQ_CLS"), ("r", 0), ("r", "8"), ("rank_pattern", {"q_proj": 0}),
+    ("rank_pattern", {"q_(": 3}),
+    ("alpha_pattern", {"q_proj": None}), ("lora_alpha", "x"), ("use_rslora", 1), ("layers_pattern", "layers"),
+    ("target_modules", None),
     ("target_modules", 7), ("target_modules", "(q_proj"), ("target_modules", ["nothing"]), ("invented", 3)])
 def test_options_that_are_not_honoured_are_named(base, tmp_path, option, value):
     assert f"Option {option}" in refusal(base, tmp_path, {option: value})
@@ -73,18 +78,21 @@ def test_patterns_that_may_take_for_ever_are_refused(base, tmp_path, pattern):
     assert "Option target_modules must" in refusal(base, tmp_path, {"target_modules": pattern})
 
 
-@pytest.mark.parametrize("pattern", [r"[*+{]q|.*\.[qv]_proj", r"[]*+q]*q_proj|.*\.q_proj|.*v_proj", r".*(q|\(\*|v)_proj"])
+@pytest.mark.parametrize("pattern", [r"[*+{]q|.*\.[qv]_proj", r"[]*+q]*q_proj|.*\.q_proj|.*v_proj",
+                                     r".*(q|\(\*|v)_proj"])
 def test_signs_that_repeat_nothing_do_not_count(base, tmp_path, pattern):
     assert len(adapter(base, tmp_path, PLAIN, {"target_modules": pattern}).parts) == 4
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
 def test_tables_have_no_adapter(base, tmp_path, target):
-    assert f"not {'model.' if target != 'lm_head' else ''}{target}" in refusal(base, tmp_path, {"target_modules": ["q_proj", target]})
+    assert f"not {'model.' if target != 'lm_head' else ''}{target}" in refusal(base, tmp_path,
+                                                                               {"target_modules": ["q_proj", target]})
 
 
 def test_layers_of_a_pattern(base, tmp_path):
-    assert "Option layers_to_transform must" in refusal(base, tmp_path, {"target_modules": ".*[qv]_proj", "layers_to_transform": [0]})
+    assert "Option layers_to_transform must" in refusal(base, tmp_path,
+                                                        {"target_modules": ".*[qv]_proj", "layers_to_transform": [0]})
 
 
 @pytest.mark.parametrize("changed, told", [
@@ -110,8 +118,10 @@ def test_files_that_are_missing(base, tmp_path):
 
 
 def test_a_base_whose_matrices_are_changed(base, tmp_path):
-    write_folder(tmp_path / "base", config={"model_type": "granite", "architectures": ["GraniteForCausalLM"], "residual_multiplier": 0.5,
-                                            "attention_multiplier": 0.2, "embedding_multiplier": 1.0, "logits_scaling": 1.0})
+    write_folder(tmp_path / "base", config={"model_type": "granite", "architectures": ["GraniteForCausalLM"],
+                                            "residual_multiplier": 0.5,
+                                            "attention_multiplier": 0.2, "embedding_multiplier": 1.0,
+                                            "logits_scaling": 1.0})
     other = load(tmp_path / "base")
     assert "must be matrices of layers" in refusal(other, tmp_path, {"target_modules": ["o_proj"]})
     assert len(adapter(other, tmp_path, PLAIN).parts) == 4
@@ -119,7 +129,8 @@ def test_a_base_whose_matrices_are_changed(base, tmp_path):
 
 def test_an_adapter_that_is_too_large_for_the_registers():
     model = PRESETS["llama-3.1-8b"]
-    design = Design(model=model, hw=hw_shape("latency-32x32,adapters=1,adapter_rank=64,source=stream", model), recipe=Recipe())
+    design = Design(model=model, hw=hw_shape("latency-32x32,adapters=1,adapter_rank=64,source=stream", model),
+                    recipe=Recipe())
     with pytest.raises(ValueError, match="Adapter must be at most 16777215 words .*: take a smaller adapter_rank"):
         AxiShape(address_width=40).check(design)
 
@@ -134,8 +145,10 @@ def demo_adapter(folder):
     for module, tensor in load(DEMO).modules.items():
         if module.endswith(("q_proj", "down_proj")):
             outputs, inputs = load(DEMO).shape.layer_tensors()[tensor.split(".", 3)[3]]
-            shapes |= {f"base_model.model.{module}.lora_A.weight": (4, inputs), f"base_model.model.{module}.lora_B.weight": (outputs, 4)}
-    return write_adapter(folder, PLAIN["config"] | {"target_modules": ["q_proj", "down_proj"]}, matrices(shapes, size=0.1))
+            shapes |= {f"base_model.model.{module}.lora_A.weight": (4, inputs),
+                       f"base_model.model.{module}.lora_B.weight": (outputs, 4)}
+    return write_adapter(folder, PLAIN["config"] | {"target_modules": ["q_proj", "down_proj"]},
+                         matrices(shapes, size=0.1))
 
 
 def test_a_text_with_an_adapter(tmp_path, capsys):
@@ -154,7 +167,8 @@ def test_a_trace_with_adapters(tmp_path):
         requests = [{"text": text, "output_length": 5, "adapter": number}
                     for text, number in zip(("She was", "My dear", "She was"), numbers)]
         (tmp_path / "trace").write_text("\n".join(map(json.dumps, requests)))
-        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=3", "--link", "golden", "--adapter", folder,
+        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=3", "--link", "golden",
+                     "--adapter", folder,
                      "--adapter", folder,
                      "--json", str(tmp_path / name)]) == 0
         found.append([request["output"] for request in json.loads((tmp_path / name).read_text())["each_request"]])
@@ -163,11 +177,14 @@ def test_a_trace_with_adapters(tmp_path):
 
 
 @pytest.mark.parametrize("command, told", [
-    ("trace run --synthetic requests=1,prompt=4,output=2 --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1"),
-    ("trace run --synthetic requests=1,prompt=4,output=2 --link timing --shape demo,adapters=1,adapter_rank=2 --adapter DIR",
+    ("trace run --synthetic requests=1,prompt=4,output=2 --link golden --adapter DIR",
+     "Adapters must be at most 0, not 1: add adapters=1"),
+    ("trace run --synthetic requests=1,prompt=4,output=2 --link timing --shape demo,adapters=1,adapter_rank=2 "
+     "--adapter DIR",
      "at most the machine's 2, not 4"),
     ("run demo --prompt x --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
-    ("run demo --prompt x --link sim-uart --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
+    ("run demo --prompt x --link sim-uart --adapter DIR",
+     "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
     ("emit demo -o DIR/out --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
     ("plan compare demo --board ulx3s-85f --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR",
@@ -205,7 +222,8 @@ def test_the_shipped_adapter_changes_one_text_of_a_batch(tmp_path):
         requests = [{"text": text, "output_length": 8, "adapter": number if text == "MAN, n." else 0}
                     for text in ("MAN, n.", "My dear", "They were", "In the morning")]
         (tmp_path / "trace").write_text("\n".join(map(json.dumps, requests)))
-        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=1", "--link", "golden", "--adapter", "devil",
+        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=1", "--link", "golden",
+                     "--adapter", "devil",
                      "--json", str(tmp_path / name)]) == 0
         found.append([request["output"] for request in json.loads((tmp_path / name).read_text())["each_request"]])
     assert found[0][0] != found[1][0] and found[0][1:] == found[1][1:]

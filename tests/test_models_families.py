@@ -29,7 +29,8 @@ def loaded(path, name, **changes):
 
 def difference(path, name, **changes):
     """Largest difference of the float32 logits from the recorded ones, of the largest."""
-    found, expected = Reference.of(loaded(path, name, **changes)).logits(TOKENS)[list(POSITIONS)], RECORDS[name]["logits"]
+    found, expected = Reference.of(loaded(path, name,
+                                          **changes)).logits(TOKENS)[list(POSITIONS)], RECORDS[name]["logits"]
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
@@ -116,7 +117,8 @@ def refusal(*arguments, **changes):
 
 
 REFUSED = [
-    ("olmo", {"clip_qkv": 0.5}, "config.json: Option clip_qkv must be None, not 0.5: this hardware does not clip queries, keys and values"),
+    ("olmo", {"clip_qkv": 0.5}, "config.json: Option clip_qkv must be None, not 0.5: this hardware does not clip "
+                                "queries, keys and values"),
     ("phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
      "config.json: RoPE type must be one of default, longrope, not 'linear'"),
     ("helium", {"attention_bias": False},
@@ -132,14 +134,18 @@ REFUSED = [
     ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
     ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),
-    ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "config.json: Option sliding_window must be a number of positions "
+    ("qwen2", {"layer_types": ["sliding_attention"] * 2},
+     "config.json: Option sliding_window must be a number of positions "
      "where layer_types has sliding_attention, not None"),
-    ("qwen3", {"layer_types": ["full_attention"]}, "config.json: Option layer_types must be one for each of 2 layers, not 1"),
+    ("qwen3", {"layer_types": ["full_attention"]},
+     "config.json: Option layer_types must be one for each of 2 layers, not 1"),
     ("qwen3", {"layer_types": ["chunked_attention"] * 2},
      "config.json: Option layer_types must be of full_attention and sliding_attention, not 'chunked_attention'"),
-    ("hunyuan_v1_dense", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}},
+    ("hunyuan_v1_dense", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0,
+                                              "original_max_position_embeddings": 16}},
      "config.json: Attention factor of RoPE must be 1, not 1.13863: the norm after RoPE would undo it"),
-    ("smollm3", {"no_rope_layers": [1, 0]}, "config.json: Option no_rope_layers must be one for each of 4 layers, not 2"),
+    ("smollm3", {"no_rope_layers": [1, 0]},
+     "config.json: Option no_rope_layers must be one for each of 4 layers, not 2"),
     ("exaone4", {"layer_types": None, "sliding_window": None},
      "config.json: Option layer_types must be there where sliding_window is null"),
     ("falcon", {"alibi": True}, "config.json: Option alibi must be False, not True: this hardware has no ALiBi"),
@@ -151,19 +157,23 @@ REFUSED = [
      "this hardware has a final norm"),
     ("opt", {"word_embed_proj_dim": 20}, "config.json: Option word_embed_proj_dim must be the hidden size 40, not 20: "
      "this hardware has no projection of embeddings"),
-    ("gpt_neo", {"attention_types": [[["global", "sparse"], 2]]}, "config.json: Option attention_types must be pairs of a list of global "
+    ("gpt_neo", {"attention_types": [[["global", "sparse"], 2]]},
+     "config.json: Option attention_types must be pairs of a list of global "
      "and local and of a number, not [['global', 'sparse'], 2]"),
     ("gpt_neo", {"attention_types": None}, "config.json: Option attention_types must be of 3 layers, not 24"),
-    ("xglm", {"d_model": 2, "attention_heads": 1}, "config.json: Hidden size must be even and at least 4 in an xglm model, not 2"),
+    ("xglm", {"d_model": 2, "attention_heads": 1},
+     "config.json: Hidden size must be even and at least 4 in an xglm model, not 2"),
     ("ctrl", {"layer_norm_epsilon": 1e-5}, "config.json: Option layer_norm_epsilon must be 1e-06, not 1e-05: "
      "the layers' is 1e-06, and this hardware has one for all norms"),
     ("xglm", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
      "this hardware has no cross-attention"),
     ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),
-    ("codegen", {"n_embd": 42, "n_head": 3}, "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
+    ("codegen", {"n_embd": 42, "n_head": 3},
+     "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "
      "new_decoder_architecture and parallel_attn, or not be there, not 2"),
-    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "config.json: Option scale_attn_by_inverse_layer_idx must be False, not True: "
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True},
+     "config.json: Option scale_attn_by_inverse_layer_idx must be False, not True: "
      "this hardware scales the scores of all layers alike"),
     ("gpt2", {"reorder_and_upcast_attn": True}, "config.json: Option reorder_and_upcast_attn must be False, not True: "
      "this hardware has no attention of another precision"),
@@ -171,13 +181,17 @@ REFUSED = [
      "this hardware has no cross-attention"),
     ("gpt_bigcode", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
      "this hardware has no cross-attention"),
-    ("gemma2", {"attn_logit_softcapping": 0.0}, "config.json: Softcap of scores must be a positive finite number, not 0.0"),
-    ("gemma3_text", {"attn_logit_softcapping": 50.0}, "config.json: Option attn_logit_softcapping must be None, not 50.0: "
+    ("gemma2", {"attn_logit_softcapping": 0.0},
+     "config.json: Softcap of scores must be a positive finite number, not 0.0"),
+    ("gemma3_text", {"attn_logit_softcapping": 50.0},
+     "config.json: Option attn_logit_softcapping must be None, not 50.0: "
      "transformers has the option in Gemma 3 and leaves the softcap out"),
-    ("gemma3_text", {"final_logit_softcapping": 1e7}, "config.json: Softcap of logits must be from 1/64 to 1048576, not 10000000.0"),
+    ("gemma3_text", {"final_logit_softcapping": 1e7},
+     "config.json: Softcap of logits must be from 1/64 to 1048576, not 10000000.0"),
     ("gemma2", {"sliding_window": None}, "config.json: Option sliding_window must be a number of positions "
      "where layer_types has sliding_attention, not None"),
-    ("gemma3_text", {"use_bidirectional_attention": True}, "config.json: Option use_bidirectional_attention must be False, not True: "
+    ("gemma3_text", {"use_bidirectional_attention": True},
+     "config.json: Option use_bidirectional_attention must be False, not True: "
      "this hardware's attention is causal"),
 ]
 
@@ -192,14 +206,17 @@ def test_refused(tmp_path, name, changes, message):
     ("phi3", "q, k, v from one matrix; gate, up from one matrix; attention factor 1.09545 squared into the queries"),
     ("ernie4_5", "rows of queries and keys reordered"),
     ("starcoder2", "bias of LayerNorm; mean of LayerNorm; the head is a table of its own"),
-    ("nanochat", "norm of the embedding; halves of the heads of queries and keys exchanged; the head is a table of its own"),
+    ("nanochat",
+     "norm of the embedding; halves of the heads of queries and keys exchanged; the head is a table of its own"),
     ("gemma", "1 added to the gains; embedding times 6.32456")])
 def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, name).notes["folded"] == said
 
 
-@pytest.mark.parametrize("name, said", [("phi", "the first 4 of 10 elements of a head"), ("glm", "the first 6 of 12 elements of a head"),
-                                        ("gptj", "the first 6 of 10 elements of a head"), ("gpt2", None), ("llama", None)])
+@pytest.mark.parametrize("name, said", [("phi", "the first 4 of 10 elements of a head"),
+                                        ("glm", "the first 6 of 12 elements of a head"),
+                                        ("gptj", "the first 6 of 10 elements of a head"), ("gpt2", None),
+                                        ("llama", None)])
 def test_rope_of_a_part_is_said(tmp_path, name, said):
     assert loaded(tmp_path, name).notes.get("RoPE of a part") == said
 
@@ -221,7 +238,8 @@ def test_a_number_that_is_none_is_said_by_the_files_name(tmp_path):
     write_safetensors(path / "model.safetensors", tensors)
     with pytest.raises(ModelError) as error:
         Reference.of(load(path, need_tokenizer=False))
-    assert str(error.value).partition("model: ")[2] == ("tensor model.decoder.layers.0.fc2.weight must be finite, not inf at [0, 3]: "
+    assert str(error.value).partition("model: ")[2] == ("tensor model.decoder.layers.0.fc2.weight must be finite, not "
+                                                        "inf at [0, 3]: "
                                                         "the file is damaged or overflowed")
 
 
@@ -235,13 +253,15 @@ def test_gemma3_has_its_own_thetas(tmp_path):
     """A flat rope_parameters is kept by transformers and ignored; without any the family's two thetas hold."""
     shape = loaded(tmp_path, "gemma3_text", rope_parameters=...).shape
     assert shape.rope_theta == 1e6 and [kind.rope_theta for kind in shape.layer_types] == [1e4, None, 1e4]
-    checkpoint = loaded(tmp_path, "gemma3_text", rope_parameters={"rope_theta": 5.0, "rope_type": "default"}, rope_local_base_freq=300.0)
+    checkpoint = loaded(tmp_path, "gemma3_text", rope_parameters={"rope_theta": 5.0, "rope_type": "default"},
+                        rope_local_base_freq=300.0)
     assert checkpoint.shape.rope_theta == 1e6 and checkpoint.shape.layer_types[0].rope_theta == 300.0
     assert "rope_parameters.rope_theta, rope_parameters.rope_type changes nothing" in checkpoint.warnings[0]
 
 
 def test_gemma2_without_its_options_is_as_transformers_has_it(tmp_path):
-    shape = loaded(tmp_path, "gemma2", **dict.fromkeys(("layer_types", "attn_logit_softcapping", "final_logit_softcapping"), ...)).shape
+    shape = loaded(tmp_path, "gemma2", **dict.fromkeys(("layer_types", "attn_logit_softcapping",
+                                                        "final_logit_softcapping"), ...)).shape
     assert (shape.attn_logit_softcapping, shape.final_logit_softcapping) == (50.0, 30.0)
     assert [kind.window for kind in shape.layer_types] == [7, None, 7]
 

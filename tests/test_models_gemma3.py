@@ -11,7 +11,8 @@ from tools import get_gemma3
 
 PATH = Path(__file__).parent.parent / "models" / "gemma-3-270m.gguf"
 
-#: The likeliest tokens of llama.cpp (of cyllama 0.2.18) with the weights as float32, KV memory as float32 and no flash attention.
+#: The likeliest tokens of llama.cpp (of cyllama 0.2.18) with the weights as float32, KV memory as float32 and no flash
+#: attention.
 LIKELIEST = {
     "The capital of France is": [506, 5279, 529, 506, 2891, 529, 7001, 236761, 1030, 563, 506, 7488],
     "Once upon a time": [236764, 993, 691, 496, 2268, 3953, 7489, 60708, 236761, 2625, 691, 496],

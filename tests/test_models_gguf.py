@@ -99,7 +99,8 @@ def test_tensors(tmp_path, kind):
     assert checkpoint.shape == SHAPE
     for name, values in stored.items():
         assert (checkpoint.tensor(name) == values).all(), name
-    assert checkpoint.in_blocks == ({name for name, values in stored.items() if values.ndim == 2} if kind == "MXFP4" else set())
+    assert checkpoint.in_blocks == ({name for name, values in stored.items() if values.ndim == 2}
+                                    if kind == "MXFP4" else set())
 
 
 def test_tied_without_output(tmp_path):
@@ -120,7 +121,8 @@ def test_llama3_scaling_from_divisors(tmp_path):
 @pytest.mark.parametrize("original, said", [(4096, 4096), (8192, None)])
 def test_llama3_scaling_of_another_context(tmp_path, original, said):
     """GGUF does not keep the original context of a llama3 scaling: the divisors count, and they are the same."""
-    scaling = Llama3RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=original)
+    scaling = Llama3RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                original_max_position_embeddings=original)
     plain = SHAPE.rope_frequencies()
     write_gguf(tmp_path / "m.gguf", factors=plain / scaling.apply(plain),
                fields=lambda writer: said and writer.add_uint32("llama.rope.scaling.original_context_length", said))
@@ -139,8 +141,8 @@ def rope_of(path, kind=None, numbers=(), **more):
 
 
 def test_rope_scaling_is_llama_cpps(tmp_path):
-    """A factor without a type is linear, its old name counts, 0 is not given, of type none it counts for nothing; divisors count beside
-    it."""
+    """A factor without a type is linear, its old name counts, 0 is not given, of type none it counts for nothing;
+    divisors count beside it."""
     path, four = tmp_path / "m.gguf", {"scaling.factor": 4.0}
     assert rope_of(path, None, four) == LinearRopeScaling(factor=4.0)
     assert rope_of(path, "linear", four) == LinearRopeScaling(factor=4.0)
@@ -150,11 +152,13 @@ def test_rope_scaling_is_llama_cpps(tmp_path):
     assert rope_of(path, None, {"scaling.factor": 0.0}) is None
     divisors = np.linspace(1, 32, 12).astype(np.float32)
     assert rope_of(path, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)))
-    assert rope_of(path, None, four, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)), factor=4.0)
+    assert rope_of(path, None, four, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)),
+                                                                             factor=4.0)
     assert rope_of(path, "none", four, factors=divisors).factor == 1
     with pytest.raises(ModelError, match="RoPE scaling must be none, linear, yarn or llama3, not 'dynamic'"):
         rope_of(path, "dynamic", four)
-    with pytest.raises(ModelError, match="RoPE scaling must be none or linear beside tensor rope_freqs.weight, not yarn"):
+    with pytest.raises(ModelError,
+                       match="RoPE scaling must be none or linear beside tensor rope_freqs.weight, not yarn"):
         rope_of(path, "yarn", four, factors=divisors)
     with pytest.raises(ModelError, match="Tensor rope_freqs.weight must have 12 numbers, not \\[11\\]"):
         rope_of(path, factors=divisors[1:])
@@ -185,7 +189,8 @@ def test_fields_without_a_meaning(tmp_path):
         writer.add_string("clip.projector", "mlp")
     path = tmp_path / "m.gguf"
     write_gguf(path, fields=fields)
-    assert load(path).warnings == [f"{path}: metadata that this reader does not know has no effect: llama.quantum_count, clip.projector"]
+    assert load(path).warnings == [f"{path}: metadata that this reader does not know has no effect: "
+                                   f"llama.quantum_count, clip.projector"]
 
 
 def test_numbers_of_each_layer(tmp_path):
@@ -194,7 +199,8 @@ def test_numbers_of_each_layer(tmp_path):
                    and writer.add_head_count_kv(numbers))
         return tmp_path / "m.gguf"
     assert load(file([2, 2])).shape == dataclasses.replace(SHAPE, name="m")
-    assert refusal(file([2, 4])).endswith("Metadata llama.attention.head_count_kv must be the same in all layers, not [2, 4]")
+    assert refusal(file([2,
+                         4])).endswith("Metadata llama.attention.head_count_kv must be the same in all layers, not [2, 4]")
 
 
 def test_window(tmp_path):
@@ -202,7 +208,8 @@ def test_window(tmp_path):
     assert load(tmp_path / "m.gguf").shape == dataclasses.replace(SHAPE, name="m", max_position_embeddings=32)
 
 
-@pytest.mark.parametrize("offset, message", [(0, "lies at 0 and not at"), (64, "lies at"), (1 << 40, "lies at 1099511627776 and not at")])
+@pytest.mark.parametrize("offset, message", [(0, "lies at 0 and not at"), (64, "lies at"),
+                                             (1 << 40, "lies at 1099511627776 and not at")])
 def test_tensors_that_overlap_or_leave_holes(tmp_path, offset, message):
     """llama.cpp refuses them too; the gguf package (0.19) reads other bytes."""
     path = tmp_path / "m.gguf"
@@ -216,7 +223,8 @@ def test_tensors_that_overlap_or_leave_holes(tmp_path, offset, message):
     assert message in refusal(path)
 
 
-@pytest.mark.parametrize("version, message", [(1, "File must be GGUF of version 2 or 3, not 1: convert the model again"),
+@pytest.mark.parametrize("version, message",
+                         [(1, "File must be GGUF of version 2 or 3, not 1: convert the model again"),
                                               (4, "fetch it again (version 4, and 2 and 3 are known)")])
 def test_versions(tmp_path, version, message):
     path = tmp_path / "m.gguf"

@@ -1,4 +1,5 @@
-"""Architectures of GGUF, against llama.cpp's logits for the tiny models of gguf_families.py, and against the same models as folders."""
+"""Architectures of GGUF, against llama.cpp's logits for the tiny models of gguf_families.py, and against the same
+models as folders."""
 import dataclasses
 import math
 
@@ -39,7 +40,8 @@ def test_logits_are_llama_cpps(tmp_path, name):
 def test_records_are_of_these_models():
     assert {name: case.digest() for name, case in CASES.items()} == {
         name: record["digest"] for name, record in RECORDS.items()}, "run python -m tools.record_gguf"
-    assert {"llama"} | {case.arch for case in CASES.values()} == set(ARCHITECTURES)      # of llama is the differential test
+    # of llama is the differential test
+    assert {"llama"} | {case.arch for case in CASES.values()} == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -49,12 +51,15 @@ def test_nothing_is_left(tmp_path, name):
 
 #: Fields that change a model: a case, a field and another value than the case's.
 MATTERS = [
-    ("gemma2", "attention.sliding_window", 3), ("gemma2", "attn_logit_softcapping", 2.0), ("gemma2", "final_logit_softcapping", 1.0),
+    ("gemma2", "attention.sliding_window", 3), ("gemma2", "attn_logit_softcapping", 2.0),
+    ("gemma2", "final_logit_softcapping", 1.0),
     ("gemma3", "attention.sliding_window", 3), ("gemma3 fields", "attention.sliding_window_pattern", 3),
     ("gemma3 fields", "attention.sliding_window_pattern", [True, True]), ("gemma3 fields", "rope.freq_base_swa", 100.0),
     ("gemma3 fields", "rope.scaling.factor", 4.0),
-    ("olmo3", "rope.scaling.factor", 2.0), ("qwen3 yarn", "rope.scaling.original_context_length", 256), ("phi3", "rope.dimension_count", 4),
-    ("phi3", "attention.sliding_window", 4), ("phi3 longrope", "rope.scaling.attn_factor", 1.1), ("granite", "attention.scale", 0.3),
+    ("olmo3", "rope.scaling.factor", 2.0), ("qwen3 yarn", "rope.scaling.original_context_length", 256),
+    ("phi3", "rope.dimension_count", 4),
+    ("phi3", "attention.sliding_window", 4), ("phi3 longrope", "rope.scaling.attn_factor", 1.1),
+    ("granite", "attention.scale", 0.3),
     ("granite", "embedding_scale", 2.0), ("granite", "residual_scale", 0.5), ("granite", "logit_scale", 4.0),
     ("command-r", "logit_scale", 0.5), ("gptneox", "use_parallel_residual", False)]
 
@@ -75,18 +80,24 @@ def refusal(*arguments, **changes):
 NOTHING = "or missing, not {}: this hardware has nothing for it"
 REFUSED = [
     ("gemma2", {"attn_logit_softcapping": 0.0}, "Softcap of scores must be a positive finite number, not 0.0"),
-    ("gemma3", {"final_logit_softcapping": 30.0}, "Metadata gemma3.final_logit_softcapping must be 0 " + NOTHING.format("30.0")),
-    ("gemma3", {"attention.sliding_window_pattern": 1}, "Metadata gemma3.attention.sliding_window_pattern must be at least 2, not 1"),
+    ("gemma3", {"final_logit_softcapping": 30.0}, "Metadata gemma3.final_logit_softcapping must be 0 "
+     + NOTHING.format("30.0")),
+    ("gemma3", {"attention.sliding_window_pattern": 1},
+     "Metadata gemma3.attention.sliding_window_pattern must be at least 2, not 1"),
     ("gemma3", {"attention.sliding_window_pattern": [True]},
      "Metadata gemma3.attention.sliding_window_pattern must be one for each of 7 layers, not 1"),
-    ("qwen3", {"attention.sliding_window": 5}, "Metadata qwen3.attention.sliding_window must be 0 " + NOTHING.format(5)),
+    ("qwen3", {"attention.sliding_window": 5}, "Metadata qwen3.attention.sliding_window must be 0 "
+     + NOTHING.format(5)),
     ("qwen3", {"attention.scale": 0.5}, "Metadata qwen3.attention.scale must be 0 " + NOTHING.format("0.5")),
     ("qwen3", {"rope.dimension_count": 8}, "Metadata qwen3.rope.dimension_count must be the head dimension 16, not 8"),
-    ("qwen3 yarn", {"rope.scaling.yarn_ext_factor": 0.5}, "Metadata qwen3.rope.scaling.yarn_ext_factor must be 1 or missing, not 0.5"),
-    ("qwen3 yarn", {"rope.scaling.yarn_beta_fast": 8.0}, "Metadata qwen3.rope.scaling.yarn_beta_fast must be 32 or missing, not 8.0"),
+    ("qwen3 yarn", {"rope.scaling.yarn_ext_factor": 0.5},
+     "Metadata qwen3.rope.scaling.yarn_ext_factor must be 1 or missing, not 0.5"),
+    ("qwen3 yarn", {"rope.scaling.yarn_beta_fast": 8.0},
+     "Metadata qwen3.rope.scaling.yarn_beta_fast must be 32 or missing, not 8.0"),
     ("olmo2", {"rope.freq_base_swa": 50.0}, "Metadata olmo2.rope.freq_base_swa must be 0 " + NOTHING.format("50.0")),
     ("olmo", {"attention.clamp_kqv": 8.0}, "Metadata olmo.attention.clamp_kqv must be 0 " + NOTHING.format("8.0")),
-    ("falcon", {"use_parallel_residual": False}, "Metadata falcon.use_parallel_residual must be True " + NOTHING.format("False")),
+    ("falcon", {"use_parallel_residual": False}, "Metadata falcon.use_parallel_residual must be True "
+     + NOTHING.format("False")),
     ("granite", {"logit_scale": None}, "Metadata granite.logit_scale is missing"),
     ("cohere2", {"attention.sliding_window": None}, "Metadata cohere2.attention.sliding_window is missing"),
     ("command-r", {"attention.layer_norm_epsilon": None}, "Metadata command-r.attention.layer_norm_epsilon is missing"),
@@ -99,9 +110,12 @@ def test_refused_fields(tmp_path, name, fields, message):
 
 
 TENSORS = [
-    ("qwen3", {"output.bias": np.ones(VOCAB)}, "tensor output.bias is none of this model: its architecture is not supported"),
-    ("qwen3", {"rope_freqs.weight": np.ones(8)}, "tensor rope_freqs.weight is none of this model: its architecture is not supported"),
-    ("phi3", {"rope_factors_short.weight": np.ones(4)}, "Tensor rope_factors_short.weight must have 3 numbers, not [4]"),
+    ("qwen3", {"output.bias": np.ones(VOCAB)},
+     "tensor output.bias is none of this model: its architecture is not supported"),
+    ("qwen3", {"rope_freqs.weight": np.ones(8)}, "tensor rope_freqs.weight is none of this model: its architecture is "
+                                                 "not supported"),
+    ("phi3", {"rope_factors_short.weight": np.ones(4)},
+     "Tensor rope_factors_short.weight must have 3 numbers, not [4]"),
     ("command-r", {"blk.0.attn_q_norm.weight": np.ones((4, 8))},
      "tensor blk.0.attn_q_norm.weight is none of this model: its architecture is not supported"),
     ("granite", {"blk.0.ffn_up.bias": np.ones(FF)}, "tensor blk.1.ffn_up.bias is missing: fetch the model again"),
@@ -127,7 +141,8 @@ def test_final_norms_bias_is_added_before_the_head(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["phi2", "qwen2", "qwen2 yarn"])
 def test_bias_of_the_head(tmp_path, name):
-    """Behind a final norm with a bias and one without, and of a head that is the embedding table in the file. In the records it is 0."""
+    """Behind a final norm with a bias and one without, and of a head that is the embedding table in the file. In the
+    records it is 0."""
     bias = np.linspace(-1, 1, VOCAB, dtype=np.float32)
     found = logits(tmp_path, CASES[name], tensors={"output.bias": bias})
     assert off(found, RECORDS[name]["logits"] + bias) < CASES[name].off
@@ -144,7 +159,8 @@ def test_missing_tensors(tmp_path, name, gone, message):
 @pytest.mark.parametrize("name, said", [
     ("granite", "rows of queries and keys reordered; embedding times 3, residual times 0.4, logits times 0.2"),
     ("phi3", "q, k, v from one matrix; gate, up from one matrix"),
-    ("command-r", "rows of queries and keys reordered; mean of LayerNorm; logits times 0.3; the head is a table of its own"),
+    ("command-r",
+     "rows of queries and keys reordered; mean of LayerNorm; logits times 0.3; the head is a table of its own"),
     ("gptneox", "q, k, v from one matrix; gains and biases of two norms of one residual; mean of LayerNorm")])
 def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, CASES[name]).notes["folded"] == said
@@ -169,20 +185,23 @@ def test_what_is_missing_is_named_as_llama_cpp_does():
 
 FOLDERS = folders.read_records()
 #: model_type -> architecture, where it is another.
-ARCHITECTURE = {"mistral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "cohere": "command-r", "gpt_neox": "gptneox", "phi": "phi2",
+ARCHITECTURE = {"mistral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "cohere": "command-r",
+                "gpt_neox": "gptneox", "phi": "phi2",
                 "glm": "chatglm", "hunyuan_v1_dense": "hunyuan-dense", "gpt_bigcode": "starcoder"}
 _YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 600}
 #: Options that GGUF has no field for, at what is meant there.
 MEANT = {
     "llama, yarn": {"rope_parameters": _YARN}, "qwen3, yarn": {"rope_parameters": _YARN},
-    "olmo3": {"rope_parameters": {"full_attention": _YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
+    "olmo3": {"rope_parameters": {"full_attention": _YARN,
+                                  "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
     "phi3": {"rope_parameters": folders.CASES["phi3"]["options"]["rope_parameters"] | {
         "original_max_position_embeddings": 32, "short_factor": [1.0, 1.25, 1.875, 2.5]}},      # which are float32
     "gemma2": {"query_pre_attn_scalar": 12}, "gemma3_text": {"query_pre_attn_scalar": 12},
     "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None},
     "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}}
 #: What GGUF, or its converter, has nothing for.
-NOT_IN_GGUF = ("gemma2, no softcaps", "gemma3_text, softcap", "qwen2, window", "smollm3, window and yarn", "falcon, sequential",
+NOT_IN_GGUF = ("gemma2, no softcaps", "gemma3_text, softcap", "qwen2, window", "smollm3, window and yarn",
+               "falcon, sequential",
                "gpt2, scores not scaled", "gpt_bigcode, all KV heads")
 
 
@@ -193,15 +212,20 @@ def fields(arch, config):
     kv_heads = config.get("num_key_value_heads", config.get("num_kv_heads", heads))
     kv_heads = 1 if arch == "falcon" and not config["new_decoder_architecture"] else kv_heads
     kv_heads = 1 if arch == "starcoder" else kv_heads
-    head_dim, rope = config.get("head_dim", hidden // heads), config.get("rope_parameters", {"rope_type": "default", "rope_theta": 10000.0})
+    head_dim, rope = config.get("head_dim", hidden // heads), config.get("rope_parameters",
+                                                                         {"rope_type": "default",
+                                                                          "rope_theta": 10000.0})
     local, rope = rope.get("sliding_attention"), rope.get("full_attention", rope)
     eps = next((value for key, value in config.items() if key.endswith(("norm_eps", "norm_epsilon"))), 1e-5)
     found = {
-        "context_length": config["max_position_embeddings"], "embedding_length": hidden, "block_count": config["num_hidden_layers"],
-        "feed_forward_length": next(config[key] for key in ("ffn_hidden_size", "n_inner", "intermediate_size") if config.get(key)),
+        "context_length": config["max_position_embeddings"], "embedding_length": hidden,
+        "block_count": config["num_hidden_layers"],
+        "feed_forward_length": next(config[key] for key in ("ffn_hidden_size", "n_inner", "intermediate_size")
+                                    if config.get(key)),
         "attention.head_count": heads, "attention.head_count_kv": kv_heads,
         "attention.key_length": head_dim, "attention.value_length": head_dim,
-        f"attention.layer_norm_{'' if ARCHITECTURES[arch].layer_norm else 'rms_'}epsilon": eps, "rope.freq_base": rope["rope_theta"],
+        f"attention.layer_norm_{'' if ARCHITECTURES[arch].layer_norm else 'rms_'}epsilon": eps,
+        "rope.freq_base": rope["rope_theta"],
         "rope.dimension_count": int(head_dim * rope.get("partial_rotary_factor", 1)),
         "use_parallel_residual": config.get("use_parallel_residual"), "logit_scale": config.get("logit_scale"),
         "attention.sliding_window": config.get("sliding_window")}
@@ -210,7 +234,8 @@ def fields(arch, config):
                   "rope.scaling.original_context_length": rope.get("original_max_position_embeddings")}
     if rope["rope_type"] == "longrope":
         original = rope["original_max_position_embeddings"]
-        found |= {"rope.scaling.attn_factor": math.sqrt(1 + math.log(config["max_position_embeddings"] / original) / math.log(original)),
+        found |= {"rope.scaling.attn_factor": math.sqrt(1
+                                                        + math.log(config["max_position_embeddings"] / original) / math.log(original)),
                   "rope.scaling.original_context_length": original}
     if arch in ("gemma2", "gemma3", "exaone4", "cohere2"):
         found["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
@@ -230,18 +255,21 @@ def both(folder, name):
     config = record["config"] | MEANT.get(name, {})
     arch = ARCHITECTURE.get(config["model_type"], config["model_type"])
     metadata = fields(arch, config)
-    tensors = converted(arch, folders.weights(case, record["sizes"]), metadata["block_count"], metadata["attention.key_length"],
+    tensors = converted(arch, folders.weights(case, record["sizes"]), metadata["block_count"],
+                        metadata["attention.key_length"],
                         metadata["attention.head_count_kv"])
     for part in ("short", "long"):
         if f"{part}_factor" in config.get("rope_parameters", ()):
             tensors[f"rope_factors_{part}.weight"] = np.array(config["rope_parameters"][f"{part}_factor"], np.float32)
     path = write_gguf(folder / "model.gguf", {"general.architecture": arch, "tokenizer.ggml.model": "no_vocab"} | {
         f"{arch}.{key}": value for key, value in metadata.items()}, tensors)
-    return (load(source, need_tokenizer=False) for source in (folders.write_folder(folder / "folder", case, config, record["sizes"]), path))
+    return (load(source, need_tokenizer=False) for source in (folders.write_folder(folder / "folder", case, config,
+                                                                                   record["sizes"]), path))
 
 
 def converted_names():
-    known = {name: ARCHITECTURE.get(record["config"]["model_type"], record["config"]["model_type"]) for name, record in FOLDERS.items()}
+    known = {name: ARCHITECTURE.get(record["config"]["model_type"], record["config"]["model_type"])
+             for name, record in FOLDERS.items()}
     return [name for name, arch in known.items() if arch in ARCHITECTURES and name not in NOT_IN_GGUF]
 
 
@@ -249,7 +277,8 @@ def converted_names():
 def test_same_as_the_folder(tmp_path, name):
     ours, theirs = both(tmp_path, name)
     about = {"name": "", "bos_token_id": None, "eos_token_ids": ()}
-    shapes = [dataclasses.replace(found.shape, **about, score_scale=found.shape.score_scale or found.shape.head_dim ** -0.5)
+    shapes = [dataclasses.replace(found.shape, **about, score_scale=found.shape.score_scale
+                                  or found.shape.head_dim ** -0.5)
               for found in (ours, theirs)]
     assert repr(shapes[0]) == repr(shapes[1])
     assert theirs.names() == ours.names() and theirs.warnings == []

@@ -44,8 +44,8 @@ def test_tied(tmp_path):
 
 
 def tables(folder, tied, **changes):
-    """A folder whose configuration ties head and embedding or not; ``changes`` are tensors, None leaves one out. Its Checkpoint, and
-    tensors."""
+    """A folder whose configuration ties head and embedding or not; ``changes`` are tensors, None leaves one out. Its
+    Checkpoint, and tensors."""
     tensors = write_folder(folder, config={"tie_word_embeddings": tied})
     tensors |= {EMBEDDING: tensors[EMBEDDING].astype(np.float32)}
     for name, values in changes.items():
@@ -59,8 +59,10 @@ def test_tied_with_another_head(tmp_path):
     """transformers 5.24 says so and takes both (4.57 drops the head)."""
     checkpoint, tensors = tables(tmp_path, True)
     assert not checkpoint.shape.tie_word_embeddings
-    assert (checkpoint.tensor(HEAD) == tensors[HEAD]).all() and (checkpoint.tensor(EMBEDDING) == tensors[EMBEDDING]).all()
-    assert checkpoint.warnings == [f"{tmp_path / 'config.json'}: tie_word_embeddings is true, but lm_head.weight differs from "
+    assert (checkpoint.tensor(HEAD) == tensors[HEAD]).all() and (checkpoint.tensor(EMBEDDING)
+                                                                 == tensors[EMBEDDING]).all()
+    assert checkpoint.warnings == [f"{tmp_path / 'config.json'}: tie_word_embeddings is true, but lm_head.weight "
+                                   f"differs from "
                                    "model.embed_tokens.weight: both are taken, as transformers 5 does"]
 
 
@@ -136,7 +138,8 @@ def about(config, generation=None):
 
 def test_rope_scaling_beside_rope_parameters():
     """transformers 5.24 takes the old name, and loses the new one's theta."""
-    base = config(rope_scaling={"type": "linear", "factor": 4.0}, rope_parameters={"rope_theta": 5e5, "rope_type": "default"})
+    base = config(rope_scaling={"type": "linear", "factor": 4.0},
+                  rope_parameters={"rope_theta": 5e5, "rope_type": "default"})
     shape, notes, warnings = about(base | {"rope_theta": 2e4})
     assert (shape.rope_theta, shape.rope_scaling) == (2e4, LinearRopeScaling(factor=4.0))
     assert (notes["RoPE theta"], notes["RoPE scaling"]) == ("20000.0 (rope_theta)", "linear, factor 4 (rope_scaling)")
@@ -148,7 +151,8 @@ def test_rope_scaling_beside_rope_parameters():
 @pytest.mark.parametrize("empty", [None, {}])
 def test_rope_scaling_that_is_empty(empty):
     shape, _, warnings = about(config(rope_scaling=empty, rope_parameters={"rope_theta": 5e5, "rope_type": "default"}))
-    assert shape.rope_theta == 5e5 and warnings == ["rope_parameters.rope_theta 500000.0 is taken and rope_theta 10000.0 is not, "
+    assert shape.rope_theta == 5e5 and warnings == ["rope_parameters.rope_theta 500000.0 is taken and rope_theta "
+                                                    "10000.0 is not, "
                                                     "as transformers does"]
 
 
@@ -164,10 +168,12 @@ def test_llama3_without_its_original_context():
     assert scaling == Llama3RopeScaling(**factors, original_max_position_embeddings=128)
     inner = {"rope_type": "llama3", **factors, "original_max_position_embeddings": 32}
     scaling = about(config(rope_scaling=inner, original_max_position_embeddings=64))[0].rope_scaling
-    assert scaling == Llama3RopeScaling(**factors, original_max_position_embeddings=64)      # the top level's goes first
+    # the top level's goes first
+    assert scaling == Llama3RopeScaling(**factors, original_max_position_embeddings=64)
 
 
-@pytest.mark.parametrize("changes, window", [({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 64}, 64)])
+@pytest.mark.parametrize("changes, window", [({}, 4096), ({"sliding_window": None}, None),
+                                             ({"sliding_window": 64}, 64)])
 def test_windows(changes, window):
     shape, notes, _ = about(config(model_type="mistral", architectures=["MistralForCausalLM"]) | changes)
     assert shape.sliding_window == window and shape.longest_context == 128
@@ -193,16 +199,20 @@ def test_defaults_of_transformers():
 
 
 def test_options_that_are_none():
-    shape, _, warnings = about(config(hidden_act="swish", logit_scale=0.5, num_experts=8, use_cache=False, torch_dtype="bfloat16",
-                                      pretraining_tp=2, rope_interleaved=False, repetition_penalty=1.3, temperature=0.6))
+    shape, _, warnings = about(config(hidden_act="swish", logit_scale=0.5, num_experts=8, use_cache=False,
+                                      torch_dtype="bfloat16",
+                                      pretraining_tp=2, rope_interleaved=False, repetition_penalty=1.3,
+                                      temperature=0.6))
     assert shape == dataclasses.replace(ODD, name="model")
-    assert warnings == ["not known for a llama model, and without effect here: logit_scale, num_experts, repetition_penalty"]
+    assert warnings == ["not known for a llama model, and without effect here: logit_scale, num_experts, "
+                        "repetition_penalty"]
     assert about(config(rope_interleaved=True))[2] == [
         "not known for a llama model, and without effect here: rope_interleaved"]
 
 
 def test_options_of_generation():
-    _, notes, warnings = about(config(), {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1, "num_beams": 1, "eos_token_id": 7})
+    _, notes, warnings = about(config(), {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1, "num_beams": 1,
+                                          "eos_token_id": 7})
     assert warnings == ["the sampler does not do: repetition_penalty"]
     assert notes["sampling"] == "temperature 0.6, top_p 0.9 is suggested (generation_config.json); see --temperature"
     assert notes["end tokens"] == "7 (generation_config.json)"
@@ -219,7 +229,8 @@ def test_defaults_and_end_tokens():
     assert shape_from_config(mistral) == dataclasses.replace(ODD, name="model")
 
 
-ACTIVATIONS = ("one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_pytorch_tanh, gelu_python_tanh, gelu_accurate, "
+ACTIVATIONS = ("one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_pytorch_tanh, gelu_python_tanh, "
+               "gelu_accurate, "
                "quick_gelu, "
                "relu, relu2")
 ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
@@ -229,7 +240,8 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     ({"architectures": ["BertModel"]},
      "Architecture must be LlamaForCausalLM for model type llama, not 'BertModel'"),
     ({"model_type": "mixtral"}, "Model type must be one that this hardware runs, not 'mixtral': it has no experts"),
-    ({"model_type": "gemma3"}, "Model type must be one that this hardware runs, not 'gemma3': it has no part that sees or hears"),
+    ({"model_type": "gemma3"}, "Model type must be one that this hardware runs, not 'gemma3': it has no part that "
+                               "sees or hears"),
     ({"model_type": "openai-gpt"}, "Model type must be one that this hardware runs, not 'openai-gpt': "
      "it has no norm that replaces the residual"),
     ({"hidden_act": "relu6"}, f"Activation must be {ACTIVATIONS}, not 'relu6'"),
@@ -237,16 +249,19 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     # transformers follows these in any model, also in those whose own classes do not know them
     ({"is_causal": False}, "Option is_causal must be missing, not False: this hardware's attention is causal"),
     ({"is_causal": None}, "Option is_causal must be missing, not None: this hardware's attention is causal"),
-    ({"per_layer_config": {"1": {"rms_norm_eps": 0.5}}}, "Option per_layer_config must be missing, not {'1': {'rms_norm_eps': 0.5}}: "
+    ({"per_layer_config": {"1": {"rms_norm_eps": 0.5}}},
+     "Option per_layer_config must be missing, not {'1': {'rms_norm_eps': 0.5}}: "
      "this hardware's layers are all alike"),
     ({"configuration_files": ["config.json", "config.4.0.0.json"]}, "Option configuration_files must be missing, "
      "not ['config.json', 'config.4.0.0.json']: leave the configuration that is meant, as config.json"),
-    ({"transformers_weights": "other.safetensors"}, "Option transformers_weights must be missing, not 'other.safetensors': "
+    ({"transformers_weights": "other.safetensors"},
+     "Option transformers_weights must be missing, not 'other.safetensors': "
      "call the file of weights that is meant model.safetensors"),
     ({"rope_scaling": {"rope_type": "su", "factor": 4.0}}, f"RoPE type must be {ROPES}, not 'su'"),
     ({"partial_rotary_factor": 0.5}, "Partial rotary factor must be 1, not 0.5"),
     ({"model_type": None, "architectures": None}, "Model type must be there, not missing"),
-    ({"rope_scaling": {"rope_type": "su"}, "rope_parameters": {"rope_type": "default"}}, f"RoPE type must be {ROPES}, not 'su'"),
+    ({"rope_scaling": {"rope_type": "su"}, "rope_parameters": {"rope_type": "default"}},
+     f"RoPE type must be {ROPES}, not 'su'"),
     ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}},
      "Option rope_parameters must be one for all layers, not one for 'full_attention'"),
     ({"rope_scaling": {"rope_type": "linear"}}, "Option rope_scaling.factor is missing"),
@@ -322,7 +337,8 @@ def test_adapters(tmp_path):
     path = tmp_path / "adapter_config.json"
     path.write_text("{}")
     advice = "merge it into the model that it is for (merge_and_unload of peft)"
-    assert load(tmp_path).warnings == [f"{path}: the adapter is not applied (transformers does it where peft is installed): {advice}"]
+    assert load(tmp_path).warnings == [f"{path}: the adapter is not applied (transformers does it where peft is "
+                                       f"installed): {advice}"]
     (tmp_path / "config.json").unlink()
     assert refusal(tmp_path) == f"{path}: Folder must be that of a model, not of an adapter alone: {advice}"
 
@@ -330,7 +346,8 @@ def test_adapters(tmp_path):
 def test_no_weights(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'} is missing, and so is model.safetensors.index.json: "
+    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'} is missing, and so is "
+                                 f"model.safetensors.index.json: "
                                  "save the model with safetensors (save_pretrained of transformers does)")
 
 
@@ -396,7 +413,8 @@ def test_missing_tensor(tmp_path):
 def test_weight_that_is_packed(tmp_path, other):
     tensors = write_folder(tmp_path)
     name = Q1.replace("weight", other)
-    write_safetensors(tmp_path / "model.safetensors", {name if key == Q1 else key: value for key, value in tensors.items()})
+    write_safetensors(tmp_path / "model.safetensors",
+                      {name if key == Q1 else key: value for key, value in tensors.items()})
     assert refusal(tmp_path) == (f"{tmp_path}: tensor {Q1} must be there, not {name} in its place: "
                                  "use the model with plain weights, neither packed nor with an adapter")
 
@@ -407,7 +425,8 @@ def test_shape_that_disagrees(tmp_path):
                                  "by the configuration, not [200, 72]")
 
 
-@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.q_proj.pre_quant_scale",
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_norm.weight",
+                                  "model.layers.0.self_attn.q_proj.pre_quant_scale",
                                   "model.embed_scale", "other.weight_scale"])
 def test_foreign_tensor(tmp_path, name):
     tensors = write_folder(tmp_path)
@@ -450,7 +469,8 @@ def test_fp8_without_its_scale(tmp_path):
 
 def test_fp8_scale_of_no_layout(tmp_path):
     write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.ones(5)},
-                 dtype=lambda name: "F8_E4M3" if name == Q1 else "F32", config={"quantization_config": {"quant_method": "fp8"}})
+                 dtype=lambda name: "F8_E4M3" if name == Q1 else "F32",
+                 config={"quantization_config": {"quant_method": "fp8"}})
     assert "must be one number, 72 (one per row), or one per block of 128 x 128, not of shape [5]" in refusal(tmp_path, Q1)
 
 

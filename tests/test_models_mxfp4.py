@@ -24,12 +24,14 @@ from hwgen.plan.ranges import advice
 from model_files import config_of
 from sim.designs import MODEL
 
-SHAPE = ModelShape(**MODEL | dict(hidden_size=64, intermediate_size=96, num_attention_heads=2, head_dim=32, tie_word_embeddings=False))
+SHAPE = ModelShape(**MODEL | dict(hidden_size=64, intermediate_size=96, num_attention_heads=2, head_dim=32,
+                                  tie_word_embeddings=False))
 
 
 def random_blocks(rng, rows, inputs, least=120, most=127):
     """Codes of all kinds, and scales of a range."""
-    return rng.integers(0, 256, (rows, inputs // 32, 16), np.uint8), rng.integers(least, most, (rows, inputs // 32), np.uint8)
+    return rng.integers(0, 256, (rows, inputs // 32, 16),
+                        np.uint8), rng.integers(least, most, (rows, inputs // 32), np.uint8)
 
 
 def exact(blocks, scales):
@@ -53,13 +55,15 @@ def folder(path, rng, without=()):
             tensors[name] = values
     path.mkdir()
     (path / "config.json").write_text(json.dumps(config_of(SHAPE) | {"quantization_config": {"quant_method": "mxfp4"}}))
-    safetensors.numpy.save_file({name: tensor for name, tensor in tensors.items() if name not in without}, path / "model.safetensors")
+    safetensors.numpy.save_file({name: tensor for name, tensor in tensors.items() if name not in without},
+                                path / "model.safetensors")
     return want
 
 
 def test_all_codes_and_scales():
     blocks, scales = np.arange(256, dtype=np.uint8).repeat(255).reshape(-1, 255,
-                                                                        16)[:16], np.arange(255, dtype=np.uint8)[None].repeat(16, axis=0)
+                                                                        16)[:16], np.arange(255,
+                                                                                            dtype=np.uint8)[None].repeat(16, axis=0)
     with np.errstate(over="ignore"):
         want = exact(blocks, scales).astype(np.float32)
         assert (dequantized(blocks, scales) == want).all()
@@ -75,7 +79,8 @@ def test_a_folder_is_read_to_the_bit(tmp_path):
 
 def test_without_scales(tmp_path):
     folder(tmp_path / "m", np.random.default_rng(1), without=["model.layers.1.mlp.down_proj.weight_scales"])
-    with pytest.raises(ModelError, match="down_proj.weight_scales is missing: model.layers.1.mlp.down_proj.weight is in MXFP4"):
+    with pytest.raises(ModelError,
+                       match="down_proj.weight_scales is missing: model.layers.1.mlp.down_proj.weight is in MXFP4"):
         load(tmp_path / "m", need_tokenizer=False)
 
 
@@ -96,7 +101,8 @@ def test_the_machine_has_the_weights_to_the_bit(make, tmp_path):
     assert len(GoldenDecoder(design, quantized).run_pass(entries)[0]) == 3
 
 
-@pytest.mark.parametrize("formats, rounded", [("weights=e2m1,head=e3m4", 2), ("weights=e2m1,head=e3m4,block_range=1", 14)])
+@pytest.mark.parametrize("formats, rounded", [("weights=e2m1,head=e3m4", 2),
+                                              ("weights=e2m1,head=e3m4,block_range=1", 14)])
 def test_what_is_rounded_anew_is_said(tmp_path, monkeypatch, formats, rounded):
     folder(tmp_path / "m", np.random.default_rng(2))
     checkpoint, chosen = load(tmp_path / "m", need_tokenizer=False), recipe(formats)
@@ -127,4 +133,5 @@ def test_blocks_beyond_the_range_are_rounded_anew():
     values = np.ones((2, 64), np.float32)
     values[0, 32:] = 2.0 ** -7 * 1.5
     matrix = quantize_matrix(values, E2M1, rows=15, blocks=4)
-    assert (matrix.values()[1] == 1).all() and (matrix.values()[0, :32] == 1).all() and (matrix.values()[0, 32:] != values[0, 32:]).all()
+    assert (matrix.values()[1] == 1).all() and (matrix.values()[0, :32]
+                                                == 1).all() and (matrix.values()[0, 32:] != values[0, 32:]).all()

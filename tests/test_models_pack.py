@@ -16,7 +16,8 @@ DESIGNS = {
     "untied": dict(tile_beats=2, tie_word_embeddings=False, head="pair", columns=16, vocab_size=35),
     "padded": dict(hidden_size=13, intermediate_size=11, head_dim=6, num_attention_heads=3, num_key_value_heads=3,
                    lanes=16, columns=4, vector_lanes=4, tie_word_embeddings=False, num_hidden_layers=1),
-    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1,
+                     intermediate_size=1, head_dim=2,
                      num_attention_heads=1, num_hidden_layers=1, vocab_size=1),
     "wide": dict(lanes=4, columns=16, tile_beats=8, attention_lanes=4, vector_lanes=4, weight_format="e4m3"),
 }

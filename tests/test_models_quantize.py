@@ -48,7 +48,8 @@ def test_encode_saturates(fmt):
 
 @pytest.mark.parametrize("fmt", [*ORACLES, E2M5], ids=str)
 def test_codes_encode_to_themselves(fmt):
-    codes = np.array([c for c in range(1 << fmt.bits) if fmt.is_finite(c) and c != 1 << fmt.bits - 1], np.uint8)  # no negative zero
+    # no negative zero
+    codes = np.array([c for c in range(1 << fmt.bits) if fmt.is_finite(c) and c != 1 << fmt.bits - 1], np.uint8)
     assert (encode(fmt.values()[codes] * 2.0 ** fmt.unit_exp, fmt) == codes).all()
 
 
@@ -86,7 +87,8 @@ def test_a_pair_must_be_of_8_bits():
 @pytest.mark.parametrize("fmt", ORACLES, ids=str)
 def test_matrix_error(fmt):
     weights, unit = some_weights(fmt)
-    assert (np.abs(quantize_matrix(weights, fmt).values() - weights) <= np.maximum(unit / 2, np.abs(weights) * 2.0 ** -fmt.sig_bits)).all()
+    assert (np.abs(quantize_matrix(weights, fmt).values()
+                   - weights) <= np.maximum(unit / 2, np.abs(weights) * 2.0 ** -fmt.sig_bits)).all()
 
 
 @pytest.mark.parametrize("fmt", [E3M4, E4M3], ids=str)
@@ -103,24 +105,28 @@ def test_error_of_a_pair(fmt):
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("size", [0, 1e-3, 1, 100])
 def test_head_with_a_bias(fmt, pair, size):
-    """The columns behind the weights add up to the bias, off by what one weight may be; the weights are as without it."""
+    """The columns behind the weights add up to the bias, off by what one weight may be; the weights are as without
+    it."""
     rng = np.random.default_rng(4)
     weights, bias, gains = (rng.normal(size=n).astype(np.float32) for n in ((50, 40), 50, 40))
     recipe = Recipe(weight_format=fmt, head="pair" if pair else "single")
     matrix, number = quantize_head(weights, recipe, size * bias, 3 * gains)
     alone, none = quantize_head(weights, recipe)
     assert none == 0 and np.frexp(number)[0] == 0.5 and (number == 4 or size == 100)
-    assert matrix.size == (50, 48) and matrix.exponent == alone.exponent and (matrix.values()[:, :40] == alone.values()).all()
+    assert matrix.size == (50, 48) and matrix.exponent == alone.exponent and (matrix.values()[:, :40]
+                                                                              == alone.values()).all()
     off = matrix.values()[:, 40:].sum(axis=1, dtype=np.float64) * number - size * bias
     assert np.abs(off).max() <= number * 2.0 ** (fmt.unit_exp + matrix.exponent - 1)
-    assert not pair or (quantize_head(weights, Recipe(weight_format=fmt), size * bias, 3 * gains)[0].codes == matrix.codes).all()
+    assert not pair or (quantize_head(weights, Recipe(weight_format=fmt), size * bias, 3 * gains)[0].codes
+                        == matrix.codes).all()
 
 
 def test_inputs_of_the_heads_bias_are_made_by_the_final_norm():
     shape = dataclasses.replace(ODD, block=dense(final_bias=True), head_bias=True)
     model, without = (quantize(random_checkpoint(one)) for one in (shape, dataclasses.replace(shape, head_bias=False)))
     assert model.final_gain.tolist() == [*without.final_gain.tolist(), *[0] * 8]
-    assert model.final_bias.tolist() == [*without.final_bias.tolist(), *[0x3F80] * 8] and model.embedding.size == without.embedding.size
+    assert model.final_bias.tolist() == [*without.final_bias.tolist(), *[0x3F80]
+                                         * 8] and model.embedding.size == without.embedding.size
     assert model.digest != without.digest
 
 
@@ -129,7 +135,9 @@ def test_offsets_of_rows_and_blocks(inputs):
     """A weight is its code's value times 2 to the power of the matrix's exponent, its row's offset and its block's."""
     rng = np.random.default_rng(5)
     codes, rows, blocks = rng.integers(0, 16, (3, inputs),
-                                       np.uint8), np.array([0, 15, 3], np.uint8), rng.integers(0, 7, (3, -(-inputs // 32)), np.uint8)
+                                       np.uint8), np.array([0, 15, 3],
+                                                           np.uint8), rng.integers(0, 7,
+                                                                                   (3, -(-inputs // 32)), np.uint8)
     exact = codes.view(ml_dtypes.float4_e2m1fn).astype(np.float64)
     for r, b in ((rows, blocks), (rows, None), (None, blocks), (None, None)):
         want = [[exact[i, j] * 2.0 ** (-9 + (0 if r is None else int(r[i])) + (0 if b is None else int(b[i, j // 32])))
@@ -163,5 +171,6 @@ def test_digest_names_shape_recipe_and_codes():
               digest(recipe=Recipe(kv_format=E4M3)), digest(recipe=Recipe(weight_format=E4M3))]
     assert len({digest(), *others}) == 6
     model = quantize(random_checkpoint(ODD))
-    for offsets in (dict(rows=np.zeros(ODD.vocab_size, np.uint8)), dict(blocks=np.zeros((ODD.vocab_size, 3), np.uint8))):
+    for offsets in (dict(rows=np.zeros(ODD.vocab_size, np.uint8)),
+                    dict(blocks=np.zeros((ODD.vocab_size, 3), np.uint8))):
         assert dataclasses.replace(model, head=dataclasses.replace(model.head, **offsets)).digest != model.digest

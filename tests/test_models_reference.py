@@ -82,10 +82,12 @@ def rms(x, gain):
     return x / math.sqrt((x * x).mean() + ODD.rms_norm_eps) * gain
 
 
-def plain_logits(tensors, tokens, types, *, biased=(), qk_norm=None, norms="pre", parallel=False, activation="silu", gated=True,
+def plain_logits(tensors, tokens, types, *, biased=(), qk_norm=None, norms="pre", parallel=False,
+                 activation="silu", gated=True,
                  final_bias=False, rotary_dim=None, score_scale=24**-0.5):
     """Logits in float64 of a model of ODD's sizes, whose `LayerType` s are given with a theta each."""
-    part = {"q": "self_attn", "k": "self_attn", "v": "self_attn", "o": "self_attn", "gate": "mlp", "up": "mlp", "down": "mlp"}
+    part = {"q": "self_attn", "k": "self_attn", "v": "self_attn", "o": "self_attn", "gate": "mlp", "up": "mlp",
+            "down": "mlp"}
     f, size = _FORMULAS[activation], 24 if rotary_dim is None else rotary_dim
     residual = [tensors["model.embed_tokens.weight"][token] for token in tokens]
 
@@ -108,7 +110,8 @@ def plain_logits(tensors, tokens, types, *, biased=(), qk_norm=None, norms="pre"
             if qk_norm is None:
                 return [turned(head, position, of) for head in times(name, x).reshape(-1, 24)]
             gain, y = w(f"self_attn.{name}_norm.weight"), times(name, x)
-            normed = (lambda y: np.concatenate([rms(head, gain) for head in y.reshape(-1, 24)])) if qk_norm.span == "head" else (
+            normed = (lambda y: np.concatenate([rms(head, gain)
+                                                for head in y.reshape(-1, 24)])) if qk_norm.span == "head" else (
                 lambda y: rms(y, gain))
             if not qk_norm.after_rotary:
                 return [turned(head, position, of) for head in normed(y).reshape(-1, 24)]
@@ -128,7 +131,8 @@ def plain_logits(tensors, tokens, types, *, biased=(), qk_norm=None, norms="pre"
         def mlp(xs):
             for x in xs:
                 up = times("up", x)
-                yield times("down", np.array([f(g) * u for g, u in zip(times("gate", x), up)] if gated else [f(u) for u in up]))
+                yield times("down", np.array([f(g) * u for g, u in zip(times("gate", x), up)] if gated
+                                             else [f(u) for u in up]))
 
         def before(name):
             return residual if norms == "post" else [rms(x, w(name + ".weight")) for x in residual]
@@ -159,7 +163,8 @@ FEATURES = {
     **{f"{name} without a gate": {"activation": name, "gated": False} for name in ACTIVATIONS},
 }
 LAYERS = {"windows": (LayerType(window=3, rope_theta=100.0), LayerType(window=1, rope_theta=1e4)),
-          "rotary of layers": (LayerType(rotary=False, rope_theta=1e4), LayerType(window=5, rope_theta=50.0, rope_scaling=None))}
+          "rotary of layers": (LayerType(rotary=False, rope_theta=1e4),
+                               LayerType(window=5, rope_theta=50.0, rope_scaling=None))}
 
 
 def featured(options, types):
@@ -173,7 +178,8 @@ def featured(options, types):
 def test_features_are_their_formulas(name):
     options, types = FEATURES.get(name, {"score_scale": SHARP}), LAYERS.get(name, (GLOBAL, GLOBAL))
     checkpoint = featured(options, types)
-    want = plain_logits({n: checkpoint.tensor(n).astype(np.float64) for n in checkpoint.names()}, TOKENS[:8], types, **options)
+    want = plain_logits({n: checkpoint.tensor(n).astype(np.float64) for n in checkpoint.names()}, TOKENS[:8],
+                        types, **options)
     reference = Reference.of(checkpoint)
     cache = reference.cache(1)
     parts = np.concatenate([reference.logits(TOKENS[a:b], cache) for a, b in [(0, 5), (5, 6), (6, 8)]])

@@ -13,7 +13,8 @@ ORACLES = {E3M4: ml_dtypes.float8_e3m4, E4M3: ml_dtypes.float8_e4m3fn, E2M1: ml_
 def matrix_and_inputs(inputs=70, outputs=90):
     """(weights, H of correlated inputs)."""
     rng = np.random.default_rng(7)
-    x = rng.standard_normal((500, inputs)) @ (rng.standard_normal((inputs, inputs)) * np.exp(rng.standard_normal(inputs)))
+    x = rng.standard_normal((500, inputs)) @ (rng.standard_normal((inputs, inputs))
+                                              * np.exp(rng.standard_normal(inputs)))
     weights = rng.standard_normal((outputs, inputs)) * np.exp2(rng.integers(-2, 3, (outputs, 1)))
     return weights.astype(np.float32), (x.T @ x).astype(np.float32)
 

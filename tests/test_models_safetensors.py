@@ -13,9 +13,12 @@ import safetensors.numpy
 from hwgen.models import ModelError
 from hwgen.models.safetensors_file import SafetensorsFile
 
-#: Two matrices, a norm, a scalar, an empty tensor and one of a type that is no weight: name -> (dtype, shape, start, stop).
-ENTRIES = {"a": ("F32", [2, 3], 0, 24), "b": ("BF16", [4, 2], 24, 40), "norm": ("F16", [5], 40, 50), "one": ("F64", [], 50, 58),
-           "none": ("F32", [0, 7], 58, 58), "ids": ("I64", [2], 58, 74), "codes": ("F8_E4M3", [3], 74, 77), "nibbles": ("F4", [6], 77, 80)}
+#: Two matrices, a norm, a scalar, an empty tensor and one of a type that is no weight: name -> (dtype, shape, start,
+#: stop).
+ENTRIES = {"a": ("F32", [2, 3], 0, 24), "b": ("BF16", [4, 2], 24, 40), "norm": ("F16", [5], 40, 50),
+           "one": ("F64", [], 50, 58),
+           "none": ("F32", [0, 7], 58, 58), "ids": ("I64", [2], 58, 74), "codes": ("F8_E4M3", [3], 74, 77),
+           "nibbles": ("F4", [6], 77, 80)}
 DATA = bytes(random.Random(1).randbytes(80))
 HEADER = {"__metadata__": {"format": "pt"},
           **{name: {"dtype": d, "shape": s, "data_offsets": [i, j]} for name, (d, s, i, j) in ENTRIES.items()}}
@@ -66,13 +69,15 @@ def test_types_that_are_no_weights_are_refused_when_they_are_read(name, dtype, t
 
 
 @pytest.mark.parametrize("header, words", [
-    (changed("b", data_offsets=[20, 36]), "Tensor b must begin at byte 24 of the data, where the one before it ends, not at 20"),
+    (changed("b", data_offsets=[20, 36]),
+     "Tensor b must begin at byte 24 of the data, where the one before it ends, not at 20"),
     (changed("b", data_offsets=[26, 42]), "Tensor b must begin at byte 24"),
     (changed("a", data_offsets=[1, 25]), "Tensor a must begin at byte 0"),
     ({**HEADER, "again": HEADER["a"]}, "Tensor again must begin at byte 24"),
     ({k: v for k, v in HEADER.items() if k != "a"}, "Tensor b must begin at byte 0"),
     ({k: v for k, v in HEADER.items() if k != "nibbles"}, "by its header, not"),
-    (changed("a", data_offsets=[0, 20]), "Tensor a's data_offsets must be 24 bytes apart by its dtype and shape, not [0, 20]"),
+    (changed("a", data_offsets=[0, 20]),
+     "Tensor a's data_offsets must be 24 bytes apart by its dtype and shape, not [0, 20]"),
     (changed("a", data_offsets=[24, 0]), "Tensor a's data_offsets must be 24 bytes apart"),
     (changed("a", shape=[2, 4]), "Tensor a's data_offsets must be 32 bytes apart"),
     (changed("a", dtype="F16"), "Tensor a's data_offsets must be 12 bytes apart"),
@@ -141,7 +146,8 @@ def mutated(rng):
             data += bytes(rng.choice([0, 1, 4]))
         elif entry[field]:
             i = rng.randrange(len(entry[field]))
-            entry[field][i] = rng.choice([entry[field][i] + rng.choice([-8, -4, -1, 1, 4, 8]), 0, 2**64, 2**63, -1, 1.0, True, "1", None])
+            entry[field][i] = rng.choice([entry[field][i] + rng.choice([-8, -4, -1, 1, 4, 8]), 0, 2**64, 2**63, -1, 1.0,
+                                          True, "1", None])
             if rng.random() < 0.2:
                 entry[field] = entry[field][::-1]
     return packed(header, data)
@@ -156,7 +162,8 @@ def accepts(call):
 
 
 def test_what_the_library_refuses_is_refused(tmp_path):
-    """Of 1,500 damaged files, those that are read here are those that the library reads. It reads some more: see docs/models.md."""
+    """Of 1,500 damaged files, those that are read here are those that the library reads. It reads some more: see
+    docs/models.md."""
     rng, both = random.Random(5), []
     for _ in range(1500):
         data = mutated(rng)

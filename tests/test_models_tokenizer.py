@@ -190,7 +190,8 @@ def test_classes_that_make_the_tokenizer_anew(tmp_path):
 # options of CodeLlamaTokenizer -> text -> what transformers 5.24 makes of it, and how it decodes that
 CODE_LLAMA = [
     ({"legacy": True}, {
-        "a</s>a": (["<s>", "▁a", "</s>", "a"], "aa"), "a▁<PRE>b▁<SUF>": (["<s>", "▁a", "▁<PRE>", "b", "▁<SUF>"], "ab")}),
+        "a</s>a": (["<s>", "▁a", "</s>", "a"], "aa"),
+        "a▁<PRE>b▁<SUF>": (["<s>", "▁a", "▁<PRE>", "b", "▁<SUF>"], "ab")}),
     ({"add_prefix_space": False, "bos_token": None, "prefix_token": "<pre>", "eot_token": None, "fill_token": None}, {
         "a</s>a": (["a", "</s>", "a"], "aa"), " a": (["▁a"], "a"),
         "a<pre>b▁<PRE>": (["a", "<pre>", "b", "▁<PRE>"], "ab"),
@@ -286,16 +287,19 @@ def test_wrong_files(tmp_path, capfd, name, content):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json",
+                                  "special_tokens_map.json",
                                   "chat_template.jinja"])
 def test_what_is_in_a_tokenizers_files_place_is_named(tmp_path, name):
     byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
     path = tmp_path / name
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 17209920\n")
-    assert refusal(Tokenizer.from_folder, tmp_path).startswith(f"{path}: File must be the content itself, not a Git LFS pointer")
+    assert refusal(Tokenizer.from_folder, tmp_path).startswith(f"{path}: File must be the content itself, not a Git "
+                                                               f"LFS pointer")
     path.unlink()
     os.mkfifo(path)     # to open it would wait for ever
-    assert refusal(Tokenizer.from_folder, tmp_path) == f"{path}: File must be a regular file, not a pipe, a socket or a device"
+    assert refusal(Tokenizer.from_folder,
+                   tmp_path) == f"{path}: File must be a regular file, not a pipe, a socket or a device"
 
 
 @pytest.mark.parametrize("part", [

@@ -7,13 +7,15 @@ import pytest
 from hwgen.lib.verilog import Port
 from tools import equivalence, mutate
 
-PORTS = [Port("i__valid", "input", 1), Port("i__payload", "input", 8), Port("o__ready", "input", 1), Port("rst", "input", 1),
+PORTS = [Port("i__valid", "input", 1), Port("i__payload", "input", 8), Port("o__ready", "input", 1),
+         Port("rst", "input", 1),
          Port("i__ready", "output", 1), Port("o__valid", "output", 1), Port("o__payload", "output", 4)]
 VERILOG = ["module x(a);", "  assign y = $1 & a;", "  if ($2 ) begin", "    word <= $2 ;"]
 
 
 def test_every_unit_has_a_bench_and_every_bench_is_of_a_unit():
-    used = {path.stem.removeprefix("test_") for path in (mutate.ROOT / "sim").glob("test_*.py") if "runner import run" in path.read_text()}
+    used = {path.stem.removeprefix("test_") for path in (mutate.ROOT / "sim").glob("test_*.py")
+            if "runner import run" in path.read_text()}
     others = {"runner", "dram", "sdram_chip", "sd_card"}     # the runner itself, LiteDRAM, and models of chips
     assert used - others == set(mutate.UNITS)
 
@@ -41,22 +43,26 @@ def test_what_a_cell_drives_is_named_through_multiplexers():
 
 
 def test_a_score_leaves_out_what_is_equivalent_and_counts_what_is_only_explained():
-    counts = Counter({"killed by values": 6, "killed by cycles only": 2, "equivalent": 5, "argued": 2, "explained": 1, "survived": 1})
+    counts = Counter({"killed by values": 6, "killed by cycles only": 2, "equivalent": 5, "argued": 2, "explained": 1,
+                      "survived": 1})
     assert mutate.summary(counts) == {"mutants": 17, **counts, "score": 80.0}
 
 
 def test_totals_are_of_units():
     entries = [{"name": f"{unit}/{number}", "value": value} for unit in ("rope", "axi", "no unit") for number, value in
-               (("killed by values", 6), ("equivalent", 2), ("explained", 1), ("survived", 1), ("score", 75), ("mutants", 10))]
+               (("killed by values", 6), ("equivalent", 2), ("explained", 1), ("survived", 1), ("score", 75),
+                ("mutants", 10))]
     assert mutate.totals([*entries, {"name": "mutation_score", "value": 1}]) == {
-        "mutation_score": 75.0, "mutation_units": 2, "mutation_mutants": 20, "mutation_equivalent": 4, "mutation_argued": 0,
+        "mutation_score": 75.0, "mutation_units": 2, "mutation_mutants": 20, "mutation_equivalent": 4,
+        "mutation_argued": 0,
         "mutation_explained": 2, "mutation_survived": 2}
 
 
 def test_explanations_are_of_units():
     assert mutate.explanation("convert", "inv nowhere") == (None, False)
     entries = mutate.explanations()
-    assert all(set(entry) - {"equivalent"} == {"unit", "match", "why"} and entry["unit"] in (*mutate.UNITS, "*") and entry["why"]
+    assert all(set(entry) - {"equivalent"} == {"unit", "match", "why"} and entry["unit"] in (*mutate.UNITS, "*")
+               and entry["why"]
                for entry in entries)
 
 
@@ -73,6 +79,7 @@ def test_a_unit(monkeypatch, tmp_path):
     monkeypatch.setattr(mutate, "WORK", tmp_path)
     found = mutate.run_unit("secded", 12, 3, 1, 0)
     counts = Counter(entry["verdict"] for entry in found)
-    assert len(found) == 12 and counts["killed by values"] >= 9 and all(re.search("hwgen/lib/|sim/secded_units|Verilog", entry["where"])
+    assert len(found) == 12 and counts["killed by values"] >= 9 and all(re.search("hwgen/lib/|sim/secded_units|Verilog",
+                                                                                  entry["where"])
                                                                         for entry in found)
     assert mutate.run_unit("secded", 12, 3, 1, 0) == found          # from the disk

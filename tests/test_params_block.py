@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FULL = dense(biased=[matrix.name for matrix in LLAMA.matrices], qk_norm=QkNorm("head"), norms="sandwich")
 
 #: What may name steps and matrices: the description, its sections, and the tables of names that checkpoints have.
-DESCRIPTION = ("hwgen/params/block.py", "hwgen/params/stream.py", "hwgen/models/families/", "hwgen/models/gguf_architectures.py")
+DESCRIPTION = ("hwgen/params/block.py", "hwgen/params/stream.py", "hwgen/models/families/",
+               "hwgen/models/gguf_architectures.py")
 
 #: {(file, name)} of what is called like one and is none of them.
 OTHERS = {
@@ -23,29 +24,34 @@ OTHERS = {
     ("hwgen/top/engines.py", "qkv"), ("hwgen/top/paths.py", "qkv"), ("hwgen/top/sequencer.py", "qkv"),
     ("hwgen/plan/costs.py", "qkv"), ("hwgen/plan/memory.py", "qkv"),
     ("hwgen/lib/arith.py", "up"),               # a number was rounded up
-    ("hwgen/units/convert.py", "gate"), ("hwgen/units/swiglu.py", "down"),      # a stream that can be stopped; the number below
+    # a stream that can be stopped; the number below
+    ("hwgen/units/convert.py", "gate"), ("hwgen/units/swiglu.py", "down"),
 }
 #: Where "o", "q", "k" and "v" are ports and signals: these are looked for as enumerations' members only.
 PORTS = ("hwgen/lib/", "hwgen/units/", "hwgen/fpga/")
 
 
 def vocabulary():
-    """Names of steps and matrices, of their tensors, of what a quantized layer has of them, and of what `Design` once had."""
+    """Names of steps and matrices, of their tensors, of what a quantized layer has of them, and of what `Design` once
+    had."""
     projects, norms = FULL.of(Project), FULL.of(Norm)
     names = {part.name for part in (*projects, *norms, *FULL.matrices)}
     names |= {vector.name for norm in norms for vector in FULL.vectors(norm.name)}
     names |= {part.tensor for part in (*norms, *FULL.matrices)} | {norm.gain for norm in norms}
-    return names | {f"{matrix.name}_bias" for matrix in FULL.matrices} | {f"{project.name}_matmul" for project in projects}
+    return names | {f"{matrix.name}_bias" for matrix in FULL.matrices} | {f"{project.name}_matmul"
+                                                                          for project in projects}
 
 
 def named(source, ports=False):
-    """Names of steps and matrices that a module writes: strings, attributes, keywords, and names of tensors in longer strings."""
+    """Names of steps and matrices that a module writes: strings, attributes, keywords, and names of tensors in longer
+    strings."""
     words, tree = vocabulary(), ast.parse(source)
     tensors = {word for word in words if "." in word}
     members = {name.upper() for name in words} | {step.name.upper() for step in FULL.steps}
     attributes = {word for word in words if len(word) > 1}
     strings = attributes if ports else words
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}        # and other strings that nobody reads
+    # and other strings that nobody reads
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
             yield from {node.value} & (strings | {word for word in members if len(word) > 2})
@@ -71,7 +77,8 @@ def test_nothing_else_names_a_step_or_a_matrix():
 
 
 @pytest.mark.parametrize("source, name", [
-    ('a = layer["gate_up"]', "gate_up"), ("a = Kind.QKV", "QKV"), ("def f(): return layer.down", "down"), ("f(gate_up=1)", "gate_up"),
+    ('a = layer["gate_up"]', "gate_up"), ("a = Kind.QKV", "QKV"), ("def f(): return layer.down", "down"),
+    ("f(gate_up=1)", "gate_up"),
     ('a = {"o": 1}', "o"), ("a = Phase.O", "O"), ('a = f"{x}.self_attn.q_proj.weight"', "self_attn.q_proj.weight"),
     ('a = Kind["NORM_1"]', "NORM_1"), ("design.gate_up_matmul", "gate_up_matmul"), ('vectors["q_gain"]', "q_gain"),
     ("layer.mlp_gain", "mlp_gain")])
@@ -83,7 +90,8 @@ def test_a_planted_name_is_found(tmp_path, source, name):
 
 
 def test_phases_follow_the_steps():
-    assert list(phases(LLAMA).__members__) == ["IDLE", "EMBED", "NORM_1", "QKV", "KV_WRITE", "ATTENTION", "O", "NORM_2", "GATE_UP", "DOWN",
+    assert list(phases(LLAMA).__members__) == ["IDLE", "EMBED", "NORM_1", "QKV", "KV_WRITE", "ATTENTION", "O", "NORM_2",
+                                               "GATE_UP", "DOWN",
                                                "NORM_F", "HEAD", "FINISH"]
     assert phases(FULL)(12).name == "FINISH" and list(phases(FULL).__members__)[13:] == ["POST_1", "POST_2"]
     assert "NORM_2" not in phases(dense(parallel=True)).__members__
@@ -112,7 +120,8 @@ def _moved(block, a, b):
 
 
 @pytest.mark.parametrize("changes, message", [
-    (dict(steps=LLAMA.steps[1:]), "^Steps of a block must be"), (dict(steps=_moved(LLAMA, 2, 4)), "^Steps of a block must be"),
+    (dict(steps=LLAMA.steps[1:]), "^Steps of a block must be"),
+    (dict(steps=_moved(LLAMA, 2, 4)), "^Steps of a block must be"),
     (dict(steps=(*LLAMA.steps, replace(LLAMA.steps[0], reads="sums"))), "called differently$"),
     (dict(steps=(LLAMA.steps[0], replace(LLAMA.into_heads, matrices=("q", "k", "v")), *LLAMA.steps[2:])),
      "^Heads must come from .* not from q, k, v$")])

@@ -35,9 +35,11 @@ def test_all_products(weight, activation):
 
 
 def test_all_codes_of_e2m5():
-    """Of which ml_dtypes has none: multiples of 1/32 below 2, of 1/16 below 4, of 1/8 below 8; all codes are numbers."""
+    """Of which ml_dtypes has none: multiples of 1/32 below 2, of 1/16 below 4, of 1/8 below 8; all codes are
+    numbers."""
     values = np.concatenate([np.arange(0, 2, 1 / 32), np.arange(2, 4, 1 / 16), np.arange(4, 8, 1 / 8)])
-    assert (E2M5.values() * 2.0 ** E2M5.unit_exp == np.concatenate([values, -values])).all() and all(map(E2M5.is_finite, range(256)))
+    assert (E2M5.values() * 2.0 ** E2M5.unit_exp
+            == np.concatenate([values, -values])).all() and all(map(E2M5.is_finite, range(256)))
     assert (E2M5.max_value, E2M5.max_code, E2M5.max_shift, E2M5.int_bits) == (7.875, 127, 2, 8)
     assert (E2M5.product_bits(E3M4), E2M5.accumulator_bits(E3M4, 1536)) == (18, 30)
 
@@ -78,7 +80,8 @@ def test_names():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="^Exponent and mantissa must be at least 1 bit each and at most 7 together, not 5 \\+ 4$"):
+    with pytest.raises(ValueError, match="^Exponent and mantissa must be at least 1 bit each and at most 7 together, "
+                                         "not 5 \\+ 4$"):
         Fp8("e5m4", 5, 4, 15, True)
     with pytest.raises(ValueError, match="^FP8 code must be finite in e4m3, not 0x7f$"):
         E4M3.int_value(0x7F)

@@ -35,7 +35,8 @@ def test_sizes():
     ({"rope_theta": 1e-308, "head_dim": 64, "rope_scaling": LinearRopeScaling(factor=1e-300)},
      "RoPE theta 1e-308 must give finite frequencies, with its scaling"),
     ({"sliding_window": 0}, "Sliding window must be at least 1, not 0"),
-    ({"rope_scaling": DivisorRopeScaling(divisors=(1.0, 2.0))}, "RoPE divisors must be half the head dimension, 8, not 2"),
+    ({"rope_scaling": DivisorRopeScaling(divisors=(1.0, 2.0))},
+     "RoPE divisors must be half the head dimension, 8, not 2"),
 ])
 def test_wrong_values(change, message):
     with pytest.raises(ValueError) as error:

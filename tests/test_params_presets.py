@@ -51,7 +51,8 @@ def test_recipe_with_e2m1():
     mixed = recipe("weights=e2m1,head=e4m3,layers.0-1=e4m3,layers.1.down=e2m1,block_range=2")
     assert (mixed.weight_format, mixed.activation_format, mixed.scales, mixed.block_range) == (E4M3, E3M4, "row", 2)
     found = {(name, layer): str(mixed.format_of(name, layer)) for name in ("qkv", "down") for layer in range(3)}
-    assert found == {("qkv", 0): "e4m3", ("down", 0): "e4m3", ("qkv", 1): "e4m3", ("down", 1): "e2m1", ("qkv", 2): "e2m1",
+    assert found == {("qkv", 0): "e4m3", ("down", 0): "e4m3", ("qkv", 1): "e4m3", ("down", 1): "e2m1",
+                     ("qkv", 2): "e2m1",
                      ("down", 2): "e2m1"}
     assert mixed.format_of("head") == E4M3 and recipe("weights=e2m1").format_of("head") == E2M1
     assert recipe("layers.3-5=e2m1").format_of("head") == recipe("layers.3-5=e2m1").format_of("o", 2) == E3M4
@@ -66,25 +67,31 @@ def test_recipe_with_e2m5():
     assert recipe("weights=e2m5") == Recipe(weight_format=E2M5,
                                             scales="row") and recipe("weights=e2m5,scales=matrix") == Recipe(weight_format=E2M5)
     mixed = recipe("weights=e2m1,head=e2m5,layers.1.down=e2m5")
-    assert (mixed.weight_format, mixed.format_of("down", 1), mixed.format_of("down", 0), mixed.scales) == (E2M5, E2M5, E2M1, "row")
+    assert (mixed.weight_format, mixed.format_of("down", 1), mixed.format_of("down", 0),
+            mixed.scales) == (E2M5, E2M5, E2M1, "row")
     assert recipe("kv=e2m5") == Recipe(kv_format=E2M5)
     with pytest.raises(TypeError, match="^p_format must be one of the FP8 formats e3m4 and e4m3, not Fp8"):
         Recipe(p_format=E2M5)
 
 
 @pytest.mark.parametrize("text, complaint", [
-    ("huge", "Shape must be one of tiny, .*, not 'huge'"), ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
+    ("huge", "Shape must be one of tiny, .*, not 'huge'"),
+    ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
     ("lanes=12", "power of two, at least 1, not 12"), ("lanes=8,lanes=8", "'lanes' must be given once"),
-    ("tiny,dsp_columns=1,dsp_pairs=2", "Column pair count with multipliers must be 0 to 1, of the 3 columns without their own, not 2"),
+    ("tiny,dsp_columns=1,dsp_pairs=2", "Column pair count with multipliers must be 0 to 1, of the 3 columns without "
+                                       "their own, not 2"),
     ("tiny,halves=2", "even where two half-batches alternate, not 1"),
     ("tiny,halves=3,entries=6", "Half-batch count must be 1 or 2, not 3"),
-    ("tiny,demo", "'demo' must be given once"), ("", "Shape must be a name or field=value"), (" ", "Shape must be"), (",", "Shape must be"),
-    ("demo,", "nothing left out, not 'demo,'"), ("demo,,lanes=8", "nothing left out"), ("lanes=", "field=value, not 'lanes='"),
+    ("tiny,demo", "'demo' must be given once"), ("", "Shape must be a name or field=value"), (" ", "Shape must be"),
+    (",", "Shape must be"),
+    ("demo,", "nothing left out, not 'demo,'"), ("demo,,lanes=8", "nothing left out"),
+    ("lanes=", "field=value, not 'lanes='"),
     ("=8", "not '=8'"),
     ("lanes=0x10", "an integer, not '0x10'"), ("lanes=٨", "not '٨'"), ("lanes=1_6", "not '1_6'"),
     ("slots=" + "9" * 5000, "an integer, not '99999999999999999999'"),
-    ("residual_fraction=AUTO", "an integer or auto, not 'AUTO'"), ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"),
+    ("residual_fraction=AUTO", "an integer or auto, not 'AUTO'"),
+    ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"),
     ("source=disk", "'rom', 'stream' or 'wired', not 'disk'"),
     ("source=wired", "Entry count must be 1 where matrices are logic, not 4"),
     ("tiny,source=wired,halves=2", "Half-batch count must be 1 where"),
@@ -99,12 +106,14 @@ def test_wrong_shapes(text, complaint):
 
 
 @pytest.mark.parametrize("text, head, complaint", [
-    ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "Format field must be one of weights, .*, not 'gate'"),
+    ("int8", None, "one of e3m4, e4m3, not 'int8'"),
+    ("gate=e3m4", None, "Format field must be one of weights, .*, not 'gate'"),
     ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"),
     (None, "triple", "'single' or 'pair', not 'triple'"),
     ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, e2m5, not 'e2m1'"),
     ("e2m5", None, "one of e3m4, e4m3, not 'e2m5'"),
-    ("weights=e2m5,activations=e2m5", None, "one of e3m4, e4m3, not 'e2m5'"), ("weights=e3m4,head=e2m5", None, "the same for all"),
+    ("weights=e2m5,activations=e2m5", None, "one of e3m4, e4m3, not 'e2m5'"),
+    ("weights=e3m4,head=e2m5", None, "the same for all"),
     ("weights=int4", None, "one of e3m4, e4m3, e2m5, e2m1, not 'int4'"),
     ("head=e4m3", None, r"the same for all weights that are not in e2m1 \(weights=e4m3\)"),
     ("weights=e2m1,head=e4m3,down=e3m4", None, "the same for all"),
@@ -126,7 +135,8 @@ def test_wrong_recipes(text, head, complaint):
     ("weights=e2m1", {}, "LM head, which is the embedding table too, must be of 8 bits, not e2m1: add head=e3m4"),
     ("layers.4-5=e2m1", {}, "0 to 4 with demo, not layers.4-5=e2m1"),
     ("layers.99=e3m4", {}, "0 to 4 with demo, not layers.99-99=e3m4"),
-    ("block_range=2", {}, "left out where no matrix is in e2m1"), ("down=e2m1,block_range=7", {}, "at most 6 in an array of e3m4, not 7"),
+    ("block_range=2", {}, "left out where no matrix is in e2m1"),
+    ("down=e2m1,block_range=7", {}, "at most 6 in an array of e3m4, not 7"),
     ("o=e2m1", dict(attention_lanes=32), "must be a multiple of 32 attention lanes"),
     ("scales=row", dict(tile_beats=16, columns=64, lanes=4), "Beats per tile 16 must be at most 8")])
 def test_formats_that_do_not_fit(text, shape, complaint):

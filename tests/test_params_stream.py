@@ -11,7 +11,8 @@ SHAPES = [{}, {"tie_word_embeddings": False}, {"head": "pair", "tile_beats": 4, 
 def test_sections_follow_one_another(changes):
     design = small_design(**changes)
     sections = list(design.stream)
-    assert [s.address for s in sections] == [0] + [s.end for s in sections[:-1]] and sections[-1].end == design.stream_beats
+    assert [s.address for s in sections] == [0] + [s.end
+                                                   for s in sections[:-1]] and sections[-1].end == design.stream_beats
     layer = ["norm_1", "qkv", "o", "norm_2", "gate_up", "down"]
     tables = [HEAD] if design.model.tie_word_embeddings else [HEAD, EMBEDDING]
     assert [s.name for s in sections] == [HEADER, *layer * design.layers, FINAL_NORM, *tables]
@@ -21,7 +22,8 @@ def test_sections_follow_one_another(changes):
 
 def test_records_name_their_exponents():
     stream = small_design().stream
-    assert stream["norm_1", 0].exponents == ("q", "k", "v", "o") and stream["norm_2", 1].exponents == ("gate", "up", "down")
+    assert stream["norm_1", 0].exponents == ("q", "k", "v",
+                                             "o") and stream["norm_2", 1].exponents == ("gate", "up", "down")
     assert stream[FINAL_NORM].exponents == (HEAD,) and stream[HEADER].exponents == (EMBEDDING,)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
-from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, SIGMOID_FRACTION, gumbel_table, neg_log_octaves, neg_log_table,
+from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, SIGMOID_FRACTION, gumbel_table,
+                                 neg_log_octaves, neg_log_table,
                                  norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table, sigmoid_table, softcap_table)
 
 
@@ -55,7 +56,8 @@ def test_softcap(cap):
     assert y[0] == 0 and (np.diff(y) >= 0).all() and len(x) <= 1 << 23
     limit = softcap_table(cap).base[-1] + softcap_table(cap).slope[-1]
     assert y[-1] * 2**10 <= limit < 2**23
-    assert limit == round(cap * 2**10) if len(x) < 1 << 23 else abs(limit / 2**10 - cap * math.tanh(2**13 / cap)) < cap * 2**-13
+    assert limit == round(cap * 2**10) if len(x) < 1 << 23 else abs(limit / 2**10 - cap
+                                                                    * math.tanh(2**13 / cap)) < cap * 2**-13
 
 
 def test_neg_log():

@@ -15,15 +15,18 @@ from tools.paths import combinational
 SMALL = dict(source="stream", lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1)
 
 
-@pytest.mark.parametrize("host, sampler", [("stream", "greedy"), pytest.param("queue", "gumbel", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("host, sampler", [("stream", "greedy"),
+                                           pytest.param("queue", "gumbel", marks=pytest.mark.nightly)])
 def test_of_a_decoder(tmp_path, host, sampler):
     design = small_design(**SMALL, sampler=sampler)
-    emit(design, quantize(random_checkpoint(design.model), design.recipe), tmp_path / "chip", name="chip", axi=AxiShape(host=host))
+    emit(design, quantize(random_checkpoint(design.model), design.recipe), tmp_path / "chip", name="chip",
+         axi=AxiShape(host=host))
     assert combinational(tmp_path / "chip", "chip") == {}
 
 
 class Passes(wiring.Component):
-    """One path through gates of a submodule, one through a memory that is read in the same cycle, and none through registers."""
+    """One path through gates of a submodule, one through a memory that is read in the same cycle, and none through
+    registers."""
     a: In(2)
     b: In(2)
     address: In(1)
@@ -37,7 +40,8 @@ class Passes(wiring.Component):
         inner.d.comb += middle.eq(self.a[1] & ~self.b[0])
         m.submodules.memory = memory = Memory(shape=1, depth=2, init=[0, 1])
         port, write = memory.read_port(domain="comb"), memory.write_port()
-        m.d.comb += [self.through.eq(middle), port.addr.eq(self.address), self.read.eq(port.data), write.en.eq(self.a[0]),
+        m.d.comb += [self.through.eq(middle), port.addr.eq(self.address), self.read.eq(port.data),
+                     write.en.eq(self.a[0]),
                      write.data.eq(Const(1))]
         m.d.sync += self.late.eq(self.a[0])
         return m

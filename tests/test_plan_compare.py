@@ -16,12 +16,14 @@ from hwgen.plan.fit import fit, spelled
 
 ULX3S_85F = {"LUT": 83640, "FF": 83640, "BRAM": 208, "DSP": 156}
 BASE = Design(model=DEMO, hw=hw_shape("tiny,context=64", DEMO), recipe=recipe())
-COMPARE = ["plan", "compare", "demo", "--board", "ulx3s-85f", "--shape", "columns=8,attention_lanes=8,context=64", "--texts", "4"]
+COMPARE = ["plan", "compare", "demo", "--board", "ulx3s-85f", "--shape", "columns=8,attention_lanes=8,context=64",
+           "--texts", "4"]
 
 
 def points(numbers):
     """Points of (LUTs, tokens per second)."""
-    return [Point(fit=SimpleNamespace(used={"LUT": luts}), texts=1, mhz=1, cycles=1e6 / speed) for luts, speed in numbers]
+    return [Point(fit=SimpleNamespace(used={"LUT": luts}), texts=1, mhz=1, cycles=1e6 / speed)
+            for luts, speed in numbers]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -30,7 +32,8 @@ def test_nothing_beats_the_front_and_it_beats_all_else(seed):
     every = points((rng.randint(1, 30), rng.randint(1, 30)) for _ in range(rng.randint(1, 40)))
     best = front(every)
     for point in every:
-        better = [p for p in every if p.fit.used["LUT"] <= point.fit.used["LUT"] and p.speed >= point.speed and p.speed > point.speed - 1e-9
+        better = [p for p in every if p.fit.used["LUT"] <= point.fit.used["LUT"] and p.speed >= point.speed
+                  and p.speed > point.speed - 1e-9
                   and (p.fit.used["LUT"], p.speed) != (point.fit.used["LUT"], point.speed)]
         same = [p for p in best if (p.fit.used["LUT"], p.speed) == (point.fit.used["LUT"], point.speed)]
         assert len(same) == (not better)
@@ -44,8 +47,11 @@ def test_small_steps_are_left_out_but_never_the_fastest():
 def test_what_is_fixed_stays_and_all_else_is_tried():
     found = list(candidates(BASE, "ecp5", {**ULX3S_85F, "DSP": 60}, 4, ("lanes", "vector_lanes", "context")))
     assert len(set(found)) == len(found)
-    assert {(d.hw.lanes, d.hw.vector_lanes, d.hw.context, d.hw.slots, d.hw.entries) for d in found} == {(4, 2, 64, 4, 4)}
-    assert {name for name in VARIED if len({getattr(d.hw, name) for d in found}) > 1} == {"columns", "attention_lanes", "halves", "dsp_columns", "dsp_pairs", "tile_beats"}
+    assert {(d.hw.lanes, d.hw.vector_lanes, d.hw.context, d.hw.slots, d.hw.entries)
+            for d in found} == {(4, 2, 64, 4, 4)}
+    assert {name for name in VARIED if len({getattr(d.hw, name) for d in found}) > 1} == {"columns", "attention_lanes",
+                                                                                          "halves", "dsp_columns",
+                                                                                          "dsp_pairs", "tile_beats"}
 
 
 def test_shapes_that_are_passed_over_would_not_have_fitted():
@@ -65,7 +71,8 @@ def test_a_clock_leaves_out_what_does_not_reach_it():
 
 def test_shapes_of_the_table_are_what_plan_board_says_of_them(tmp_path, capsys):
     assert main([*COMPARE, "--json", str(tmp_path / "all.json"), "--picture", str(tmp_path / "all.svg")]) == 0
-    rows = re.findall(r"^ *\d+ +([\d,]+) +\d+% +\d+ +\d+ +\d+ +([\d,]+) +([\d,]+) +(\S+)", capsys.readouterr().out, re.MULTILINE)
+    rows = re.findall(r"^ *\d+ +([\d,]+) +\d+% +\d+ +\d+ +\d+ +([\d,]+) +([\d,]+) +(\S+)", capsys.readouterr().out,
+                      re.MULTILINE)
     assert len(rows) > 3
     for luts, cycles, _, shape in rows:
         assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", shape]) == 0
@@ -78,7 +85,8 @@ def test_shapes_of_the_table_are_what_plan_board_says_of_them(tmp_path, capsys):
 
 
 def test_formats_are_compared_beside_each_other(tmp_path, capsys):
-    assert main([*COMPARE, "--formats", "e3m4", "--formats", "weights=e2m1,head=e3m4", "--json", str(tmp_path / "all.json")]) == 0
+    assert main([*COMPARE, "--formats", "e3m4", "--formats", "weights=e2m1,head=e3m4", "--json",
+                 str(tmp_path / "all.json")]) == 0
     assert re.search(r" (e3m4|weights=e2m1,head=e3m4) +tiny,", capsys.readouterr().out)
     about = json.loads((tmp_path / "all.json").read_text())
     assert {shape["formats"] for shape in about["shapes"]} == {"e3m4", "weights=e2m1,head=e3m4"}
@@ -86,7 +94,8 @@ def test_formats_are_compared_beside_each_other(tmp_path, capsys):
 
 @pytest.mark.parametrize("words, said", [
     (["--board", "ulx3s-12f"], "the smallest has too many BRAM"),
-    (["--board", "ulx3s-85f", "--shape", "lanes=4,columns=4,context=64", "--clock", "300"], "no shape may reach 300 MHz: the smallest about ")])
+    (["--board", "ulx3s-85f", "--shape", "lanes=4,columns=4,context=64", "--clock", "300"],
+     "no shape may reach 300 MHz: the smallest about ")])
 def test_nothing_fits(words, said, tmp_path, capsys):
     assert main(["plan", "compare", "demo", *words, "--json", str(tmp_path / "all.json")]) == 3
     assert said in capsys.readouterr().out
@@ -116,7 +125,8 @@ def test_ticks_are_round_and_reach(most):
     assert re.fullmatch(r"[125]e[+-]\d+", f"{found[1]:.0e}")
 
 
-@pytest.mark.parametrize("words, key", [(["plan", "demo", "--board", "ulx3s-85f"], "used"), (["plan", "demo", "--board", "ulx3s-12f"], "used"),
+@pytest.mark.parametrize("words, key", [(["plan", "demo", "--board", "ulx3s-85f"], "used"),
+                                        (["plan", "demo", "--board", "ulx3s-12f"], "used"),
                                         (["plan", "engines", "demo"], "passes")])
 def test_plans_are_json_too(words, key, tmp_path, capsys):
     code = main([*words, "--json", str(tmp_path / "plan.json")])

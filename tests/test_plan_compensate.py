@@ -1,4 +1,5 @@
-"""A model in compensated codes: it is nearer to float32, channels are balanced without a change, and a folder keeps it."""
+"""A model in compensated codes: it is nearer to float32, channels are balanced without a change, and a folder keeps
+it."""
 import dataclasses
 import json
 import threading
@@ -26,7 +27,8 @@ BLOCKS = {
     "llama": ({}, {}),
     "sandwich": (dict(norms="sandwich", qk_norm=QkNorm("head"), biased=("q", "k", "v", "up", "down")), {}),
     "post": (dict(norms="post", qk_norm=QkNorm("projection")), {}),
-    "parallel": (dict(parallel=True, gated=False, activation="gelu", final_bias=True), dict(learned_positions=True, head_bias=True, rotary_dim=0))}
+    "parallel": (dict(parallel=True, gated=False, activation="gelu", final_bias=True),
+                 dict(learned_positions=True, head_bias=True, rotary_dim=0))}
 
 
 def shape_of(kind, **changes):
@@ -42,7 +44,8 @@ def made(checkpoint, text="e3m4", count=40, **options):
 
 
 def outlier(checkpoint):
-    """The same function, some channels of values, up and norms hundreds of times as large and what reads them as much smaller."""
+    """The same function, some channels of values, up and norms hundreds of times as large and what reads them as much
+    smaller."""
     size, (inner, heads) = np.float32(300), (7, 3)
 
     def read(name):
@@ -69,7 +72,9 @@ def kl(checkpoint, quantized, reference=None):
 def test_the_machine_is_nearer_to_float32():
     mini = load("mini")
     formats = recipe("weights=e4m3")        # most of it comes of weights
-    assert kl(mini, compensate(mini, formats, calibration_texts(mini, count=2000))[0]) < 0.95 * kl(mini, quantize(mini, formats))
+    assert kl(mini, compensate(mini, formats, calibration_texts(mini,
+                                                                count=2000))[0]) < 0.95 * kl(mini,
+                                                                                             quantize(mini, formats))
 
 
 def test_outliers_cost_little():
@@ -85,7 +90,8 @@ def test_balanced_channels_are_the_same_model(kind, monkeypatch):
     monkeypatch.setattr(module, "HELPS", 10.0)      # whatever the error
     monkeypatch.setattr(module, "SHARES", (1.0,))
     found, make = [], module.balanced
-    monkeypatch.setattr(module, "balanced", lambda checkpoint, powers: found.append((powers, make(checkpoint, powers))) or found[0][1])
+    monkeypatch.setattr(module, "balanced", lambda checkpoint, powers: found.append((powers, make(checkpoint, powers)))
+                        or found[0][1])
     monkeypatch.setattr(module._Balance, "found", forced(module._Balance.found))
     checkpoint = random_checkpoint(shape_of(kind))
     made(checkpoint)
@@ -109,11 +115,13 @@ def forced(found):
 def test_folder_keeps_every_number(kind, text, tmp_path):
     checkpoint = random_checkpoint(shape_of(kind, tie_word_embeddings=kind == "post"))
     model = made(checkpoint, text)
-    wanted = {str(recipe(text).format_of(project.name, i)) for project in model.shape.block.of(Project) for i in range(2)}
+    wanted = {str(recipe(text).format_of(project.name, i)) for project in model.shape.block.of(Project)
+              for i in range(2)}
     assert {str(matrix.fmt) for layer in model.layers for matrix in layer.matrices().values()} == wanted
     keep(model, checkpoint, tmp_path / "kept", largest=3.5, source="a test")
     there = load(tmp_path / "kept", need_tokenizer=False)
-    assert there.kept.digest == model.digest and (there.shape, there.kept.recipe, there.largest_residual) == (model.shape, model.recipe, 3.5)
+    assert there.kept.digest == model.digest and (there.shape, there.kept.recipe,
+                                                  there.largest_residual) == (model.shape, model.recipe, 3.5)
     assert quantize(there, model.recipe) is there.kept
     near, exact = (Reference.of(each).logits(list(range(10))) for each in (there, checkpoint))
     assert np.linalg.norm(near - exact) < (0.6 if "e2m1" in text else 0.15) * np.linalg.norm(exact)
@@ -151,7 +159,8 @@ def test_an_earlier_folder_stays_until_the_new_one_is_there(stopped_at, tmp_path
     monkeypatch.setattr(Path, "rename", stopped)
     with pytest.raises(KeyboardInterrupt):
         kept_mini(folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and [path.name
+                                                                                      for path in tmp_path.iterdir()] == ["kept"]
     monkeypatch.undo()
     assert kept_mini(folder) and [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -177,12 +186,17 @@ def edit(change):
 
 DAMAGES = [
     (flip, "Codes must be those that were written, of digest"), (cut, "truncated"),
-    (edit(lambda about: about["exponents"].update({"head": 1})), "Codes must be those"), (edit(lambda about: about["exponents"].pop("head")), "damaged"),
-    (edit(lambda about: about["recipe"].update({"is": "int"})), "must be one of ModelShape"), (edit(lambda about: about.update(version=2)), "Version must be 1, not 2"),
-    (edit(lambda about: about["shape"].update(hidden_size=-1)), "Hidden size must be"), (edit(lambda about: about["shape"].update(hidden_size=8)), "damaged"),
-    (edit(lambda about: about.pop("tokenizer")), "missing"), (lambda folder: (folder / "codes.safetensors").unlink(), "damaged"),
+    (edit(lambda about: about["exponents"].update({"head": 1})), "Codes must be those"),
+    (edit(lambda about: about["exponents"].pop("head")), "damaged"),
+    (edit(lambda about: about["recipe"].update({"is": "int"})), "must be one of ModelShape"),
+    (edit(lambda about: about.update(version=2)), "Version must be 1, not 2"),
+    (edit(lambda about: about["shape"].update(hidden_size=-1)), "Hidden size must be"),
+    (edit(lambda about: about["shape"].update(hidden_size=8)), "damaged"),
+    (edit(lambda about: about.pop("tokenizer")), "missing"),
+    (lambda folder: (folder / "codes.safetensors").unlink(), "damaged"),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), "File must be a tokenizer's"),
-    (lambda folder: (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " "), "Tokenizer must be the one"), (lambda folder: (folder / "quantized.json").write_text("{"), "JSON")]
+    (lambda folder: (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " "),
+     "Tokenizer must be the one"), (lambda folder: (folder / "quantized.json").write_text("{"), "JSON")]
 
 
 @pytest.mark.parametrize("damage, complaint", DAMAGES)
@@ -228,28 +242,33 @@ def test_two_that_write_a_folder_wait_for_each_other(tmp_path, monkeypatch):
         slow.wait()
     for thread in threads:
         thread.join()
-    assert not failed and load_kept(tmp_path / "kept").kept.digest == model.digest and [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert not failed and load_kept(tmp_path / "kept").kept.digest == model.digest and [path.name
+                                                                                        for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_program(tmp_path, capsys):
     """`hwgen quantize` keeps a model that the other commands take; the same again is nothing to do."""
     write_folder(tmp_path / "odd")
     (tmp_path / "text").write_text("The house and the garden, in the other there. " * 20)
-    words = ["quantize", str(tmp_path / "odd"), "-o", str(tmp_path / "kept"), "--calibration", str(tmp_path / "text"), "--tokens", "200"]
+    words = ["quantize", str(tmp_path / "odd"), "-o", str(tmp_path / "kept"), "--calibration", str(tmp_path / "text"),
+             "--tokens", "200"]
     assert main(words) == 0
     first = (tmp_path / "kept/quantized.json").read_bytes()
     assert "quantizing" in capsys.readouterr().err
     assert main(words) == 0
     assert "already" in capsys.readouterr().err and (tmp_path / "kept/quantized.json").read_bytes() == first
-    assert main(["run", str(tmp_path / "kept"), "--link", "golden", "--shape", "tiny", "--prompt", "the", "--max-tokens", "3"]) == 0
+    assert main(["run", str(tmp_path / "kept"), "--link", "golden", "--shape", "tiny", "--prompt", "the",
+                 "--max-tokens", "3"]) == 0
     assert main(["accuracy", str(tmp_path / "odd"), "--quantized", str(tmp_path / "kept"), "--tokens", "60"]) == 0
     out = capsys.readouterr().out
     assert "kept " in out and "e4m3" not in out
-    assert main(["info", str(tmp_path / "kept"), "--ranges", "--shape", "tiny"]) == 0 and "float32 is what the codes stand for" in capsys.readouterr().err
+    assert main(["info", str(tmp_path / "kept"), "--ranges", "--shape",
+                 "tiny"]) == 0 and "float32 is what the codes stand for" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.partial"))
 
 
-@pytest.mark.parametrize("words, said", [("plan {kept} --board ulx3s-85f", "fits: mini on"), ("plan engines {kept} --shape tiny", "in decode: vector_lanes=")])
+@pytest.mark.parametrize("words, said", [("plan {kept} --board ulx3s-85f", "fits: mini on"),
+                                         ("plan engines {kept} --shape tiny", "in decode: vector_lanes=")])
 def test_plan_takes_a_kept_model_in_its_formats(words, said, tmp_path, capsys):
     mini, text = load("mini"), "weights=e2m1,head=e3m4"
     keep(quantize(mini, recipe(text)), mini, tmp_path / "kept", largest=1.0, source="a test")
@@ -258,17 +277,25 @@ def test_plan_takes_a_kept_model_in_its_formats(words, said, tmp_path, capsys):
         assert main((words.format(kept=model) + more).split()) == 0
         out.append(capsys.readouterr())
     assert out[0] == out[1] and said in out[0].out and "weights=e2m1" in out[0].err
-    assert main((words + " --formats e3m4").format(kept=tmp_path / "kept").split()) == 2 and "Formats must be those" in capsys.readouterr().err
+    assert main((words
+                 + " --formats e3m4").format(kept=tmp_path / "kept").split()) == 2 and "Formats must be those" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, complaint", [
-    ("quantize {kept} -o {new}", "must be one with its own numbers"), ("quantize mini -o {other}", "must be new, empty or an earlier output"),
-    ("quantize mini -o {other}/text", "is a file"), ("quantize mini -o {more}", "has 'notes' too"), ("quantize mini -o {new} --tokens 1", "at least 2, not 1"), ("quantize mini -o {new} --formats int4", "int4"),
-    ("run {kept} --prompt x --link golden --formats e4m3", "Formats must be those in which"), ("accuracy mini --quantized mini", "must be a folder of hwgen quantize"),
-    ("accuracy demo --quantized {kept}", "has another shape"), ("accuracy {twin} --quantized {kept}", "has other numbers"),
-    ("accuracy mini --quantized {kept} --parts", "Option --parts needs --recipe"), ("accuracy mini --recipe weights=e2m1", "add head=e3m4 to --formats"),
-    ("accuracy mini --recipe layers.9=e2m1", "0 to 2 with mini"), ("quantize mini -o {new} --formats weights=e2m1", "add head=e3m4 to --formats"),
-    ("run mini --prompt x --link golden --speculate 2 --draft weights=e2m1", "add head=e3m4 to --formats"), ("quantize mini -o {new} --calibration {other}/none", "No such file")])
+    ("quantize {kept} -o {new}", "must be one with its own numbers"),
+    ("quantize mini -o {other}", "must be new, empty or an earlier output"),
+    ("quantize mini -o {other}/text", "is a file"), ("quantize mini -o {more}", "has 'notes' too"),
+    ("quantize mini -o {new} --tokens 1", "at least 2, not 1"), ("quantize mini -o {new} --formats int4", "int4"),
+    ("run {kept} --prompt x --link golden --formats e4m3", "Formats must be those in which"),
+    ("accuracy mini --quantized mini", "must be a folder of hwgen quantize"),
+    ("accuracy demo --quantized {kept}", "has another shape"),
+    ("accuracy {twin} --quantized {kept}", "has other numbers"),
+    ("accuracy mini --quantized {kept} --parts", "Option --parts needs --recipe"),
+    ("accuracy mini --recipe weights=e2m1", "add head=e3m4 to --formats"),
+    ("accuracy mini --recipe layers.9=e2m1", "0 to 2 with mini"),
+    ("quantize mini -o {new} --formats weights=e2m1", "add head=e3m4 to --formats"),
+    ("run mini --prompt x --link golden --speculate 2 --draft weights=e2m1", "add head=e3m4 to --formats"),
+    ("quantize mini -o {new} --calibration {other}/none", "No such file")])
 def test_program_refuses(words, complaint, tmp_path, capsys):
     kept_mini(tmp_path / "kept")
     (tmp_path / "other").mkdir()

@@ -1,4 +1,5 @@
-"""The planned die: its cycles are the machine's, its bits are counted, its parts add up, and the published chip's row comes out."""
+"""The planned die: its cycles are the machine's, its bits are counted, its parts add up, and the published chip's row
+comes out."""
 import dataclasses
 import json
 import math
@@ -37,12 +38,14 @@ def test_goal(llama):
     """Fewer transistors a weight than the published chip, at its speed, on one die, with everything."""
     assert llama.per_weight < HC1.transistors / LLAMA3_8B.parameter_count and llama.speed >= HC1.tokens
     assert llama.mm2 < llama.die.field_mm2 and llama.total == sum(llama.transistors.values())
-    assert {"ROM", "SRAM, keys and values", "SRAM, adapters", "multipliers", "attention", "vectors and control"} < set(llama.transistors)
+    assert {"ROM", "SRAM, keys and values", "SRAM, adapters", "multipliers", "attention",
+            "vectors and control"} < set(llama.transistors)
     assert llama.binds == ("array", "ROM")
 
 
 def test_bits(llama):
-    """Counted by hand: 4 bits a weight, an offset to 32 and a row's to 64; 8 of the embedding; keys and values in 8, exponents 10."""
+    """Counted by hand: 4 bits a weight, an offset to 32 and a row's to 64; 8 of the embedding; keys and values in 8,
+    exponents 10."""
     weights = 32 * (4096 * 4096 * 2 + 2 * 1024 * 4096 + 3 * 14336 * 4096)
     head = 251 * 512 * 4096         # rows in whole tiles of 512
     rom = llama.rom
@@ -54,10 +57,12 @@ def test_bits(llama):
 
 
 def test_rom_is_that_of_the_grid(llama):
-    """Words of the grid that is emitted, as wide as its layout says, are the bits of matrices and head; the embedding's offsets are not."""
+    """Words of the grid that is emitted, as wide as its layout says, are the bits of matrices and head; the embedding's
+    offsets are not."""
     rows, tiles, words, design = bench_emit_die.grid(llama)
     bits = rows * tiles * words * word_layout(design).size
-    assert bits == sum(llama.rom[what] for what in ("matrices", "LM head", "offsets of blocks and rows")) - 4 * 251 * 512
+    assert bits == sum(llama.rom[what] for what in ("matrices", "LM head",
+                                                    "offsets of blocks and rows")) - 4 * 251 * 512
 
 
 @pytest.mark.parametrize("users", [1, 3])
@@ -88,7 +93,8 @@ def test_rows_of_tiles_cost_a_register_each_matrix():
 
 def pass_rest(found):
     counters = pass_timeline(found.design, [found.die.at], [True]).counters
-    return counters["cycles"] + GAP - sum(counters[name] for name in ("attention", "norm", "mac_busy", "mac_starved", "mac_blocked"))
+    return counters["cycles"] + GAP - sum(counters[name] for name in ("attention", "norm", "mac_busy", "mac_starved",
+                                                                      "mac_blocked"))
 
 
 def test_assumptions_change_what_they_say(llama):
@@ -109,7 +115,8 @@ def test_multipliers_are_of_the_array_s_format(formats, expanded):
 
 
 def test_other_blocks_have_more_units():
-    plain, more = (plan(die(dataclasses.replace(DEMO, block=dense(norms=norms, qk_norm=norm)), tokens=20_000.0, context=256))
+    plain, more = (plan(die(dataclasses.replace(DEMO, block=dense(norms=norms, qk_norm=norm)), tokens=20_000.0,
+                            context=256))
                    for norms, norm in (("pre", None), ("sandwich", QkNorm("head"))))
     assert more.design.hw == plain.design.hw and more.transistors["vectors and control"] > 1.2 * plain.transistors["vectors and control"]
 
@@ -122,7 +129,8 @@ def test_more_users_take_more_memory():
 
 def test_published_row(llama):
     published = {what: value for what, value, *_ in rows_beside(llama)}
-    assert round(published["transistors a weight"], 1) == 6.6 and round(published["million transistors a mm2"], 1) == 65.0
+    assert round(published["transistors a weight"],
+                 1) == 6.6 and round(published["million transistors a mm2"], 1) == 65.0
     assert of_bits(llama, bits_of(llama, HC1.transistors)) == pytest.approx(HC1.transistors)
     assert HC1.low_bits < bits_of(llama, HC1.transistors) < HC1.high_bits      # between what it says that it mixes
     assert "beside Taalas HC1" in "\n".join(report(llama)) and "Taalas" not in "\n".join(report(small()))
@@ -145,7 +153,8 @@ def test_program(capsys, tmp_path, llama):
             path.unlink()
     outs = []
     for model in (folder, folder / "config.json"):
-        options = ["--tokens-per-second", "9", "--users", "2", "--set", "clock_ghz=2", "--json", str(tmp_path / "x.json")]
+        options = ["--tokens-per-second", "9", "--users", "2", "--set", "clock_ghz=2", "--json",
+                   str(tmp_path / "x.json")]
         assert main(["plan", "die", str(model), *options]) == 0
         outs.append(capsys.readouterr().out)
     assert outs[0] == outs[1] and "2 users" in outs[0] and "2.0 GHz" in outs[0] and "other arithmetic" in outs[0]

@@ -36,10 +36,13 @@ def design(shape, model=DEMO, formats=None):
 
 @pytest.mark.parametrize("memory, blocks", [
     # what `synth_lattice -family ecp5` of Yosys 0.70 made of them: roms of random bits ...
-    ((128, 17508, 0, True), 128), ((128, 16384, 0, True), 114), ((128, 2257, 0, True), 18), ((64, 3000, 0, True), 11), ((256, 1100, 0, True), 22),
+    ((128, 17508, 0, True), 128), ((128, 16384, 0, True), 114), ((128, 2257, 0, True), 18), ((64, 3000, 0, True), 11),
+    ((256, 1100, 0, True), 22),
     # ... memories, and those written in parts
-    ((24, 128), 1), ((10, 128), 0), ((10, 512), 1), ((10, 1280), 2), ((10, 5120), 5), ((32, 5120), 10), ((128, 5120), 38), ((8, 256), 1), ((64, 32), 0),
-    ((36, 64), 1), ((128, 16), 0), ((64, 48, 32), 0), ((64, 48, 16), 0), ((128, 64, 32), 4), ((256, 64, 64), 8), ((128, 64, 16), 4)])
+    ((24, 128), 1), ((10, 128), 0), ((10, 512), 1), ((10, 1280), 2), ((10, 5120), 5), ((32, 5120), 10),
+    ((128, 5120), 38), ((8, 256), 1), ((64, 32), 0),
+    ((36, 64), 1), ((128, 16), 0), ((64, 48, 32), 0), ((64, 48, 16), 0), ((128, 64, 32), 4), ((256, 64, 64), 8),
+    ((128, 64, 16), 4)])
 def test_block_ram_is_counted_as_yosys_makes_it(memory, blocks):
     assert place(Memory("", *memory), "ecp5").blocks == blocks
 
@@ -53,7 +56,8 @@ def test_builds_are_as_they_were_estimated(report):
 
 
 def test_estimates_grow_with_what_they_are_of():
-    small, large = (fit(design(shape), "ecp5", ULX3S_85F).used for shape in ("tiny", "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,context=128"))
+    small, large = (fit(design(shape), "ecp5", ULX3S_85F).used
+                    for shape in ("tiny", "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,context=128"))
     assert all(small[kind] < large[kind] for kind in costs.KINDS)
 
 
@@ -62,7 +66,8 @@ def test_memories_are_what_the_shapes_say():
     rom, = (memory for memory in made if memory.unit == "weights")
     assert rom == Memory("weights", 128, 16100, rom=True)           # the lines of the demo's rom.hex
     assert not [memory for memory in memories(design("tiny,source=stream")) if memory.unit == "weights"]
-    ecc, plain = (sum(m.width * m.depth for m in memories(design(text)) if m.unit == "kv_cache") for text in ("tiny,kv_ecc=1", "tiny"))
+    ecc, plain = (sum(m.width * m.depth for m in memories(design(text)) if m.unit == "kv_cache")
+                  for text in ("tiny,kv_ecc=1", "tiny"))
     assert ecc > plain == 2 * 64 * 5 * 2 * (16 * 8 + 10)
 
 
@@ -70,7 +75,8 @@ def test_adapters_are_counted(capsys):
     """Their memory, seconds and cycles; what was never synthesized is named."""
     plain, adapted = (design(text) for text in ("tiny", "tiny,adapters=3,adapter_rank=4"))
     bits = sum(m.width * m.depth for m in memories(adapted) if m.unit == "adapters")
-    assert bits == 3 * 8 * pack_adapter(random_adapter(adapted, 1), adapted).size + 16 * 4 * 3      # and a row of A's sums
+    # and a row of A's sums
+    assert bits == 3 * 8 * pack_adapter(random_adapter(adapted, 1), adapted).size + 16 * 4 * 3
     more = fit(adapted, "ecp5", ULX3S_85F).used["BRAM"] - fit(plain, "ecp5", ULX3S_85F).used["BRAM"]
     assert 18432 * more >= bits - 16 * 4 * 3 > 0.7 * 16384 * more
     assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", "tiny,adapters=1", "--formats", "e3m4"]) == 0
@@ -84,7 +90,8 @@ def _layered(*types):
     return design("tiny", dataclasses.replace(DEMO, layer_types=tuple(LayerType(**of) for of in types)))
 
 
-@pytest.mark.parametrize("types", [[{"rope_theta": 100.0}] * 5, [{}, {"rope_theta": 100.0}, {"rotary": False}, {}, {}], [{"rotary": False}] * 5],
+@pytest.mark.parametrize("types", [[{"rope_theta": 100.0}] * 5, [{}, {"rope_theta": 100.0}, {"rotary": False}, {}, {}],
+                                   [{"rotary": False}] * 5],
                          ids=["one", "two", "none"])
 def test_memories_of_ropes_are_those_of_the_unit(types):
     declared = re.findall(r"reg \[(\d+):0\] \w+ \[(\d+):0\]", emit_design(Rope(_layered(*types)), "rope"))
@@ -92,17 +99,21 @@ def test_memories_of_ropes_are_those_of_the_unit(types):
     assert made == {(int(high) + 1, int(last) + 1) for high, last in declared}
 
 
-_BLOCKS = {"norms": dense(biased=("q", "o", "up", "down"), qk_norm=QkNorm("head"), norms="sandwich"), "whole": dense(qk_norm=QkNorm("projection"), norms="post"),
+_BLOCKS = {"norms": dense(biased=("q", "o", "up", "down"), qk_norm=QkNorm("head"), norms="sandwich"),
+           "whole": dense(qk_norm=QkNorm("projection"), norms="post"),
            "biases": dense(biased=("k", "down"), gated=False, activation="relu2")}
 
 
-@pytest.mark.parametrize("shape", ["tiny", "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,entries=4,halves=2"])
+@pytest.mark.parametrize("shape",
+                         ["tiny", "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,entries=4,halves=2"])
 @pytest.mark.parametrize("name", _BLOCKS)
 def test_memories_of_a_block_are_those_of_its_units(name, shape):
     made = design(shape, dataclasses.replace(DEMO, block=_BLOCKS[name]))
     part, halves = made.half_batch(), made.hw.halves
-    units = {"convert": Convert(part, banks=halves if made.block.biased(*made.block.converted) else 1), "residual": Residual(part),
-             **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}), **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
+    units = {"convert": Convert(part, banks=halves if made.block.biased(*made.block.converted) else 1),
+             "residual": Residual(part),
+             **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}),
+             **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
     for unit, of in units.items():
         found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)
         assert found == sorted(costs.counts(unit, made) * list(_clocked(of))), unit
@@ -121,7 +132,8 @@ def test_scores_are_of_the_rows_that_are_seen():
         assert {memory.depth for memory in memories(_layered(*types)) if memory.unit == "attention"} == {2 * rows}
 
 
-@pytest.mark.parametrize("capacity", [{"LUT": 24288, "FF": 24288, "BRAM": 150, "DSP": 28}, {"LUT": 83640, "BRAM": 150}, {"LUT": 40000, "BRAM": 10000, "DSP": 20}])
+@pytest.mark.parametrize("capacity", [{"LUT": 24288, "FF": 24288, "BRAM": 150, "DSP": 28}, {"LUT": 83640, "BRAM": 150},
+                                      {"LUT": 40000, "BRAM": 10000, "DSP": 20}])
 def test_the_smallest_change_fits_and_no_smaller_one_does(capacity):
     wide = design("tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=256")
     assert fit(wide, "ecp5", capacity).over
@@ -129,7 +141,8 @@ def test_the_smallest_change_fits_and_no_smaller_one_does(capacity):
     assert not fit(design(spelled(found.design.hw)), "ecp5", capacity).over         # as it is printed
 
     def halvings(hw):
-        return {name: (getattr(wide.hw, name) // getattr(hw, name)).bit_length() - 1 for name in SHRINKING if getattr(hw, name)}
+        return {name: (getattr(wide.hw, name) // getattr(hw, name)).bit_length() - 1 for name in SHRINKING
+                if getattr(hw, name)}
 
     used = sum(halvings(found.design.hw).values())
     assert used >= 1
@@ -149,7 +162,8 @@ def test_multipliers_that_are_left_over_come_before_what_is_slower():
     found = smallest_change(wide, "ecp5", capacity)
     pairs = found.design.hw.dsp_pairs
     assert fit(wide, "ecp5", capacity).over and found.design.hw == dataclasses.replace(wide.hw, dsp_pairs=pairs)
-    assert fit(design(f"tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16,dsp_pairs={pairs - 1}"), "ecp5", capacity).over
+    assert fit(design(f"tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16,dsp_pairs={pairs - 1}"), "ecp5",
+               capacity).over
     assert found.cycles() == fit(wide, "ecp5", capacity).cycles()
 
 
@@ -185,11 +199,13 @@ def test_texts_at_once_share_what_memory_of_keys_and_values_there_is(capsys):
     first, last = (pass_timeline(found.design, [p] * 4, [True] * 4).counters["cycles"] + GAP for p in (0, 31))
     assert first < 4 * found.cycles(4) < last and found.cycles(4) < found.cycles()
     assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", shape]) == 0
-    assert re.search(rf"\n +[\d,]+ tokens/s at {BOARDS['ulx3s-85f'].clock:.4g} MHz: {found.cycles(4):,.0f} cycles a token, 4 texts of 32 at once\n", capsys.readouterr().out)
+    assert re.search(rf"\n +[\d,]+ tokens/s at {BOARDS['ulx3s-85f'].clock:.4g} MHz: {found.cycles(4):,.0f} cycles a "
+                     rf"token, 4 texts of 32 at once\n", capsys.readouterr().out)
 
 
 def test_what_does_not_fit_says_what_would(capsys):
-    assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", "tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=256"]) == 3
+    assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape",
+                 "tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=256"]) == 3
     out = capsys.readouterr().out
     shape = out.split("--shape ")[1].split()[0]
     assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", shape]) == 0
@@ -197,7 +213,8 @@ def test_what_does_not_fit_says_what_would(capsys):
 
 
 def test_config_json_is_enough(tmp_path, capsys):
-    config = dict(model_type="llama", vocab_size=LLAMA3_8B.vocab_size, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+    config = dict(model_type="llama", vocab_size=LLAMA3_8B.vocab_size, hidden_size=4096, intermediate_size=14336,
+                  num_hidden_layers=32, num_attention_heads=32,
                   num_key_value_heads=8, max_position_embeddings=8192)
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert main(["plan", str(tmp_path), "--lut", "1000000", "--bram", "5000"]) == 3
@@ -211,9 +228,11 @@ def test_an_fpga_without_multipliers(capsys):
 
 
 @pytest.mark.parametrize("arguments, told", [
-    (["demo"], "FPGA must be given"), (["demo", "--board", "ulx3s-85f", "--lut", "5"], "must not be given both"), (["demo", "--lut", "0"], "at least 1"),
+    (["demo"], "FPGA must be given"), (["demo", "--board", "ulx3s-85f", "--lut", "5"], "must not be given both"),
+    (["demo", "--lut", "0"], "at least 1"),
     (["demo", "--lut", "5", "--dsp", "-1"], "DSP must be at least 0"),
-    (["nothing", "--board", "ulx3s-85f"], "nothing"), (["demo", "--board", "ulx3s-85f", "--shape", "batch-16x16"], "source=rom"),
+    (["nothing", "--board", "ulx3s-85f"], "nothing"), (["demo", "--board", "ulx3s-85f", "--shape", "batch-16x16"],
+                                                       "source=rom"),
     (["demo", "--board", "ulx3s-85f", "--clock", "0"], "Clock must be"), (["demo", "--board", "none"], "none")])
 def test_errors_are_one_line(arguments, told, capsys):
     assert main(["plan", *arguments]) == 2
@@ -222,14 +241,17 @@ def test_errors_are_one_line(arguments, told, capsys):
 
 
 def test_what_blocks_add_is_counted():
-    """A softcap for each head of a group, and for each lane of a sampler that has noise; the row of positions; the final norm's bias."""
+    """A softcap for each head of a group, and for each lane of a sampler that has noise; the row of positions; the
+    final norm's bias."""
     def more(shape="tiny", **changes):
-        plain, other = (costs.estimate(design(shape, model), "ecp5") for model in (DEMO, dataclasses.replace(DEMO, **changes)))
+        plain, other = (costs.estimate(design(shape, model), "ecp5")
+                        for model in (DEMO, dataclasses.replace(DEMO, **changes)))
         return {unit: (round(other[unit]["LUT"] - plain[unit]["LUT"]), round(other[unit]["DSP"] - plain[unit]["DSP"]))
                 for unit in plain if other[unit] != plain[unit]}
 
     one = costs.table()["ecp5"]["attention, softcap"]["LUT"][0]
-    assert more(attn_logit_softcapping=50.0) == {"attention": (round(2 * one), 2)} and not more(final_logit_softcapping=30.0)
+    assert more(attn_logit_softcapping=50.0) == {"attention": (round(2 * one),
+                                                               2)} and not more(final_logit_softcapping=30.0)
     assert more("tiny,vector_lanes=4,sampler=gumbel", final_logit_softcapping=30.0) == {"sampler": (round(4 * one), 4)}
     assert set(more(learned_positions=True)) == {"residual", "dispatcher"}
     assert more(block=dense(final_bias=True))["rmsnorm"][0] > 500
@@ -238,10 +260,13 @@ def test_what_blocks_add_is_counted():
 def test_what_recipes_add_and_save_is_counted():
     """Offsets of rows go through five units; an array of E3M1 is smaller."""
     model = dataclasses.replace(DEMO, tie_word_embeddings=False)
-    plain, rows, narrow = (costs.estimate(design("demo", model, formats), "ecp5") for formats in (None, "scales=row", "weights=e2m1"))
-    assert {unit for unit in plain if rows[unit]["LUT"] > plain[unit]["LUT"]} == {"array", "convert", "dispatcher", "residual", "sampler"}
+    plain, rows, narrow = (costs.estimate(design("demo", model, formats), "ecp5")
+                           for formats in (None, "scales=row", "weights=e2m1"))
+    assert {unit for unit in plain if rows[unit]["LUT"] > plain[unit]["LUT"]} == {"array", "convert", "dispatcher",
+                                                                                  "residual", "sampler"}
     assert narrow["column"]["LUT"] < 0.75 * plain["column"]["LUT"] == 0.75 * rows["column"]["LUT"]
-    assert not any(costs.unknown(design("demo", model, formats)) for formats in ("scales=row", "weights=e2m1", "weights=e2m5", "down=e2m1"))
+    assert not any(costs.unknown(design("demo", model, formats))
+                   for formats in ("scales=row", "weights=e2m1", "weights=e2m5", "down=e2m1"))
 
 
 def test_what_was_never_synthesized_is_said_by_name(monkeypatch, capsys):

@@ -35,7 +35,8 @@ def with_sdram(monkeypatch):
 def test_a_pass_reads_its_weights_once_or_for_each_half_and_a_row_for_each_text():
     made = design(SHAPE)
     size, row = made.stream_beats * made.hw.beat_bytes, made.hw.beat_bytes * made.head_matmul.k_tiles
-    assert [pass_bytes(made, texts) for texts in (1, 4)] == [size + row, size + 4 * row]        # the table is the LM head
+    # the table is the LM head
+    assert [pass_bytes(made, texts) for texts in (1, 4)] == [size + row, size + 4 * row]
     halves = design(f"{SHAPE},halves=2")
     assert size < pass_bytes(halves, 2) < 1.1 * size and 1.9 * size < pass_bytes(halves, 4) < 2.1 * size
 
@@ -45,7 +46,8 @@ def test_what_binds():
     fast = reading(design(SHAPE), MT48LC16M16, 45, 1)
     small = "lanes=2,columns=2,vector_lanes=2,attention_lanes=2,entries=4,slots=4,context=32,source=stream"
     slow = reading(design(small), MT48LC16M16, 45, 4)
-    assert fast.binds == "the memory" and fast.cycles == fast.memory == read_cycles(MT48LC16M16, 45, pass_bytes(design(SHAPE), 1))
+    assert fast.binds == "the memory" and fast.cycles == fast.memory == read_cycles(MT48LC16M16, 45,
+                                                                                    pass_bytes(design(SHAPE), 1))
     middle = pass_timeline(design(SHAPE), [16], [True]).counters["cycles"] + GAP
     assert fast.machine == pytest.approx(middle, rel=0.1)
     assert slow.binds == "the machine" and slow.cycles == slow.machine / 4
@@ -79,7 +81,8 @@ def test_the_plan_of_a_board(capsys, tmp_path):
 @pytest.mark.parametrize("line, code, said", [
     ("plan smollm2-135m", 3, "134,550,640 bytes of weights of 33,554,432: too many"),
     ("plan demo --shape tiny", 2, "The weights of with-sdram are in its memory: take source=stream for the shape"),
-    ("load demo --shape tiny --link sim-uart", 2, "hwgen load: error: The weights of with-sdram are in its memory: take source=stream"),
+    ("load demo --shape tiny --link sim-uart", 2, "hwgen load: error: The weights of with-sdram are in its memory: "
+                                                  "take source=stream"),
     ("load demo --link verilator", 2, "Link must be sim-uart or serial:DEVICE, not 'verilator'")])
 def test_what_does_not_fit(capsys, line, code, said):
     assert main([*line.split(), "--board", SDRAM.name]) == code

@@ -63,12 +63,15 @@ def kl(checkpoint, text="e3m4", fraction=16):
 
 FINE = {"demo": lambda: load("demo"), "mini": lambda: load("mini"), "random": lambda: random_checkpoint(ODD),
         "zeros": lambda: scaled(random_checkpoint(ODD), 0, "tokens.weight", "1.mlp.up_proj.weight", "norm.weight"),
-        "biases": lambda: random_checkpoint(dataclasses.replace(ODD, block=dense(biased=("q", "k", "v", "o", "gate", "up", "down")))),
+        "biases": lambda: random_checkpoint(dataclasses.replace(ODD,
+                                                                block=dense(biased=("q", "k", "v", "o", "gate",
+                                                                                    "up", "down")))),
         "norms": lambda: random_checkpoint(dataclasses.replace(ODD, score_scale=0.3, block=dense(
             qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh", biased=("q",)))),
         "parallel": lambda: random_checkpoint(dataclasses.replace(ODD, rotary_dim=10, block=dense(
             parallel=True, gated=False, activation="relu2", biased=("up", "down")))),
-        "bias of the head": lambda: random_checkpoint(dataclasses.replace(ODD, block=dense(final_bias=True), head_bias=True)),
+        "bias of the head": lambda: random_checkpoint(dataclasses.replace(ODD, block=dense(final_bias=True),
+                                                                          head_bias=True)),
         "tiny": lambda: random_checkpoint(dataclasses.replace(ODD, max_position_embeddings=3))}
 
 
@@ -103,7 +106,8 @@ def test_a_residual_that_does_not_fit(mini, name):
 
 @pytest.mark.parametrize("factor", [1e-5, 1e-2, 1e2, 1e5])
 def test_the_fraction_of_a_scaled_model(mini, factor):
-    """It is 16 where that suits; and with it the scaled model is as near to float32 as the model itself, and nothing is clipped."""
+    """It is 16 where that suits; and with it the scaled model is as near to float32 as the model itself, and nothing is
+    clipped."""
     model = scaled(untied(mini), factor, "embed_tokens.weight", *ADDED, rms_norm_eps=1e-5 * factor**2)
     fraction = fitting_fraction(model, 16)
     assert (fraction == 16) == (factor in (1e-2, 1e2))
@@ -146,7 +150,8 @@ def test_outliers_for_which_another_format_is_better(mini, names):
 def test_what_was_not_tried_is_not_said_to_be_no_better(mini):
     """E3M4 weights would be, and are not among what is tried in place of E2M1."""
     assert kl(mini)[0] < 0.2 * kl(mini, "weights=e2m1,head=e3m4")[0]
-    assert said(mini, "weights=e2m1,head=e3m4")[-1].endswith(", and other activations do not make it half of that (hwgen accuracy MODEL --recipe R compares formats of weights)")
+    assert said(mini, "weights=e2m1,head=e3m4")[-1].endswith(", and other activations do not make it half of that "
+                                                             "(hwgen accuracy MODEL --recipe R compares formats of weights)")
 
 
 @pytest.mark.parametrize("name", ["model.layers.1.self_attn.v_proj.weight", "model.layers.2.mlp.down_proj.weight"])

@@ -11,13 +11,16 @@ from hwgen.params.model import ModelShape
 from hwgen.plan.fit import fit, smallest_change
 from hwgen.plan.wired import expected
 
-SHAPE = HwShape(lanes=8, columns=8, vector_lanes=4, attention_lanes=16, context=128, tile_beats=8, source="wired", wire_levels=4)
+SHAPE = HwShape(lanes=8, columns=8, vector_lanes=4, attention_lanes=16, context=128, tile_beats=8, source="wired",
+                wire_levels=4)
 
 
 def design(formats="weights=e2m1", vocabulary=320, ff=96):
-    model = ModelShape(name="x", vocab_size=vocabulary, hidden_size=32, intermediate_size=ff, num_hidden_layers=1, num_attention_heads=2,
+    model = ModelShape(name="x", vocab_size=vocabulary, hidden_size=32, intermediate_size=ff, num_hidden_layers=1,
+                       num_attention_heads=2,
                        num_key_value_heads=2, head_dim=16,
-                       max_position_embeddings=256, rms_norm_eps=1e-5, rope_theta=1e4, tie_word_embeddings=False, bos_token_id=0,
+                       max_position_embeddings=256, rms_norm_eps=1e-5, rope_theta=1e4, tie_word_embeddings=False,
+                       bos_token_id=0,
                        eos_token_ids=(0,))
     return Design(model=model, hw=SHAPE, recipe=presets.recipe(formats))
 
@@ -34,10 +37,13 @@ def test_matrices_are_nearly_what_was_expected():
 
 
 def test_a_machine_of_random_weights():
-    """As the boards' script made it: 53,055 LUT4, 3,033 CCU2C, 331 TRELLIS_DPR16X4, 42,859 flip-flops, 21 DP16KD and 30 multipliers."""
+    """As the boards' script made it: 53,055 LUT4, 3,033 CCU2C, 331 TRELLIS_DPR16X4, 42,859 flip-flops, 21 DP16KD and 30
+    multipliers."""
     found = fit(design(), "ecp5", {"LUT": 83640})
-    assert found.used["LUT"] == pytest.approx(53055 + 2 * 3033 + 6 * 331, rel=0.06) and found.used["FF"] == pytest.approx(42859, rel=0.06)
-    assert (found.used["BRAM"], found.used["DSP"]) == (21, 30) and not {"array", "column", "dsp_column"} & set(found.units)
+    assert found.used["LUT"] == pytest.approx(53055 + 2 * 3033 + 6 * 331,
+                                              rel=0.06) and found.used["FF"] == pytest.approx(42859, rel=0.06)
+    assert (found.used["BRAM"], found.used["DSP"]) == (21, 30) and not {"array", "column",
+                                                                        "dsp_column"} & set(found.units)
 
 
 def test_a_smaller_machine_of_wires_has_wires():

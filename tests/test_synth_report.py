@@ -40,19 +40,23 @@ def test_units_are_a_partition_of_the_machine():
         for module in whole - {"top"}:
             inside.setdefault(module, set()).add(name)
     once = {module for module, names in inside.items() if len(names) == 1}
-    assert {module for module in inside if module not in once} <= {"specimen_block_ram"}        # in whichever unit has memories
+    # in whichever unit has memories
+    assert {module for module in inside if module not in once} <= {"specimen_block_ram"}
     # All that is in no unit is the top of one, but for the ROM. Vector buffers of one shape are one module.
     buffers = [module for module in modules(text) if "vector_buffer" in module]
     tops = modules(text) - set(inside) - {"specimen_rom"}
     assert len(tops) == len(units) - 3 + len(buffers)       # xa, xo, xh
-    assert {name: unit.count for name, unit in units.items() if unit.count > 1} == {"column": 4, "dot": 2, "numerators": 2}
+    assert {name: unit.count for name, unit in units.items() if unit.count > 1} == {"column": 4, "dot": 2,
+                                                                                    "numerators": 2}
     assert set(units) <= set(costs.table()["ecp5"])
-    assert {name for name, unit in units.items() if not synth.whole(unit)} == {"array", "attention", "decoder", "weights"}
+    assert {name for name, unit in units.items() if not synth.whole(unit)} == {"array", "attention",
+                                                                               "decoder", "weights"}
 
 
 @pytest.mark.parametrize("name, unit", [("convert", Convert), ("swiglu", SwiGlu)])
 def test_estimates_of_units_at_a_shape_that_they_were_not_fitted_to(name, unit, monkeypatch, tmp_path):
-    design = Design(model=DEMO, hw=hw_shape("tiny,lanes=8,columns=4,vector_lanes=4,attention_lanes=8", DEMO), recipe=recipe())
+    design = Design(model=DEMO, hw=hw_shape("tiny,lanes=8,columns=4,vector_lanes=4,attention_lanes=8", DEMO),
+                    recipe=recipe())
     monkeypatch.setattr(synth, "CACHE", tmp_path)
     found = synth.synthesize(synth.Unit(name, emit_verilog(unit(design), "top")), "ecp5")
     estimated = costs.estimate(design, "ecp5")[name]
@@ -61,13 +65,16 @@ def test_estimates_of_units_at_a_shape_that_they_were_not_fitted_to(name, unit, 
 
 
 def test_lines_go_through_what_they_were_fitted_to():
-    designs = [Design(model=DEMO, hw=hw_shape(f"tiny,lanes={lanes},columns={lanes},vector_lanes={v},attention_lanes={lanes}", DEMO),
+    designs = [Design(model=DEMO,
+                      hw=hw_shape(f"tiny,lanes={lanes},columns={lanes},vector_lanes={v},attention_lanes={lanes}", DEMO),
                       recipe=recipe())
                for lanes, v in ((4, 2), (8, 4), (16, 4))]
-    weights = fit([(d, {"rmsnorm": {"LUT": 1000 + 70 * d.hw.vector_lanes, "FF": 0}}) for d in designs], "xilinx7")["rmsnorm"]["LUT"]
+    weights = fit([(d, {"rmsnorm": {"LUT": 1000 + 70 * d.hw.vector_lanes, "FF": 0}}) for d in designs],
+                  "xilinx7")["rmsnorm"]["LUT"]
     from hwgen.plan.memory import memories, place
     taken = [sum(place(m, "xilinx7").luts for m in memories(d) if m.unit == "rmsnorm") for d in designs]
-    found = [sum(w * f for w, f in zip(weights, costs.features("rmsnorm", d, "LUT"))) + t for d, t in zip(designs, taken)]
+    found = [sum(w * f for w, f in zip(weights, costs.features("rmsnorm", d, "LUT"))) + t
+             for d, t in zip(designs, taken)]
     assert found == pytest.approx([1140, 1280, 1280], rel=0.02)
 
 
@@ -80,7 +87,8 @@ def test_the_float_variant_rounds_as_float32(fmt):
         total, inexact = np.float32(0), 0
         for _ in range(150):
             w, x = rng.choice(codes), rng.choice(codes)
-            for signals in ({"load": 1, "tile": w}, {"load": 0, "x": x}, {}, {"enable": 1, "keep": 1}, {"enable": 0, "keep": 0}):
+            for signals in ({"load": 1, "tile": w}, {"load": 0, "x": x}, {}, {"enable": 1, "keep": 1},
+                            {"enable": 0, "keep": 0}):
                 for name, value in signals.items():
                     ctx.set(getattr(unit, name), value)
                 await ctx.tick()
@@ -128,7 +136,8 @@ def simulate(unit, bench):
 def test_what_a_block_changes_is_fitted_beside_what_llama_has():
     base = costs.table()["ecp5"]
     block = dense(norms="post", qk_norm=QkNorm("projection"))
-    designs = [Design(model=replace(DEMO, block=block), hw=hw_shape(f"tiny,lanes={n},columns={n},vector_lanes={v},attention_lanes={n}",
+    designs = [Design(model=replace(DEMO, block=block),
+                      hw=hw_shape(f"tiny,lanes={n},columns={n},vector_lanes={v},attention_lanes={n}",
                                                                     DEMO), recipe=recipe())
                for n, v in ((4, 2), (8, 4))]
     found = changes(base, [(d, {"sums": {"LUT": 500 + 100 * d.hw.vector_lanes, "FF": 9000},
@@ -161,8 +170,8 @@ def test_a_multiplier_in_each_lane(family, kind, words, cell, tmp_path):
 
 
 def test_the_techmap_of_gw5a_multiplies(tmp_path):
-    """All factors of 6 and 5 bits, and the largest product there is, against a model of the block: as Gowin's manual (UG1253) has it
-    without registers."""
+    """All factors of 6 and 5 bits, and the largest product there is, against a model of the block: as Gowin's manual
+    (UG1253) has it without registers."""
     (tmp_path / "map.v").write_text(FAMILIES["gowin5"].product)
     model = "module MULT12X12(output signed [23:0] DOUT, input signed [11:0] A, B, input [1:0] CLK, CE, RESET);\n{}\n" \
             "assign DOUT = A * B;\nendmodule\n"
@@ -171,7 +180,8 @@ def test_the_techmap_of_gw5a_multiplies(tmp_path):
     product = "module {}(input signed [{}:0] a, input signed [{}:0] b, output signed [{}:0] y); assign y = a * b; endmodule\n"
     (tmp_path / "products.v").write_text(product.format("gold", 5, 4, 10) + product.format("gate", 5, 4, 10)
                                          + product.format("wide", 10, 10, 20))
-    yosys(tmp_path, "read_verilog products.v", "wreduce", "techmap -map map.v gate wide", "select -assert-count 2 t:MULT12X12",
+    yosys(tmp_path, "read_verilog products.v", "wreduce", "techmap -map map.v gate wide",
+          "select -assert-count 2 t:MULT12X12",
           "read_verilog model.v", "hierarchy",
           "proc", "flatten", "miter -equiv -make_assert -flatten gold gate miter", "sat -verify -prove-asserts miter",
           "sat -verify -set a 11'd1024 -set b 11'd1024 -prove y 21'd1048576 wide")

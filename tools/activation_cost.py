@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""What the unit of the MLP's activation costs for each function, with and without a gate: rows of the table in docs/swiglu.md.
+"""What the unit of the MLP's activation costs for each function, with and without a gate: rows of the table in
+docs/swiglu.md.
 
-Of 2 vector lanes, as `tools.synth` synthesizes units: LUTs, flip-flops and multipliers on ECP5, transistors of the gates.
+Of 2 vector lanes, as `tools.synth` synthesizes units: LUTs, flip-flops and multipliers on ECP5, transistors of the
+gates.
 """
 from dataclasses import replace
 
@@ -16,7 +18,8 @@ from tools import synth
 
 def unit(activation, gated):
     model = replace(DEMO, block=dense(activation=activation, gated=gated))
-    return synth.Unit("swiglu", emit_verilog(SwiGlu(Design(model=model, hw=hw_shape("tiny", model), recipe=recipe())), "top"))
+    return synth.Unit("swiglu", emit_verilog(SwiGlu(Design(model=model, hw=hw_shape("tiny", model), recipe=recipe())),
+                                             "top"))
 
 
 def main():

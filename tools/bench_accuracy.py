@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The accuracy tables of docs/accuracy.md: the demo model and SmolLM2-135M-Instruct, part by part and as whole machines, and models with
-outliers."""
+"""The accuracy tables of docs/accuracy.md: the demo model and SmolLM2-135M-Instruct, part by part and as whole
+machines, and models with outliers."""
 import argparse
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +28,8 @@ ENTRY = {"kind": "measured", "command": "python -m tools.bench_accuracy"}
 
 
 def outlier(checkpoint, factor=100.0, channels=(7, 20, 33)):
-    """The same function in float32: some channels of norms' gains, of values and of "up" are ``factor`` times as large, and what reads them
-    so much smaller."""
+    """The same function in float32: some channels of norms' gains, of values and of "up" are ``factor`` times as large,
+    and what reads them so much smaller."""
     heads, size = checkpoint.shape.group_size, checkpoint.shape.head_dim
     values = [channel % size for channel in channels]
     readers = [(head * size + value) for value in values for head in range(heads)]      # of the first K/V head
@@ -56,13 +56,14 @@ def bits(quantized):
     tables = [quantized.head] + [quantized.embedding] * (quantized.embedding is not quantized.head)
     matrices = [matrix for layer in quantized.layers for matrix in layer.matrices().values()] + tables
     total = sum(matrix.codes.size * matrix.fmt.bits * (2 if matrix.lo is not None else 1)
-                + 4 * sum(part.size for part in (matrix.rows, matrix.blocks) if part is not None) for matrix in matrices)
+                + 4 * sum(part.size for part in (matrix.rows, matrix.blocks) if part is not None)
+                for matrix in matrices)
     return total / sum(matrix.codes.size for matrix in matrices)
 
 
 class Integers(PartlyFp8):
-    """Weights as integers of so many bits, symmetric, a float32 scale for each row; inputs of matrices as 8-bit ones, a scale for each
-    vector."""
+    """Weights as integers of so many bits, symmetric, a float32 scale for each row; inputs of matrices as 8-bit ones, a
+    scale for each vector."""
 
     def __init__(self, checkpoint, count):
         super().__init__(checkpoint, recipe(), ())
@@ -92,7 +93,8 @@ def rows_of(checkpoint, tokens, models, label):
                    progress=lambda done, total: print(f"\r{label}: {done} of {total}", end="", flush=True))
     print()
     for name, row in rows.items():
-        print(f"{name:50} KL {row.kl:.5f}  perplexity {row.perplexity_increase:+.2%} +- {row.increase_error:.2%}  top-1 {row.top1:.2%}",
+        print(f"{name:50} KL {row.kl:.5f}  perplexity {row.perplexity_increase:+.2%} +- {row.increase_error:.2%}  "
+              f"top-1 {row.top1:.2%}",
               flush=True)
     return rows
 
@@ -118,7 +120,8 @@ def table(checkpoint, name, count, wanted):
              for text in (*COMPENSATED, *[MIXED] * (name != "demo"))}
     # codes of weights that were made for keys and values in E3M4
     for text, of in ((FIVE_KV, FIVE), (ROW_KV, "scales=row")):
-        made[f"{text} compensated"] = lambda text=text, of=of: replace(compensated(checkpoint, name, of), recipe=recipe(text))
+        made[f"{text} compensated"] = lambda text=text, of=of: replace(compensated(checkpoint, name, of),
+                                                                       recipe=recipe(text))
     if unknown := set(wanted) - {*models, *made}:
         raise SystemExit(f"Rows must be of {'; '.join([*models, *made])}, not {unknown.pop()}")
     models, sizes = {label: model for label, model in models.items() if not wanted or label in wanted}, {}
@@ -129,14 +132,18 @@ def table(checkpoint, name, count, wanted):
     rows = rows_of(checkpoint, tokens_of(checkpoint, count), models, name)
     first = next(iter(rows.values()))
     entries = [{"name": f"{name} tokens", "value": first.tokens, "unit": "tokens", **ENTRY},
-               {"name": f"{name} float32 perplexity", "value": round(first.reference_perplexity, 3), "unit": "", **ENTRY}]
+               {"name": f"{name} float32 perplexity", "value": round(first.reference_perplexity, 3),
+                "unit": "", **ENTRY}]
     for label, row in rows.items():
         kind = "part" if " only" in label else "machine"
-        columns = [("KL", round(row.kl, 5), ""), ("perplexity above float32", round(100 * row.perplexity_increase, 2), "%"),
-                   ("standard error", round(100 * row.increase_error, 2), "%"), ("top-1", round(100 * row.top1, 2), "%")]
+        columns = [("KL", round(row.kl, 5), ""), ("perplexity above float32",
+                                                  round(100 * row.perplexity_increase, 2), "%"),
+                   ("standard error", round(100 * row.increase_error, 2), "%"),
+                   ("top-1", round(100 * row.top1, 2), "%")]
         if label in sizes:
             columns.append(("bytes per weight", round(sizes[label] / 8, 3), ""))
-        entries += [{"name": f"{name} {kind} {label}/{column}", "value": value, "unit": unit, **ENTRY} for column, value, unit in columns]
+        entries += [{"name": f"{name} {kind} {label}/{column}", "value": value, "unit": unit, **ENTRY}
+                    for column, value, unit in columns]
     ledger.record("accuracy.json", entries)
     return rows
 
@@ -145,17 +152,20 @@ def with_outliers(checkpoint, name, count, plain):
     """Records what outliers cost: compensated, beside the plain model's nearest."""
     model, text, hw = outlier(checkpoint), "scales=row", HwShape(context=WINDOW)
     nearest, found = quantize(model, recipe(text)), compensated(model, f"{name}-outliers", text)
-    models = {label: lambda q=q: golden(model, q.recipe, hw, q) for label, q in ((text, nearest), (f"{text} compensated", found))}
+    models = {label: lambda q=q: golden(model, q.recipe, hw, q)
+              for label, q in ((text, nearest), (f"{text} compensated", found))}
     rows = rows_of(checkpoint, tokens_of(checkpoint, count), models, f"{name} with outliers")
     ledger.record("accuracy.json", [
-        *({"name": f"{name} with outliers {label}/KL", "value": round(row.kl, 5), "unit": "", **ENTRY} for label, row in rows.items()),
+        *({"name": f"{name} with outliers {label}/KL", "value": round(row.kl, 5), "unit": "", **ENTRY}
+          for label, row in rows.items()),
         *({"name": key, "value": round(rows[f"{text} compensated"].kl / plain.kl, 3), "unit": "", **ENTRY}
           for key in (f"{name} outlier_kl_ratio", *["outlier_kl_ratio"] * (name != "demo")))])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=3000, help="of the text, for SmolLM2 (default: 3000); the demo model reads all of it")
+    parser.add_argument("--tokens", type=int, default=3000,
+                        help="of the text, for SmolLM2 (default: 3000); the demo model reads all of it")
     parser.add_argument("--model", choices=("demo", "smollm2-135m"), help="only this one")
     parser.add_argument("--row", action="append", default=[], metavar="LABEL",
                         help="only this row of the tables, as it is called there; may be repeated")
@@ -176,7 +186,8 @@ def main():
                 values |= {f"{key}_perplexity": row.perplexity_increase, f"{key}_kl": row.kl}
         if {E2M1, f"{E2M1} compensated"} <= set(rows):
             values["e2m1_kl_ratio"] = rows[f"{E2M1} compensated"].kl / rows[E2M1].kl
-        ledger.record("accuracy.json", [{"name": key, "value": round(value, 5), "unit": "", **ENTRY} for key, value in values.items()])
+        ledger.record("accuracy.json", [{"name": key, "value": round(value, 5), "unit": "", **ENTRY}
+                                        for key, value in values.items()])
         if not options.row:
             with_outliers(checkpoint, "smollm2-135m", options.tokens, rows["scales=row compensated"])
 

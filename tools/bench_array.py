@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Simulation speed of the 32 x 32 MAC array in Verilator, one entry, an operation in each cycle; all sums compared with the golden model.
+"""Simulation speed of the 32 x 32 MAC array in Verilator, one entry, an operation in each cycle; all sums compared with
+the golden model.
 
 Cycles per second of CPU time (not of the clock on the wall, which others share).
 """
@@ -77,7 +78,8 @@ def main():
     w = codes(rng, DESIGN.recipe.weight_format, (N_TILES * hw.columns, K_TILES * hw.lanes))
     x = codes(rng, DESIGN.recipe.activation_format, (1, K_TILES * hw.lanes))
     tiles = w.reshape(N_TILES, hw.columns, K_TILES, hw.lanes).swapaxes(1, 2)
-    flags = np.zeros((N_TILES, K_TILES), np.uint32)                 # behind the codes: exp (10 bits), first, last, tile_end
+    # behind the codes: exp (10 bits), first, last, tile_end
+    flags = np.zeros((N_TILES, K_TILES), np.uint32)
     flags[:, 0] |= 1 << 10
     flags[:, -1] |= 1 << 11
     flags |= 1 << 12
@@ -91,15 +93,19 @@ def main():
         (folder / "tiles").write_bytes(np.ascontiguousarray(tiles).tobytes())
         (folder / "ops").write_bytes(ops)
         (folder / "sums").write_bytes(mac_array(DESIGN, w, x).astype("<i4").tobytes())
-        model = verilator.build([folder / "array.v"], "array", cpp=[folder / "main.cpp"], folder=folder / "obj", executable="model",
+        model = verilator.build([folder / "array.v"], "array", cpp=[folder / "main.cpp"], folder=folder / "obj",
+                                executable="model",
                                 cflags=f"-DGRANULE={4 * hw.vector_lanes}", opt="-O2")
         done = subprocess.run([model, "1000"], cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)
     cycles, seconds = (float(word) for word in done.stdout.split())
-    ledger.record("array.json", [{"name": f"array_{hw.lanes}x{hw.columns}_verilator_rate", "value": round(cycles / seconds, -2),
-                                  "unit": "cycles/s of CPU", "kind": "measured", "command": "python -m tools.bench_array"}])
-    print(f"{cycles / seconds:,.0f} cycles per second of CPU time, {hw.lanes * hw.columns * cycles / seconds / 1e6:.0f} million MACs per second")
+    ledger.record("array.json", [{"name": f"array_{hw.lanes}x{hw.columns}_verilator_rate",
+                                  "value": round(cycles / seconds, -2),
+                                  "unit": "cycles/s of CPU", "kind": "measured",
+                                  "command": "python -m tools.bench_array"}])
+    print(f"{cycles / seconds:,.0f} cycles per second of CPU time, "
+          f"{hw.lanes * hw.columns * cycles / seconds / 1e6:.0f} million MACs per second")
 
 
 if __name__ == "__main__":

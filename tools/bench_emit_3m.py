@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Emit the arrays of a chip of 3.2 million multipliers: 28 x 28 arrays of 64 x 64, each module once. How long, how large, and lint of all
-of it.
+"""Emit the arrays of a chip of 3.2 million multipliers: 28 x 28 arrays of 64 x 64, each module once. How long, how
+large, and lint of all of it.
 
-Lint goes module by module, each with what it instantiates as ports only, so that no part is looked at twice: at full size. Flat, as
-simulation would have it, Verilator needs memory in proportion to the arrays; ``--flat N`` lints N x N of them so.
+Lint goes module by module, each with what it instantiates as ports only, so that no part is looked at twice: at full
+size. Flat, as simulation would have it, Verilator needs memory in proportion to the arrays; ``--flat N`` lints N x N of
+them so.
 """
 import argparse
 import re
@@ -22,7 +23,8 @@ from tools import ledger
 
 ROWS = TILES = 28
 DESIGN = Design(model=LLAMA3_70B, recipe=Recipe(), hw=HwShape(
-    lanes=64, columns=64, entries=1024, vector_lanes=16, attention_lanes=128, tile_beats=64, context=2176, source="stream"))
+    lanes=64, columns=64, entries=1024, vector_lanes=16, attention_lanes=128, tile_beats=64, context=2176,
+    source="stream"))
 PARTS = ("mac_column", "grid_tile", "grid_row", "grid_sum")
 
 
@@ -46,7 +48,8 @@ def children():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flat", type=int, metavar="N", help="lint N x N arrays flat instead; records nothing at other N than 2")
+    parser.add_argument("--flat", type=int, metavar="N",
+                        help="lint N x N arrays flat instead; records nothing at other N than 2")
     options = parser.parse_args()
     entry = {"kind": "measured", "command": "python -m tools.bench_emit_3m"}
     macs = DESIGN.hw.lanes * DESIGN.hw.columns
@@ -79,7 +82,8 @@ def main():
         {"name": "emit_3m_macs_cpu_seconds", "value": round(cpu, 1), "unit": "s of CPU", **entry},
         {"name": "emit_3m_macs_bytes", "value": len(text), "unit": "bytes", **entry},
         {"name": "emit_3m_macs_lint_seconds", "value": round(children(), 1), "unit": "s of CPU", **entry},
-        {"name": "emit_3m_macs_lint_memory", "value": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
+        {"name": "emit_3m_macs_lint_memory",
+         "value": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
          "unit": "MB", **entry}])
 
 

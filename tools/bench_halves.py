@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What two half-batches are worth, on the cycle model alone: the array's busy cycles in decode with sixteen entries, by context."""
+"""What two half-batches are worth, on the cycle model alone: the array's busy cycles in decode with sixteen entries, by
+context."""
 import argparse
 import dataclasses
 
@@ -22,7 +23,8 @@ def main():
             design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, halves=halves))
             for position in POSITIONS:
                 use = engine_use(design, *traffic(design.hw, position)["decode"])
-                rows.append({"name": f"{model.name}, halves={halves}/position {position:4}", "value": round(use["array"], 4), "unit": "",
+                rows.append({"name": f"{model.name}, halves={halves}/position {position:4}",
+                             "value": round(use["array"], 4), "unit": "",
                              "kind": "derived", "command": "python -m tools.bench_halves"})
                 print(f"{rows[-1]['name']:40} {rows[-1]['value']}")
     ledger.record("halves.json", rows)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""How many cells of an iCE40 the smallest machine takes: a model of 257 tokens and one layer of 4, on 2 x 2 multipliers with 2 attention
-lanes.
+"""How many cells of an iCE40 the smallest machine takes: a model of 257 tokens and one layer of 4, on 2 x 2 multipliers
+with 2 attention lanes.
 
-Yosys alone, each unit for itself (their borders are kept). The multipliers of an UP5K are used without asking how many there are.
+Yosys alone, each unit for itself (their borders are kept). The multipliers of an UP5K are used without asking how many
+there are.
 """
 import dataclasses
 import json
@@ -20,7 +21,8 @@ from hwgen.params.model import DEMO
 from hwgen.top.board import BoardMachine
 from tools import ledger
 
-MODEL = dataclasses.replace(DEMO, name="smallest", vocab_size=257, hidden_size=4, intermediate_size=4, num_hidden_layers=1,
+MODEL = dataclasses.replace(DEMO, name="smallest", vocab_size=257, hidden_size=4, intermediate_size=4,
+                            num_hidden_layers=1,
                             num_attention_heads=1,
                             num_key_value_heads=1, head_dim=2, max_position_embeddings=16)
 SHAPE = HwShape(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=16, kv_block=2)
@@ -35,7 +37,8 @@ def main():
              component=lambda d: BoardMachine(d, divisor=12))
         work = work / "out"
         places = hierarchy((work / "machine.v").read_text(), "machine")
-        units = {place.module: place.path[-1] for place in places if place.path and (len(place.path) == 1 or place.path[:-1] in WHOLE)
+        units = {place.module: place.path[-1] for place in places if place.path
+                 and (len(place.path) == 1 or place.path[:-1] in WHOLE)
                  and place.path not in WHOLE}
         (work / "synth.ys").write_text("\n".join(["read_verilog machine.v", *(f"setattr -mod -set keep_hierarchy 1 \\{name}"
                                                                               for name in units),
@@ -49,7 +52,8 @@ def main():
 
     rows = [("parameters", MODEL.parameter_count)]
     rows += [(name, count(found["design"], pattern)) for name, pattern in
-             (("lut4", "SB_LUT4"), ("ff", r"SB_DFF\w*"), ("multipliers", "SB_MAC16"), ("block_rams", r"SB_RAM40_4K\w*"))]
+             (("lut4", "SB_LUT4"), ("ff", r"SB_DFF\w*"), ("multipliers", "SB_MAC16"),
+              ("block_rams", r"SB_RAM40_4K\w*"))]
     rows += [(f"{name}_lut4", count(found["modules"][f"\\{module}"], "SB_LUT4")) for module, name in units.items()]
     rows = sorted(rows[:5]) + sorted(rows[5:], key=lambda row: -row[1])[:6]
     ledger.record("boards.json", [{"name": f"ice40_smallest_{name}", "value": value, "unit": "", "kind": "measured",

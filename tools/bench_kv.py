@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Size of admission and KV cache on an ECP5 without DSP blocks, for the demo model: one slot, four, and four with error correction."""
+"""Size of admission and KV cache on an ECP5 without DSP blocks, for the demo model: one slot, four, and four with error
+correction."""
 import argparse
 import json
 import tempfile
@@ -20,7 +21,8 @@ ONE, FOUR = dict(BASE), dict(BASE, slots=4, entries=4, kv_blocks=40)
 UNITS = {
     "admission, 1 slot": (Admission, ONE), "admission, 4 slots": (Admission, FOUR),
     "kv blocks, 1 slot": (KvBlocks, ONE), "kv blocks, 4 slots": (KvBlocks, FOUR),
-    "kv cache, 1 slot": (KvCache, ONE), "kv cache, 4 slots": (KvCache, FOUR), "kv cache, 4 slots, ECC": (KvCache, dict(FOUR, kv_ecc=True)),
+    "kv cache, 1 slot": (KvCache, ONE), "kv cache, 4 slots": (KvCache, FOUR),
+    "kv cache, 4 slots, ECC": (KvCache, dict(FOUR, kv_ecc=True)),
 }
 CELLS = {"LUT4": ("LUT4",), "carry cells": ("CCU2C",), "flip-flops": ("TRELLIS_FF",), "LUT RAMs": ("TRELLIS_DPR16X4",),
          "block RAMs": ("DP16KD",)}
@@ -43,7 +45,8 @@ def main():
         found = cells(unit(Design(model=DEMO, hw=HwShape(**shape), recipe=Recipe())))
         counts = {label: sum(found.get(cell, 0) for cell in kinds) for label, kinds in CELLS.items()}
         print(name, counts, flush=True)
-        entries += [{"name": f"{name}/{label}", "value": count, "unit": "", "kind": "measured", "command": "python -m tools.bench_kv"}
+        entries += [{"name": f"{name}/{label}", "value": count, "unit": "", "kind": "measured",
+                     "command": "python -m tools.bench_kv"}
                     for label, count in counts.items()]
     ledger.record("kv.json", entries)
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How long it takes to load weights into the memory of a board, over its line or from an SD card: derived of the whole, and simulated
-on a part.
+"""How long it takes to load weights into the memory of a board, over its line or from an SD card: derived of the whole,
+and simulated on a part.
 
-The part is a block that goes through the UART pins of the simulated top of a small machine, at the board's cycles per bit; the cycles are
-the simulation's. What the host's serial driver adds is assumed (`hwgen.params.loader.ROUND_TRIP`), and so is how long a card takes
-between blocks (`hwgen.params.card.BLOCK_WAIT`): the simulated one takes none, so that its cycles are the machine's. Nothing has run on
-hardware.
+The part is a block that goes through the UART pins of the simulated top of a small machine, at the board's cycles per
+bit; the cycles are the simulation's. What the host's serial driver adds is assumed (`hwgen.params.loader.ROUND_TRIP`),
+and so is how long a card takes between blocks (`hwgen.params.card.BLOCK_WAIT`): the simulated one takes none, so that
+its cycles are the machine's. Nothing has run on hardware.
 """
 import argparse
 import dataclasses
@@ -34,8 +34,10 @@ from tools import ledger
 
 BOARD, CARD_BOARD = "ulx3s-85f-sdram", "ulx3s-85f-sdram-card"
 #: Of a machine that has no part in it.
-SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
-             intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2,
+SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16,
+             kv_block=2, hidden_size=4,
+             intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11,
+             num_hidden_layers=2,
              source="stream")
 
 
@@ -48,7 +50,8 @@ def simulated(chosen, size):
     with tempfile.TemporaryDirectory() as folder:
         memory, report = Path(folder) / "memory.bin", Path(folder) / "cycles"
         memory.touch()
-        with pins_link(executable, design, quantized, axi=buses(small), memory=memory, loaded=False, timeout=600) as link:
+        with pins_link(executable, design, quantized, axi=buses(small), memory=memory, loaded=False,
+                       timeout=600) as link:
             def cycles():
                 link.control(f"report {report}")
                 link.memory()           # which is answered behind it
@@ -68,7 +71,8 @@ def simulated(chosen, size):
 
 
 def from_card(chosen):
-    """(Blocks of weights that a small machine of the board reads from its card, cycles of each), at the board's clocks."""
+    """(Blocks of weights that a small machine of the board reads from its card, cycles of each), at the board's
+    clocks."""
     small = dataclasses.replace(chosen, memory=Memory())
     design = small_design(**SMALL | dict(vocab_size=2000))
     quantized = quantize(random_checkpoint(design.model), design.recipe)
@@ -103,7 +107,8 @@ def main():
                  (f"{name}_quick_card", card_seconds(size, chosen.clock, chosen.memory.axi(), wait=0), "s", kind),
                  (f"{name}_uart", load_seconds(size, chosen.baud), "s", "derived"),
                  (name.replace("seconds", "bytes"), size, "bytes", "derived"),
-                 (name.replace("load", "check"), check_seconds(size, chosen.clock, chosen.memory.axi()), "s", "derived")]
+                 (name.replace("load", "check"), check_seconds(size, chosen.clock, chosen.memory.axi()),
+                  "s", "derived")]
     sent, read = simulated(chosen, options.bytes)
     blocks, each = from_card(board(CARD_BOARD))
     rows += [("load_baud", chosen.baud, "baud", "derived"), ("load_part_bytes", options.bytes, "bytes", "derived"),
@@ -111,7 +116,8 @@ def main():
              ("load_part_seconds_derived", load_seconds(options.bytes, chosen.baud) - 2 * ROUND_TRIP, "s", "derived"),
              ("load_card_part_blocks", blocks, "blocks", "measured"),
              ("load_card_part_block_cycles", each, "cycles", "measured"),
-             ("load_card_part_block_cycles_derived", card_cycles(512, card_timing(chosen.clock), 0), "cycles", "derived"),
+             ("load_card_part_block_cycles_derived", card_cycles(512, card_timing(chosen.clock), 0),
+              "cycles", "derived"),
              ("check_part_cycles_per_byte", read / options.bytes, "cycles", "measured")]
     for name, value, unit, _ in rows:
         print(f"{name:28} {value:,.6g} {unit}")

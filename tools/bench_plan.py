@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""How far `hwgen plan` is from what was built: its estimates beside fpga/BOARD/report.json, for each board that has one."""
+"""How far `hwgen plan` is from what was built: its estimates beside fpga/BOARD/report.json, for each board that has
+one."""
 import argparse
 import json
 from pathlib import Path
@@ -23,7 +24,8 @@ def compared(report):
     """{figure: (estimate, built)} of a build's report: LUT, FF, BRAM, DSP and MHz."""
     chosen = board(report["board"])
     names = FAMILIES[chosen.family].resources
-    design = Design(model=load(report["model"], need_tokenizer=False).shape, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
+    design = Design(model=load(report["model"], need_tokenizer=False).shape, hw=HwShape(**report["shape"]),
+                    recipe=recipe(chosen.formats))
     found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS})
     return {**{kind: (found.used[kind], report["used"][names[kind.lower()]]) for kind in KINDS},
             "MHz": (round(found.mhz, 1), report["fmax"])}
@@ -34,7 +36,8 @@ def reports():
 
 
 def clocks():
-    """{family: (MHz, way)}: the line through its builds' clocks, over the root of their LUTs. One build alone leaves ``way`` as it is."""
+    """{family: (MHz, way)}: the line through its builds' clocks, over the root of their LUTs. One build alone leaves
+    ``way`` as it is."""
     found = {}
     for report in reports():
         chosen = board(report["board"])
@@ -53,9 +56,11 @@ def clocks():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fit", action="store_true", help="only print what `hwgen.plan.costs.BUILT` should say of the families' clocks")
+    parser.add_argument("--fit", action="store_true",
+                        help="only print what `hwgen.plan.costs.BUILT` should say of the families' clocks")
     if parser.parse_args().fit:
-        print("\n".join(f'"{family}": Built({BUILT[family].luts}, {mhz}, {way})' for family, (mhz, way) in clocks().items()))
+        print("\n".join(f'"{family}": Built({BUILT[family].luts}, {mhz}, {way})'
+                        for family, (mhz, way) in clocks().items()))
         return
     rows, worst = [], 0.0
     for report in reports():
@@ -66,7 +71,8 @@ def main():
             print(f"{report['board']:16} {figure:5} {estimate:>10,} estimated {built:>10,} built  {error:+.1%}")
             worst = max(worst, abs(error))
     rows.append(("plan_worst_error", round(worst, 4), ""))
-    ledger.record("plan.json", [{"name": name, "value": value, "unit": unit, "kind": "derived", "command": "python -m tools.bench_plan"}
+    ledger.record("plan.json", [{"name": name, "value": value, "unit": unit, "kind": "derived",
+                                 "command": "python -m tools.bench_plan"}
                                 for name, value, unit in rows])
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The planner at scale for two models: throughput counted both ways, utilization, and what binds. Everything is projected."""
+"""The planner at scale for two models: throughput counted both ways, utilization, and what binds. Everything is
+projected."""
 import argparse
 
 from hwgen.params.model import PRESETS
@@ -24,13 +25,16 @@ def main():
             command = f"hwgen plan scale --model {name}" + (f" --set {case}" if case else "")
             label = f"{name} {case or '(as assumed)'}".replace(",", " ")
             busy = dict(found.busy)
-            for column, value, unit in (("in and out", round(found.in_out), "tokens/s"), ("out", round(found.out), "tokens/s"),
-                                        ("MACs", round(100 * found.mac_utilization, 1), "%"), ("HBM", round(100 * busy["HBM"], 1), "%"),
+            for column, value, unit in (("in and out", round(found.in_out), "tokens/s"),
+                                        ("out", round(found.out), "tokens/s"),
+                                        ("MACs", round(100 * found.mac_utilization, 1), "%"),
+                                        ("HBM", round(100 * busy["HBM"], 1), "%"),
                                         ("links", round(100 * busy.get("links", 0), 1), "%"),
                                         ("attention", round(100 * busy["attention"], 1), "%")):
                 entries.append({"name": f"{label}/{column}", "value": value, "unit": unit, "kind": "projected",
                                 "command": "python -m tools.bench_scale"})
-            print(f"{label:80}{found.in_out:12,.0f}{found.out:10,.0f}{found.mac_utilization:8.1%}  {found.binds}  ({command})", flush=True)
+            print(f"{label:80}{found.in_out:12,.0f}{found.out:10,.0f}{found.mac_utilization:8.1%}  {found.binds}  "
+                  f"({command})", flush=True)
     ledger.record("scale.json", entries)
 
 

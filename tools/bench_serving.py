@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Policies of continuous batching on the cycle model: SmolLM2-135M's shape on the shape batch-32x32, 256 tokens in and 16 out on average.
+"""Policies of continuous batching on the cycle model: SmolLM2-135M's shape on the shape batch-32x32, 256 tokens in and
+16 out on average.
 
 48 requests arrive in a Poisson process that takes about three quarters of what the machine can do.
 """
@@ -36,7 +37,8 @@ def main():
                   "MACs busy": (100 * facts["utilization"]["MAC array"], "%"),
                   "tokens in and out": (facts["tokens_per_second"], "tokens/s")}
         print(policy, ", ".join(f"{name} {value:,.4g} {unit}" for name, (value, unit) in values.items()), flush=True)
-        entries += [{"name": f"{policy.replace(',', ' ')}/{name.replace(',', '')}", "value": float(f"{value:.4g}"), "unit": unit,
+        entries += [{"name": f"{policy.replace(',', ' ')}/{name.replace(',', '')}", "value": float(f"{value:.4g}"),
+                     "unit": unit,
                      "kind": "projected",
                      "command": "python -m tools.bench_serving"} for name, (value, unit) in values.items()]
     ledger.record("serving.json", entries)

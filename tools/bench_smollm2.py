@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A real model answers through RTL simulation: its tokens against golden, and how long a token takes. Here SmolLM2-135M-Instruct."""
+"""A real model answers through RTL simulation: its tokens against golden, and how long a token takes. Here
+SmolLM2-135M-Instruct."""
 import argparse
 import os
 import tempfile
@@ -22,7 +23,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 @dataclass(frozen=True)
 class Run:
-    """A model, what it is asked, and the machine that it runs on. ``name``: of the ledger, the transcript and the command."""
+    """A model, what it is asked, and the machine that it runs on. ``name``: of the ledger, the transcript and the
+    command."""
     name: str
     title: str
     shape: str
@@ -74,8 +76,10 @@ def main(run=SMOLLM2, doc=__doc__):
             built = time.perf_counter() - start
             print(f"emitted and built in {built:.0f} s; {len(prompt)} tokens of prompt")
             timed = Timed(link)
-            for token in generate(CheckedLink(timed, golden), prompt, options.max_tokens, stop=checkpoint.shape.eos_token_ids,
-                                  prefilled=lambda done, total: print(f"\rprefill {done} of {total}", end="", flush=True),
+            for token in generate(CheckedLink(timed, golden), prompt, options.max_tokens,
+                                  stop=checkpoint.shape.eos_token_ids,
+                                  prefilled=lambda done, total: print(f"\rprefill {done} of {total}", end="",
+                                                                      flush=True),
                                   prefill=prefill, decode=decode):
                 tokens.append(token)
                 print(f"\n{checkpoint.tokenizer.decode(tokens)}", end="", flush=True)
@@ -88,13 +92,17 @@ def main(run=SMOLLM2, doc=__doc__):
     entry = {"kind": "measured", "command": run.command}
     ledger.record(f"{run.name}.json", [
         {"name": f"{run.name}_seconds_per_token", "value": round(per_token, 3), "unit": "s", **entry},
-        {"name": f"{run.name}_prefill_seconds_per_token", "value": round(sum(timed.seconds[:prefill.passes]) / prefill.tokens, 3),
+        {"name": f"{run.name}_prefill_seconds_per_token",
+         "value": round(sum(timed.seconds[:prefill.passes]) / prefill.tokens, 3),
          "unit": "s", **entry},
         {"name": f"{run.name}_build_seconds", "value": round(built), "unit": "s", **entry},
-        {"name": f"{run.name}_cycles_per_token", "value": round(decode.counters["cycles"] / decode.tokens), "unit": "cycles", **entry},
-        {"name": f"{run.name}_mac_utilization", "value": round(decode.counters["mac_busy"] / decode.counters["cycles"], 4),
+        {"name": f"{run.name}_cycles_per_token", "value": round(decode.counters["cycles"] / decode.tokens),
+         "unit": "cycles", **entry},
+        {"name": f"{run.name}_mac_utilization", "value": round(decode.counters["mac_busy"] / decode.counters["cycles"],
+                                                               4),
          "unit": "", **entry},
-        {"name": f"{run.name}_tokens_per_second_100mhz", "value": round(1e8 * decode.tokens / decode.counters["cycles"]),
+        {"name": f"{run.name}_tokens_per_second_100mhz",
+         "value": round(1e8 * decode.tokens / decode.counters["cycles"]),
          "unit": "tokens/s",
          **entry, "kind": "projected"}])
     (DOCS / f"transcript-{run.name}.md").write_text(transcript(run, checkpoint, design, prompt, tokens, answer))

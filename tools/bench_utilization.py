@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Decode with one entry through the RTL of a 32 x 32 array, SmolLM2-135M's shape: how busy its MACs are, and what else takes time.
+"""Decode with one entry through the RTL of a 32 x 32 array, SmolLM2-135M's shape: how busy its MACs are, and what else
+takes time.
 
-Weights are random: no cycle depends on them. Every token, signature, cycle and counter is compared with the golden model.
+Weights are random: no cycle depends on them. Every token, signature, cycle and counter is compared with the golden
+model.
 """
 import argparse
 import contextlib
@@ -39,10 +41,12 @@ def phase_cycles(Phase, result):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="latency-32x32", help="another shape: prints, and records nothing")
-    parser.add_argument("--position", type=int, default=56, help="positions before the first measured one (default: 56)")
+    parser.add_argument("--position", type=int, default=56,
+                        help="positions before the first measured one (default: 56)")
     parser.add_argument("--tokens", type=int, default=4, help="decoded tokens to measure (default: 4)")
     options = parser.parse_args()
-    design = Design(model=SMOLLM2_135M, hw=hw_shape(f"{options.shape},context={CONTEXT}", SMOLLM2_135M), recipe=Recipe())
+    design = Design(model=SMOLLM2_135M, hw=hw_shape(f"{options.shape},context={CONTEXT}", SMOLLM2_135M),
+                    recipe=Recipe())
     quantized = quantize(random_checkpoint(SMOLLM2_135M), design.recipe)
     results = []
     with simulated(design, quantized, stage) as link, GoldenLink(design, quantized) as golden:
@@ -66,7 +70,8 @@ def main():
     ledger.record("utilization.json", [
         {"name": "decode_mac_utilization", "value": round(busy / cycles, 4), "unit": "", **entry},
         {"name": "decode_cycles_per_token", "value": round(cycles / n), "unit": "cycles", **entry},
-        {"name": "decode_tokens_per_second_100mhz", "value": round(1e8 * n / cycles), "unit": "tokens/s", **entry, "kind": "projected"},
+        {"name": "decode_tokens_per_second_100mhz", "value": round(1e8 * n / cycles), "unit": "tokens/s", **entry,
+         "kind": "projected"},
         *({"name": f"decode cycles of phase {phase.name}", "value": round(count), "unit": "cycles", **entry}
           for phase, count in spent.items() if count)])
 

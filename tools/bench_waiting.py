@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How long a user waits, and in how much memory: this checkout beside another commit, on the same machine in the same run. Seconds are of
-CPU, of all processes together, which other users of a machine change less than the clock's."""
+"""How long a user waits, and in how much memory: this checkout beside another commit, on the same machine in the same
+run. Seconds are of CPU, of all processes together, which other users of a machine change less than the clock's."""
 import argparse
 import io
 import json
@@ -19,7 +19,8 @@ BASE = "be760d8"
 DEMO = ("run", "demo", "--prompt", "She was", "--max-tokens", "1")
 SMOLLM2 = (str(get_smollm2.TARGET), "--shape", "latency-32x32")
 
-#: Prints the seconds of an emission of the demo's machine, and of Verilator's build of it, whose own runtime is built before.
+#: Prints the seconds of an emission of the demo's machine, and of Verilator's build of it, whose own runtime is built
+#: before.
 BUILD = """
 import json, resource
 from hwgen.host.links.verilated import build_model
@@ -80,7 +81,8 @@ def ran(tree, cache, *words):
 def warm(tree, work):
     """Second runs of the demo, of which the quickest counts."""
     cold = ran(tree, work, "-m", "hwgen", *DEMO)[1]
-    return {"cold_run_cpu_seconds": cold, "warm_run_cpu_seconds": min(ran(tree, work, "-m", "hwgen", *DEMO)[1] for _ in range(3))}
+    return {"cold_run_cpu_seconds": cold, "warm_run_cpu_seconds": min(ran(tree, work, "-m", "hwgen", *DEMO)[1]
+                                                                      for _ in range(3))}
 
 
 def build(tree, work):
@@ -94,7 +96,8 @@ def emit_memory(tree, work):
 
 
 def golden_memory(tree, work):
-    return {"golden_peak_memory": ran(tree, work, "-m", "hwgen", "run", *SMOLLM2, "--link", "golden", "--prompt", "She was",
+    return {"golden_peak_memory": ran(tree, work, "-m", "hwgen", "run", *SMOLLM2, "--link", "golden",
+                                      "--prompt", "She was",
                                       "--max-tokens", "2")[2]}
 
 
@@ -119,7 +122,8 @@ def main():
     entries = []
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
-        with tarfile.open(fileobj=io.BytesIO(subprocess.run(["git", "archive", options.base], cwd=ROOT, capture_output=True,
+        with tarfile.open(fileobj=io.BytesIO(subprocess.run(["git", "archive", options.base], cwd=ROOT,
+                                                            capture_output=True,
                                                             check=True).stdout)) as tar:
             tar.extractall(base, filter="data")
         for name in options.only or MEASURES:
@@ -133,10 +137,12 @@ def main():
                 print(f"{name} of {tree.name}: {found[-1]} ({time.monotonic() - began:.0f} s)", flush=True)
             for what in found[0]:
                 unit = "MB" if what.endswith("memory") else "s of CPU"
-                entries += [{"name": f"{what}{of}", "value": round(values[what], 2), "unit": unit, "kind": "measured", "command": command}
+                entries += [{"name": f"{what}{of}", "value": round(values[what], 2), "unit": unit, "kind": "measured",
+                             "command": command}
                             for of, values in ((f"_of_{options.base}", found[0]), ("", found[1]))]
                 if what in RATIOS:
-                    entries.append({"name": RATIOS[what], "value": round(found[1][what] / found[0][what], 3), "unit": "",
+                    entries.append({"name": RATIOS[what],
+                                    "value": round(found[1][what] / found[0][what], 3), "unit": "",
                                     "kind": "measured", "command": command})
     ledger.record("waiting.json", entries)
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A real matrix as logic: what a weight takes on an ECP5 and in CMOS, beside the fully parallel circuit that da4ml writes for the same
-matrix; and how long a million weights take.
+"""A real matrix as logic: what a weight takes on an ECP5 and in CMOS, beside the fully parallel circuit that da4ml
+writes for the same matrix; and how long a million weights take.
 
-The matrix is gate and up of the demo model's first layer as the machine stores it (320 x 64), weights in E2M1 with offsets of blocks, activations
-in E3M4; beside da4ml it is o of the model wire (32 x 32), whose parallel circuit a synthesis tool ends in minutes. All goes through the boards' script: LUT4 are with two for each CCU2C. Transistors
-are those of the gates that `abc -g cmos4` makes: of Yosys' estimate what it has for plain flip-flops is taken off; all flip-flops are counted beside.
+The matrix is gate and up of the demo model's first layer as the machine stores it (320 x 64), weights in E2M1 with
+offsets of blocks, activations in E3M4; beside da4ml it is o of the model wire (32 x 32), whose parallel circuit a
+synthesis tool ends in minutes. All goes through the boards' script: LUT4 are with two for each CCU2C. Transistors are
+those of the gates that `abc -g cmos4` makes: of Yosys' estimate what it has for plain flip-flops is taken off; all
+flip-flops are counted beside.
 
 Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit`` leaves the rest out.
 """
@@ -56,7 +58,8 @@ def cmos(text):
     """Transistors of the gates."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "unit.v").write_text(text)
-        Path(folder, "synth.ys").write_text("\n".join(["read_verilog unit.v", *synth.TARGETS["cmos"](), "tee -q -o stat.json stat -json -tech cmos", ""]))
+        Path(folder, "synth.ys").write_text("\n".join(["read_verilog unit.v", *synth.TARGETS["cmos"](),
+                                                       "tee -q -o stat.json stat -json -tech cmos", ""]))
         run_tool("yosys", "-q", "synth.ys", folder=Path(folder), log="yosys.log")
         found = json.loads(Path(folder, "stat.json").read_text())["modules"]["\\top"]
     return int(str(found["estimated_num_transistors"]).rstrip("+")) - PLAIN_FLIP_FLOP * found["num_cells_by_type"].get("$_DFF_P_", 0)
@@ -77,7 +80,8 @@ def parallel(ints, low, high):
     sources = Path(da4ml.__file__).parent / "codegen/rtl/verilog/source"
     parts = [(sources / f"{name}.v").read_text() for name in ("shift_adder", "negative")]
     widths = [[int(width) + 1 for width in re.findall(r"(?:input|output) \[(\d+):0\]", text)] for text in texts]
-    wires = "".join(f"  wire [{width[0] - 1}:0] w{i};\n" for i, width in enumerate(widths)) + f"  wire [{widths[-1][1] - 1}:0] w{len(widths)};\n"
+    wires = "".join(f"  wire [{width[0] - 1}:0] w{i};\n"
+                    for i, width in enumerate(widths)) + f"  wire [{widths[-1][1] - 1}:0] w{len(widths)};\n"
     calls = "".join(f"  stage{i} s{i} (w{i}, w{i + 1});\n" for i in range(len(texts)))
     top = (f"module top (input [{widths[0][0] - 1}:0] x, output [{widths[-1][1] - 1}:0] y);\n{wires}{calls}  assign w0 = x;\n"
            f"  assign y = w{len(texts)};\nendmodule\n")
@@ -91,7 +95,8 @@ def figures(only, levels, project):
     command = COMMAND
 
     def row(name, value, unit, digits=3):
-        return {"name": f"wired_{name}", "value": round(value, digits), "unit": unit, "kind": "measured", "command": command}
+        return {"name": f"wired_{name}", "value": round(value, digits), "unit": unit, "kind": "measured",
+                "command": command}
 
     matrix = FixedMatrix(ints, activation, levels, rows)
     if "network" in only:
@@ -142,7 +147,8 @@ def main():
     known = {item["name"]: item["value"] for item in ledger.load("wired.json")}
     if "wired_o_da4ml_lut4_per_weight" in known:
         ratio = known["wired_o_da4ml_lut4_per_weight"] / known["wired_o_lut4_per_weight"]
-        ledger.record("wired.json", [{"name": "wired_density_vs_da4ml", "value": round(ratio, 1), "unit": "times", "kind": "derived",
+        ledger.record("wired.json", [{"name": "wired_density_vs_da4ml", "value": round(ratio, 1), "unit": "times",
+                                      "kind": "derived",
                                       "command": COMMAND}])
         print(f"wired_density_vs_da4ml {ratio:.1f}")
 

@@ -1,4 +1,5 @@
-"""The machine of each recorded family on the Verilator model, against golden: tokens, signatures, cycles and counters of random passes.
+"""The machine of each recorded family on the Verilator model, against golden: tokens, signatures, cycles and counters
+of random passes.
 
     python -m tools.check_families                  # all families, one and two half-batches: half an hour on two cores
     python -m tools.check_families gemma qwen       # only those whose names start so
@@ -32,9 +33,12 @@ from sim.passes import History, Operation, run_step  # noqa: E402
 
 RESULTS = ROOT / "docs" / "families.json"
 STEPS = 10
-#: Odd on purpose: heads of 10 and 12 elements are padded to 12 and 16, the hidden 40 to 48, and windows begin inside KV blocks.
-SHAPES = {1: HwShape(lanes=8, columns=16, entries=3, slots=2, context=40, kv_block=8, vector_lanes=4, attention_lanes=4, source="stream"),
-          2: HwShape(lanes=16, columns=8, entries=4, halves=2, slots=3, context=36, kv_block=4, vector_lanes=2, attention_lanes=8,
+#: Odd on purpose: heads of 10 and 12 elements are padded to 12 and 16, the hidden 40 to 48, and windows begin inside KV
+#: blocks.
+SHAPES = {1: HwShape(lanes=8, columns=16, entries=3, slots=2, context=40, kv_block=8, vector_lanes=4, attention_lanes=4,
+                     source="stream"),
+          2: HwShape(lanes=16, columns=8, entries=4, halves=2, slots=3, context=36, kv_block=4, vector_lanes=2,
+                     attention_lanes=8,
                      tile_beats=2, source="stream")}
 
 
@@ -42,7 +46,8 @@ def check(name, halves):
     """How many passes were equal. An exception says what was not."""
     case, record = family_cases.CASES[name], family_cases.read_records()[name]
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = load(family_cases.write_folder(Path(folder) / "model", case, record["config"], record["sizes"]), need_tokenizer=False)
+        checkpoint = load(family_cases.write_folder(Path(folder) / "model", case, record["config"], record["sizes"]),
+                          need_tokenizer=False)
         quantized = quantize(checkpoint, Recipe())
         context = min(SHAPES[halves].context, checkpoint.shape.longest_context)
         design = Design(model=checkpoint.shape, hw=replace(SHAPES[halves], context=context), recipe=Recipe())
@@ -83,7 +88,8 @@ def main():
             except Exception as error:      # whatever went wrong, the others are tried too
                 failed.append(name)
                 keep(name, "")
-                print(f"DIFFERS  {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
+                print(f"DIFFERS  {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                      flush=True)
             else:
                 equal = " + ".join(map(str, passes)) + " passes"
                 keep(name, equal)

@@ -4,8 +4,8 @@
     python -m tools.check_gemma3                              # five prompts
     python -m tools.check_gemma3 "The first men on the moon"  # yours
 
-transformers reads the same GGUF file (`tools.get_gemma3`) by its own loader. Needs the extra `reference`, and `pip install accelerate
-gguf`; some minutes and 4 GB of memory. Exit code 1 if a token differs.
+transformers reads the same GGUF file (`tools.get_gemma3`) by its own loader. Needs the extra `reference`, and `pip
+install accelerate gguf`; some minutes and 4 GB of memory. Exit code 1 if a token differs.
 """
 import argparse
 import sys
@@ -16,7 +16,8 @@ from hwgen.models import load
 from hwgen.models.reference import Reference
 from tools import get_gemma3
 
-PROMPTS = ("The capital of France is", "Once upon a time there was a", "def fibonacci(n):", "Die Hauptstadt von Österreich ist",
+PROMPTS = ("The capital of France is", "Once upon a time there was a", "def fibonacci(n):",
+           "Die Hauptstadt von Österreich ist",
            "1, 2, 3, 5, 8, 13,")
 
 
@@ -36,7 +37,8 @@ def theirs(model, tokens, count):
     with torch.no_grad():
         given = torch.tensor([tokens])
         logits = model(given).logits[0, -1].numpy()
-        text = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=count, do_sample=False, eos_token_id=None)
+        text = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=count, do_sample=False,
+                              eos_token_id=None)
     return logits, text[0, len(tokens):].tolist()
 
 
@@ -51,12 +53,14 @@ def main():
     get_gemma3.main()
     checkpoint = load(get_gemma3.TARGET)
     reference = Reference.of(checkpoint)
-    model = transformers.AutoModelForCausalLM.from_pretrained(get_gemma3.TARGET.parent, gguf_file=get_gemma3.TARGET.name,
+    model = transformers.AutoModelForCausalLM.from_pretrained(get_gemma3.TARGET.parent,
+                                                              gguf_file=get_gemma3.TARGET.name,
                                                               dtype=torch.float32)
     differ = 0
     for prompt in options.prompts:
         tokens = checkpoint.tokenizer.encode(prompt)
-        (logits, found), (expected, right) = ours(reference, tokens, options.tokens), theirs(model, tokens, options.tokens)
+        (logits, found), (expected, right) = ours(reference, tokens,
+                                                  options.tokens), theirs(model, tokens, options.tokens)
         equal = sum(a == b for a, b in zip(found, right))
         differ += found != right
         print(f"{equal} of {options.tokens} tokens equal, logits within {np.abs(logits - expected).max():.1e} of "

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Which branches of the RTL and which functional points the benches reach (``make coverage``; docs/coverage.md).
 
-The benches of ``sim/`` run with ``--coverage``: built by Verilator with its counters, and watched at the ports (``sim/branches.py``,
-``sim/points.py``). What all of them reached is added up, by unit and line of Python; the report is ``build/coverage/index.html``, and a
-summary is printed. Fails if a unit reaches less than its mark in ``tools/coverage.json``, if its benches did not run, or if an explanation
-explains nothing.
+The benches of ``sim/`` run with ``--coverage``: built by Verilator with its counters, and watched at the ports
+(``sim/branches.py``, ``sim/points.py``). What all of them reached is added up, by unit and line of Python; the report
+is ``build/coverage/index.html``, and a summary is printed. Fails if a unit reaches less than its mark in
+``tools/coverage.json``, if its benches did not run, or if an explanation explains nothing.
 """
 import argparse
 import functools
@@ -25,8 +25,8 @@ from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "coverage"
-#: {"marks": {unit: {"branches": %, "points": %}}, "unreachable": [{"unit", "what", "why"}]}, ``what`` a pattern of a branch's or point's
-#: whole line
+#: {"marks": {unit: {"branches": %, "points": %}}, "unreachable": [{"unit", "what", "why"}]}, ``what`` a pattern of a
+#: branch's or point's whole line
 MARKS = ROOT / "tools" / "coverage.json"
 #: Tests of sim/ that have no bench of RTL, or the same machines again.
 OTHERS = ("runner", "design", "hwgen", "selftest", "serving", "soak", "board")
@@ -67,7 +67,8 @@ def _source(place):
 
 
 def _unit(place, unit):
-    """A branch is of the unit whose file it is in, or a part of; what is in hwgen/lib or Amaranth is of the unit whose bench it is."""
+    """A branch is of the unit whose file it is in, or a part of; what is in hwgen/lib or Amaranth is of the unit whose
+    bench it is."""
     found = re.match(r"hwgen/(units|top|golden)/(\w+)\.py:", place)
     return OWNERS.get(found[2], found[2]) if found else unit
 
@@ -81,7 +82,8 @@ class _Text:
             module = said[1] if (said := re.match(r"module \\?(\S+?)[ (;]", text)) else module
             self.modules.append(module)
         self._design = os.path.commonprefix(sorted(set(self.modules) - {""}))
-        # the conditions of branches that hold statements of a known line, by module: the same condition may be asked elsewhere
+        # the conditions of branches that hold statements of a known line, by module: the same condition may be asked
+        # elsewhere
         self._asked = {}
         for i in range(1, len(lines)):
             if (mark := branches.MARK.match(lines[i
@@ -89,12 +91,13 @@ class _Text:
                 self._asked.setdefault((self.modules[i], condition[1]), mark[1])
 
     def _empty(self, i):
-        return re.match(r"\s*(end\b|/\* empty)", next((text for text in self.lines[i + 1:] if not branches.MARK.match(text)),
+        return re.match(r"\s*(end\b|/\* empty)", next((text for text in self.lines[i + 1:]
+                                                       if not branches.MARK.match(text)),
                                                       "end")) is not None
 
     def place(self, i):
-        """Where a branch is from: file:line, or the Verilog itself; None if it is none that counts. One that holds nothing does not: where
-        its condition decides on something, it is counted."""
+        """Where a branch is from: file:line, or the Verilog itself; None if it is none that counts. One that holds
+        nothing does not: where its condition decides on something, it is counted."""
         text = self.lines[i]
         if _START.search(text) or (_CONDITION.search(text) or text.endswith(":")) and self._empty(i):
             return None
@@ -113,7 +116,8 @@ def add_up(folder=FOLDER):
     records += [{"unit": "decoder", "branches": {name: [[line, kind, times] for (line, kind), times in places.items()]
                                                  for name, places in branches.counts(file).items()}}
                                                  for file in sorted((folder / "raw").glob("*.dat"))]
-    runs = defaultdict(Counter)         # (unit, Verilog): {(line, kind, which of its branches): times}, of all runs of a build
+    # (unit, Verilog): {(line, kind, which of its branches): times}, of all runs of a build
+    runs = defaultdict(Counter)
     for record in records:
         for name, places in record["branches"].items():
             for line, kind, times in places:
@@ -134,7 +138,8 @@ def add_up(folder=FOLDER):
 
 
 class Unit(NamedTuple):
-    """Of a unit and a kind: how many there are, those that are not reached with their reasons ("" if there is none), and the mark."""
+    """Of a unit and a kind: how many there are, those that are not reached with their reasons ("" if there is none),
+    and the mark."""
     name: str
     kind: str
     total: int
@@ -158,7 +163,8 @@ def judge(reached, of_points, about):
     """([Unit], complaints) of what was reached, by what tools/coverage.json says of it."""
     units, complaints, used = [], [], set()
     for unit in sorted({*reached, *of_points, *about["marks"]}):
-        for kind, found in zip(KINDS, ({str(branch): hit for branch, hit in reached.get(unit, {}).items()}, of_points.get(unit, {}))):
+        for kind, found in zip(KINDS, ({str(branch): hit for branch, hit in reached.get(unit, {}).items()},
+                                       of_points.get(unit, {}))):
             reasons = [(i, each) for i, each in enumerate(about["unreachable"]) if re.fullmatch(each["unit"], unit)]
             missed = {}
             for what, hit in found.items():
@@ -167,7 +173,8 @@ def judge(reached, of_points, about):
                     used |= {i for i, _ in why}
                     missed[what] = why[0][1] if why else ""
                 elif why:
-                    complaints.append(f"{unit}: {what} is reached, but tools/coverage.json says that it cannot be: {why[0][1]}")
+                    complaints.append(f"{unit}: {what} is reached, but tools/coverage.json says that it cannot be: "
+                                      f"{why[0][1]}")
             mark = about["marks"].get(unit, {}).get(kind)
             if mark is None and found:
                 complaints.append(f"{unit} must have a mark for its {kind} in tools/coverage.json")
@@ -201,9 +208,11 @@ def page(units, complaints, reached):
         pair = [unit for unit in units if unit.name == name]
         cells = "".join(f"<td>{u.total}<td>{u.reached}<td>{u.total - u.reachable}<td{' class=bad' if u.percent < u.mark else ''}>{u.percent:.2f}<td>{u.mark:g}" for u in pair)  # noqa: E501
         rows.append(f"<tr><td><a href='#{name}'>{name}</a>{cells}</tr>")
-        missed = "".join(f"<li>{said(what)}<span> {said('cannot be reached: ' + why) if why else ''}</span>" for u in pair
+        missed = "".join(f"<li>{said(what)}<span> {said('cannot be reached: ' + why) if why else ''}</span>"
+                         for u in pair
                          for what, why in sorted(u.missed.items(), key=lambda m: m[1]))
-        details.append(f"<h2 id='{name}'>{name}</h2><p>Not reached: {'nothing' if not missed else ''}</p><ul>{missed}</ul>")
+        details.append(f"<h2 id='{name}'>{name}</h2><p>Not reached: "
+                       f"{'nothing' if not missed else ''}</p><ul>{missed}</ul>")
     files = defaultdict(dict)           # file: {line: whether all of its branches are reached}
     for found in reached.values():
         for branch, hit in found.items():
@@ -215,7 +224,8 @@ def page(units, complaints, reached):
         for i, text in enumerate(_lines(file), 1)) + "</pre>"
         for file, marks in sorted(files.items())]
     complained = "<ul>" + "".join(f"<li class=bad>{said(each)}" for each in complaints) + "</ul>" if complaints else ""
-    return _PAGE.format(summary="; ".join(summary(units)), complaints=complained, rows="".join(rows), units="".join(details),
+    return _PAGE.format(summary="; ".join(summary(units)), complaints=complained, rows="".join(rows),
+                        units="".join(details),
                         files="".join(texts))
 
 
@@ -223,7 +233,8 @@ def summary(units):
     """A line of each kind."""
     for kind in KINDS:
         of = [unit for unit in units if unit.kind == kind]
-        total, reached, reachable = (sum(getattr(unit, name) for unit in of) for name in ("total", "reached", "reachable"))
+        total, reached, reachable = (sum(getattr(unit, name) for unit in of)
+                                     for name in ("total", "reached", "reachable"))
         yield f"{kind}: {reached} of {total} reached, {total - reachable} cannot be, {100 * reached / max(1, reachable):.2f} % of the others"  # noqa: E501
 
 
@@ -231,8 +242,10 @@ def record(units, command):
     """Write the numbers to the ledger."""
     ledger.record("coverage.json", [
         {"name": f"{unit.name}/{name}", "value": value, "unit": "", "kind": "measured", "command": command}
-        for unit in units if unit.total for name, value in ((unit.kind, unit.total), (f"{unit.kind} reached", unit.reached),
-                                                            (f"{unit.kind} not reachable", unit.total - unit.reachable))])
+        for unit in units if unit.total for name, value in ((unit.kind, unit.total),
+                                                            (f"{unit.kind} reached", unit.reached),
+                                                            (f"{unit.kind} not reachable",
+                                                             unit.total - unit.reachable))])
 
 
 def main():
@@ -259,7 +272,8 @@ def main():
     (FOLDER / "index.html").write_text(page(units, complaints, reached), encoding="utf-8")
     for unit in units:
         if unit.total:
-            print(f"{unit.name:16} {unit.kind:9} {unit.percent:6.2f} % (mark {unit.mark:g}): {unit.reached} of {unit.total}, "
+            print(f"{unit.name:16} {unit.kind:9} {unit.percent:6.2f} % (mark {unit.mark:g}): {unit.reached} of "
+                  f"{unit.total}, "
                   f"{unit.total - unit.reachable} cannot be")
             for what, why in sorted(unit.missed.items()):
                 if not why:

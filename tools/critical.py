@@ -2,11 +2,12 @@
 
     python -m tools.critical PLACED.sdf|top.json [--slower NS] [--paths N] [--from UNIT] [--to UNIT]
 
-PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing. top.json is Yosys'
-netlist for ECP5 (in a build's folder): then a cell's delay is nextpnr's of speed grade 6, and a wire's a guess from how many cells hang on
-it. That takes seconds, and finds long logic; what is long because it goes across the chip only the placement shows. For each register,
-memory or multiplier that is reached later than ``--slower`` (by default four fifths of the worst) its slowest path counts. ``levels`` are
-cells on the way, a carry chain's as one; ``wire`` is the wires' share of the delay.
+PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing.
+top.json is Yosys' netlist for ECP5 (in a build's folder): then a cell's delay is nextpnr's of speed grade 6, and a
+wire's a guess from how many cells hang on it. That takes seconds, and finds long logic; what is long because it goes
+across the chip only the placement shows. For each register, memory or multiplier that is reached later than
+``--slower`` (by default four fifths of the worst) its slowest path counts. ``levels`` are cells on the way, a carry
+chain's as one; ``wire`` is the wires' share of the delay.
 """
 import argparse
 import json
@@ -26,8 +27,8 @@ _SETUP = re.compile(r"\(SETUPHOLD \(posedge ([^)]+)\) \(posedge ([^)]+)\) \([^:]
 
 
 class Path(NamedTuple):
-    """The slowest way to an input that a clock samples: nanoseconds, and [(cell, port, wire's delay, cell's delay)] from the register that
-    it leaves."""
+    """The slowest way to an input that a clock samples: nanoseconds, and [(cell, port, wire's delay, cell's delay)]
+    from the register that it leaves."""
     delay: float
     steps: list
 
@@ -42,8 +43,8 @@ class Path(NamedTuple):
 
 
 def read(lines):
-    """(arcs within cells: output -> [(input, ns)]; wires: input -> (output, ns); samples: input -> ns; starts: output -> ns) of an SDF
-    file."""
+    """(arcs within cells: output -> [(input, ns)]; wires: input -> (output, ns); samples: input -> ns; starts: output
+    -> ns) of an SDF file."""
     inside, wires, samples, starts, clocks, cell = defaultdict(list), {}, {}, {}, set(), None
     for line in lines:
         line = line.replace("\\", "")
@@ -70,11 +71,12 @@ _CLOCKS = {"TRELLIS_FF": "CLK", "TRELLIS_DPR16X4": "WCK", "DP16KD": "CLK", "PDPW
 
 
 def guess(netlist):
-    """What `read` gives, of Yosys' netlist: a wire to n inputs takes 0.9 + 0.22 log2(n) ns, one within a carry chain or to the register
-    behind a LUT none."""
+    """What `read` gives, of Yosys' netlist: a wire to n inputs takes 0.9 + 0.22 log2(n) ns, one within a carry chain or
+    to the register behind a LUT none."""
     inside, wires, samples, ends = {}, {}, {}, defaultdict(lambda: (None, []))
     for name, cell in netlist["modules"]["top"]["cells"].items():
-        kind, ports = cell["type"], [(port, f"{name}/{port}{i if len(bits) > 1 else ''}", bit) for port, bits in cell["connections"].items()
+        kind, ports = cell["type"], [(port, f"{name}/{port}{i if len(bits) > 1 else ''}", bit)
+                                     for port, bits in cell["connections"].items()
                                      for i, bit in enumerate(bits) if not isinstance(bit, str)]
         outputs = [(port, pin, bit) for port, pin, bit in ports if cell["port_directions"][port] == "output"]
         inputs = [(port, pin, bit) for port, pin, bit in ports if cell["port_directions"][port] == "input"]
@@ -86,18 +88,22 @@ def guess(netlist):
         if clock and kind != "TRELLIS_DPR16X4":
             inside |= {pin: [(f"{name}/CLK", _REGISTER if kind == "TRELLIS_FF" else _MEMORY)] for _, pin, _ in outputs}
         elif kind == "CCU2C":
-            inside |= {pin: [(other, _CARRY if (by, port) == ("CIN", "COUT") else _CARRY_IN if port == "COUT" else _CARRY_OUT)
+            inside |= {pin: [(other, _CARRY if (by, port) == ("CIN", "COUT") else _CARRY_IN if port == "COUT"
+                              else _CARRY_OUT)
                              for by, other, _ in inputs
                              if not (port == "S0" and by.endswith("1"))] for port, pin, _ in outputs}
         elif kind in ("LUT4", "TRELLIS_DPR16X4", "MULT18X18D"):
-            inside |= {pin: [(other, _MULTIPLIER if kind == "MULT18X18D" else _LUT) for by, other, _ in inputs if kind != "TRELLIS_DPR16X4"
+            inside |= {pin: [(other, _MULTIPLIER if kind == "MULT18X18D" else _LUT) for by, other, _ in inputs
+                             if kind != "TRELLIS_DPR16X4"
                              or by == "RAD"]
                        for _, pin, _ in outputs}
-        samples |= {pin: _SETUP_OF[kind] for port, pin, _ in inputs if clock and not port.startswith(clock) and port != "RAD"}
+        samples |= {pin: _SETUP_OF[kind] for port, pin, _ in inputs if clock and not port.startswith(clock)
+                    and port != "RAD"}
     for source, users in ends.values():
         if source:
             delay = 0.9 + 0.22 * math.log2(max(1, len(users)))
-            wires |= {pin: (source, 0.0 if pin.endswith("/CIN") or pin.endswith("/DI") and len(users) == 1 else delay) for pin in users}
+            wires |= {pin: (source, 0.0 if pin.endswith("/CIN") or pin.endswith("/DI") and len(users) == 1 else delay)
+                      for pin in users}
     return inside, wires, samples, {}
 
 
@@ -158,7 +164,8 @@ def main():
     parser.add_argument("--to", dest="end", help="of paths that end in it")
     arguments = parser.parse_args()
     with open(arguments.design, encoding="utf-8") as file:
-        found = sorted(paths(*(guess(json.load(file)) if arguments.design.endswith(".json") else read(file))), key=lambda path: -path.delay)
+        found = sorted(paths(*(guess(json.load(file)) if arguments.design.endswith(".json") else read(file))),
+                       key=lambda path: -path.delay)
     ends = {id(path): (unit(path.steps[0][0]), unit(path.steps[-1][0])) for path in found}
     slower = found[0].delay * 0.8 if arguments.slower is None else arguments.slower
     chosen = [path for path in found if path.delay > slower
@@ -169,7 +176,8 @@ def main():
     print(f"{len(chosen)} of {len(found)} ends are reached after {slower:.2f} ns, the last after {found[0].delay:.2f} ns")
     print("| from | to | ends | slowest | levels | wire |\n|---|---|---|---|---|---|")
     for (begin, end), of in sorted(groups.items(), key=lambda item: -item[1][0].delay):
-        print(f"| {begin} | {end} | {len(of)} | {of[0].delay:.2f} ns | {of[0].levels} | {100 * of[0].wire / of[0].delay:.0f} % |")
+        print(f"| {begin} | {end} | {len(of)} | {of[0].delay:.2f} ns | {of[0].levels} | "
+              f"{100 * of[0].wire / of[0].delay:.0f} % |")
     for path in chosen[:arguments.paths]:
         print(f"\n{path.delay:.2f} ns")
         for cell, port, wire, delay in path.steps:

@@ -1,7 +1,7 @@
 """Run what pages show: each command behind ``$`` in a fenced block, and compare (``make docs-check``).
 
-Every line that the page shows must come, in that order, on stdout or stderr; a program may say more between them, such as its progress.
-Commands with a word in capitals, such as MODEL, are for the reader to complete, and are not run.
+Every line that the page shows must come, in that order, on stdout or stderr; a program may say more between them, such
+as its progress. Commands with a word in capitals, such as MODEL, are for the reader to complete, and are not run.
 """
 
 import argparse
@@ -55,11 +55,13 @@ def main():
                    "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     for page, command, shown in chosen:
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(command, shell=True, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            done = subprocess.run(command, shell=True, cwd=folder, env=environment, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT,
                                   text=True, errors="replace", check=False)
         missing = difference(shown, done.stdout)
         wrong += missing is not None
-        print(f"{page}: {command}: {'as shown' if missing is None else f'does not print {missing!r}, but:'}", flush=True)
+        print(f"{page}: {command}: {'as shown' if missing is None else f'does not print {missing!r}, but:'}",
+              flush=True)
         if missing is not None:
             print("".join(f"    {line}\n" for line in done.stdout.splitlines()), end="")
     print(f"{len(chosen) - wrong} of {len(chosen)} commands print what their pages show")

@@ -59,12 +59,14 @@ WORDS = ((425, 520, "exact sums, one rounding"),
 WIRES = (
     ("wire", (240, 58), (306, 58)), ("wire", (530, 58), (596, 58)),                                     # entries
     ("wire", (240, 203), (306, 203)), ("wire", (420, 246), (420, 326)),                                 # weights
-    ("wire", (240, 405), (306, 405)), ("bare", (530, 405), (590, 405)),                                 # activations, sums
+    # activations, sums
+    ("wire", (240, 405), (306, 405)), ("bare", (530, 405), (590, 405)),
     ("bare", (590, 479), (590, 120)), ("wire", (590, 120), (1110, 120), (1110, 100)),                   # to the sampler
     ("wire", (590, 203), (646, 203)), ("wire", (590, 343), (646, 343)), ("wire", (590, 479), (646, 479)),
     ("wire", (870, 203), (936, 203)), ("wire", (870, 343), (936, 343)), ("wire", (1050, 386), (1050, 432)),
     ("wire", (1090, 436), (1090, 390)),
-    ("bare", (1160, 203), (1200, 203), (1200, 590)), ("bare", (1160, 343), (1200, 343)),                # back to the buffers
+    # back to the buffers
+    ("bare", (1160, 203), (1200, 203), (1200, 590)), ("bare", (1160, 343), (1200, 343)),
     ("bare", (760, 522), (760, 590)), ("wire", (1200, 590), (130, 590), (130, 484)),
 )
 
@@ -72,14 +74,18 @@ WIRES = (
 def svg():
     """The picture as text."""
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE[0]} {SIZE[1]}" role="img">',
-             "<title>The machine: weights stream through the array, activations go round</title>", f"<style>{_STYLE}</style>",
-             '<defs><marker id="head" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="5" markerHeight="5" orient="auto">'
+             "<title>The machine: weights stream through the array, activations go round</title>",
+             f"<style>{_STYLE}</style>",
+             '<defs><marker id="head" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="5" markerHeight="5" '
+             'orient="auto">'
              '<path class="arrow" d="M0 0 L10 5 L0 10 z"/></marker></defs>']
-    lines += [f'<polyline class="{kind}" points="{" ".join(f"{x},{y}" for x, y in corners)}"/>' for kind, *corners in WIRES]
+    lines += [f'<polyline class="{kind}" points="{" ".join(f"{x},{y}" for x, y in corners)}"/>'
+              for kind, *corners in WIRES]
     for left, top, width, height, kind, title, what in BOXES:
         middle, line = left + width // 2, top + height // 2
         lines += [f'<rect class="{kind}" x="{left}" y="{top}" width="{width}" height="{height}" rx="8"/>',
-                  f'<text x="{middle}" y="{line - 4}">{title}</text>', f'<text class="small" x="{middle}" y="{line + 24}">{what}</text>']
+                  f'<text x="{middle}" y="{line - 4}">{title}</text>',
+                  f'<text class="small" x="{middle}" y="{line + 24}">{what}</text>']
     lines += [f'<text class="small" x="{x}" y="{y}">{words}</text>' for x, y, words in WORDS]
     return "\n".join([*lines, "</svg>", ""])
 

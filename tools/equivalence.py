@@ -1,11 +1,13 @@
-"""Whether a mutant differs from its unit at all: a proof for any number of cycles by Yosys and ABC, both from PyPI (pip install
-'hwgen[formal]').
+"""Whether a mutant differs from its unit at all: a proof for any number of cycles by Yosys and ABC, both from PyPI (pip
+install 'hwgen[formal]').
 
-The unit and the mutant get the same inputs. They are equivalent if no output ever differs, but for the payload of an offer that is not made
-(its ``valid`` is 0), and as long as the inputs keep the rule of streams: an offer that was not taken stays, and stays the same.
+The unit and the mutant get the same inputs. They are equivalent if no output ever differs, but for the payload of an
+offer that is not made (its ``valid`` is 0), and as long as the inputs keep the rule of streams: an offer that was not
+taken stays, and stays the same.
 
-Memories that are written, and large ones, are taken out: what is written to them must be the same too, and where they are read; then what
-they answer is. That is more than is asked for, so of a unit with memories it is not said that a mutant is different.
+Memories that are written, and large ones, are taken out: what is written to them must be the same too, and where they
+are read; then what they answer is. That is more than is asked for, so of a unit with memories it is not said that a
+mutant is different.
 """
 import re
 
@@ -56,7 +58,8 @@ write_aiger -I -zinit -map miter.aim miter.aig
 def _prepared(text):
     """Ports in the words of Yosys' ``portlist``."""
     return [Port(name.lstrip("\\"), direction, abs(int(high) - int(low)) + 1)
-            for direction, high, low, name in re.findall(r"^(input|output) \[(-?\d+):(-?\d+)\] (\S+)$", text, re.MULTILINE)]
+            for direction, high, low, name in re.findall(r"^(input|output) \[(-?\d+):(-?\d+)\] (\S+)$", text,
+                                                         re.MULTILINE)]
 
 
 def _miter(top, ports):
@@ -72,7 +75,8 @@ def _miter(top, ports):
     clock = [] if "clk" in by_name else ["clk"]
     header = ", ".join([*clock, *(f"\\{port.name} " for port in inputs), "bad"])
     lines = [f"module miter({header});", *(f"  input {name};" for name in clock),
-             *(f"  input [{port.width - 1}:0] \\{port.name} ;" for port in inputs), "  output bad;", "  reg broken = 0;",
+             *(f"  input [{port.width - 1}:0] \\{port.name} ;" for port in inputs), "  output bad;",
+             "  reg broken = 0;",
              f"  (* keep *) reg [{width - 1}:0] which = 0;", "  always @(posedge clk) which <= which;"]
     for copy, mutant in (("a", "0"), ("b", "which")):
         lines += [f"  wire [{port.width - 1}:0] \\{copy}_{port.name} ;" for port in outputs]
@@ -119,8 +123,8 @@ def _apart(top, parts):
 def compare(folder, top, number, limit, parts=()):
     """"equivalent", "different" or "open" (out of time, of which there are ``limit`` seconds, or nothing was found).
 
-    The file mutated.il in ``folder`` has the module ``top`` with all mutants. With ``parts``, patterns of the names of modules
-    as they follow on the top's, all other modules in the top are taken out as memories are.
+    The file mutated.il in ``folder`` has the module ``top`` with all mutants. With ``parts``, patterns of the names of
+    modules as they follow on the top's, all other modules in the top are taken out as memories are.
     """
     work = folder / f"proof{number}"
     work.mkdir(exist_ok=True)
@@ -129,21 +133,25 @@ def compare(folder, top, number, limit, parts=()):
         engine.yosys(_PREPARE.format(top=top, apart=_apart(top, parts)), folder, "prepare.log")
         (folder / "miter.v").write_text(_miter(top, _prepared((folder / "ports.txt").read_text())))
         engine.yosys(_MITER, folder, "miter.log")
-    (work / "miter.aig").write_bytes(_of((folder / "miter.aig").read_bytes(), (folder / "miter.aim").read_text(), number))
+    (work / "miter.aig").write_bytes(_of((folder / "miter.aig").read_bytes(),
+                                         (folder / "miter.aim").read_text(), number))
     try:
-        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; lcorr; scleanup; write_aiger reduced.aig; scorr; write_aiger "
+        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; lcorr; scleanup; write_aiger reduced.aig; scorr; "
+                          f"write_aiger "
                           f"reduced.aig; pdr -T {limit}; print_status", work, "prove.log", 2 * limit)
     except engine.OutOfTime:
         return "open"
     size, output, *_ = (work / "reduced.aig").read_bytes().split(b"\n", 2)
-    nothing = size.split()[3:] == [b"0", b"1", b"0"] and output == b"0"       # no register, one output, no gate: it is 0
+    # no register, one output, no gate: it is 0
+    nothing = size.split()[3:] == [b"0", b"1", b"0"] and output == b"0"
     if nothing or "Property proved" in said:
         return "equivalent"
     return "different" if "was asserted in frame" in said and "RD_DATA" not in (folder / "ports.txt").read_text() else "open"
 
 
 def _of(miter, names, number):
-    """The AIGER text of a miter with the register ``which`` beginning with a number: a line of a latch is `next state [begin]`."""
+    """The AIGER text of a miter with the register ``which`` beginning with a number: a line of a latch is `next state
+    [begin]`."""
     lines = miter.split(b"\n", 1 + int(miter.split(None, 4)[3]))
     for latch, bit in re.findall(r"^latch (\d+) (\d+) which$", names, re.MULTILINE):
         lines[1 + int(latch)] = lines[1 + int(latch)].split()[0] + f" {number >> int(bit) & 1}".encode()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Damaged files and answers by the ten thousand: each must be read or refused in one line, in 2 s and 500 MB.
 
-An input is a function of target, seed and number alone, so that a finding can be made again. Changes know the structure (other types,
-extreme numbers, keys dropped and doubled, nesting) or are blind (bits, cuts). What may be raised is what the commands turn into one line;
-everything else, a warning or words on stderr included, is a finding. Those that fail at the same place are one, and its smallest input is
-kept in build/fuzz.
+An input is a function of target, seed and number alone, so that a finding can be made again. Changes know the structure
+(other types, extreme numbers, keys dropped and doubled, nesting) or are blind (bits, cuts). What may be raised is what
+the commands turn into one line; everything else, a warning or words on stderr included, is a finding. Those that fail
+at the same place are one, and its smallest input is kept in build/fuzz.
 """
 import argparse
 import contextlib
@@ -57,7 +57,8 @@ SECONDS, WAIT, MEGABYTES = 2.0, 20.0, 500   # of processor time, by the clock, o
 LONGEST = 1100                              # characters of a refusal
 FOLDER = Path("build/fuzz")
 
-SHAPE = ModelShape(name="fuzzed", vocab_size=270, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+SHAPE = ModelShape(name="fuzzed", vocab_size=270, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                   num_attention_heads=2,
                    num_key_value_heads=1,
                    head_dim=8, rms_norm_eps=1e-5, max_position_embeddings=64, bos_token_id=1, eos_token_ids=(2,))
 TEXTS = ("the rein", "", " é\n\x00\u2028\U0001f600", "</s><s>")
@@ -66,7 +67,8 @@ TEXTS = ("the rein", "", " é\n\x00\u2028\U0001f600", "</s><s>")
 # -- changes
 
 RAW = "@raw:"       # a string that stands for the JSON text behind it
-VALUES = (None, True, False, 0, -1, 1, 2, 3, 0.5, 1e-9, -1e308, 1e308, 2**31, 2**32, 2**63, 2**64, 10**6, 10**9, 10**30, -2**63,
+VALUES = (None, True, False, 0, -1, 1, 2, 3, 0.5, 1e-9, -1e308, 1e308, 2**31, 2**32, 2**63, 2**64, 10**6, 10**9,
+          10**30, -2**63,
           float("nan"), float("inf"), "", "x",
           "0", "１２", "a\0b", "a\nb\x1b[2J", "../x", "/dev/zero", "é" * 300, "a" * 10_000, [], {}, [[]], [None], {"a": 1}, [0] * 1000, ["x"],  # noqa: E501
           "none", "null",
@@ -102,7 +104,8 @@ def changed(rng, value):
         if isinstance(old, bool) or not isinstance(old, (int, float, str)):
             parent[key] = rng.choice(VALUES)
         else:
-            parent[key] = rng.choice([old + old, old[:-1], old.upper(), old + "\0", " " + old] if isinstance(old, str) else [
+            parent[key] = rng.choice([old + old, old[:-1], old.upper(), old + "\0", " " + old]
+                                     if isinstance(old, str) else [
                 old + 1, old - 1, -old, old * 2, old // 2, float(old), str(old), old * 1000, old + 0.5])
     elif kind == "drop":
         del parent[key]
@@ -141,7 +144,8 @@ def text_of(rng, value):
     elif kind < 0.12:
         data = blind(rng, data)
     elif kind < 0.14:
-        data = rng.choice([b"\xef\xbb\xbf" + data, text.encode("utf-16", "surrogatepass"), b"", b"\0" * 100, b"[" * 200_000, data + data,
+        data = rng.choice([b"\xef\xbb\xbf" + data, text.encode("utf-16", "surrogatepass"), b"", b"\0" * 100,
+                           b"[" * 200_000, data + data,
                            LFS, b"<html>", b"PK\x03\x04" + data])
     return data
 
@@ -150,7 +154,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
 
 
 def blind(rng, data, first=None):
-    """Bytes with bits flipped, bytes replaced, pieces cut out, doubled or put elsewhere; mostly within the ``first`` ones."""
+    """Bytes with bits flipped, bytes replaced, pieces cut out, doubled or put elsewhere; mostly within the ``first``
+    ones."""
     data = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 3, 8])):
         if not data:
@@ -182,7 +187,8 @@ def damaged(rng, value):
     return text_of(rng, value)
 
 
-# -- targets: each makes files (name -> bytes, or None: it is missing) from a random generator, and uses the folder that they are in
+# -- targets: each makes files (name -> bytes, or None: it is missing) from a random generator, and uses the folder that
+# they are in
 
 class Target:
     """``attempts(folder, rng)`` yields functions: each reads or refuses."""
@@ -232,7 +238,8 @@ class Safetensors(Target):
             return {"model.safetensors": blind(rng, whole, rng.choice([8 + length, None]))}
         header = damaged(rng, json.loads(whole[8:8 + length]))
         length = rng.choice([len(header)] * 9 + [0, len(header) + 1, 2**63, 100_000_001])
-        return {"model.safetensors": length.to_bytes(8, "little") + header + whole[8 + int.from_bytes(whole[:8], "little"):]}
+        return {"model.safetensors": length.to_bytes(8, "little") + header
+                + whole[8 + int.from_bytes(whole[:8], "little"):]}
 
     def attempts(self, folder, rng):
         def every_tensor():
@@ -264,7 +271,8 @@ class Config(Target):
                   or rng.random() < 0.5}
         files = {"config.json": damaged(rng, config)}
         if rng.random() < 0.3:
-            files["generation_config.json"] = damaged(rng, {"eos_token_id": [2, 3], "bos_token_id": 1, "temperature": 0.6})
+            files["generation_config.json"] = damaged(rng,
+                                                      {"eos_token_id": [2, 3], "bos_token_id": 1, "temperature": 0.6})
         if rng.random() < 0.3:
             files["config.json"] = json.dumps(self.json("config.json")).encode()
             files["model.safetensors.index.json"] = damaged(rng, self.json("model.safetensors.index.json"))
@@ -289,14 +297,17 @@ class Gguf(Target):
     def make(self, rng):
         whole = rng.choice(self.bases)
         if rng.random() < 0.03:
-            return {"model.gguf": rng.choice([b"", b"GGUF", LFS, whole[:rng.randrange(len(whole))], b"GGUF" + rng.randbytes(500)])}
+            return {"model.gguf": rng.choice([b"", b"GGUF", LFS, whole[:rng.randrange(len(whole))],
+                                              b"GGUF" + rng.randbytes(500)])}
         if rng.random() < 0.6:      # another value, of the same type or not, for a key; a key twice or not at all
             fields, rest = gguf_fields(whole)
             for _ in range(rng.choice([1, 1, 2])):
                 i = rng.randrange(len(fields))
                 key, value = fields[i]
-                fields[i:i + 1] = rng.choice([[(key, rng.choice(GGUF_VALUES))]] * 6 + [[], [(key, value)] * 2, [(key + b"x", value)],
-                                                                                       [(key, fields[rng.randrange(len(fields))][1])]])
+                fields[i:i + 1] = rng.choice([[(key, rng.choice(GGUF_VALUES))]] * 6
+                                             + [[], [(key, value)] * 2, [(key + b"x", value)],
+                                                                                       [(key,
+                                                                                         fields[rng.randrange(len(fields))][1])]])
             return {"model.gguf": gguf_file(whole, fields, rest)}
         return {"model.gguf": blind(rng, whole, len(whole) - 8000)}
 
@@ -310,9 +321,11 @@ class TokenizerFiles(Target):
                  "{{ [0] * 10**10 }}", "{{ 10**10**8 }}",
                  "{% include 'x' %}", "{{ messages.foo.bar }}", "{{ messages[0].content.format(*messages) }}",
                  "{{ raise_exception('a\nb') }}", "{{ raise_exception() }}",
-                 "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{" * 5000, "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "{% if %}",
+                 "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{" * 5000,
+                 "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "{% if %}",
                  "{{ 1 / 0 }}", "{{ messages | tojson(indent=-1) }}",
-                 "{{ strftime_now(1) }}", "{{ strftime_now('%') }}", "{{ messages.__class__.__mro__ }}", "{{ ''.join(messages) }}",
+                 "{{ strftime_now(1) }}", "{{ strftime_now('%') }}", "{{ messages.__class__.__mro__ }}",
+                 "{{ ''.join(messages) }}",
                  "{{ [] | first }}", "{{ 'x' | indent('y') }}",
                  "{{ '%999999999d' % 1 }}", "{{ lipsum(n=10**9) }}", "{{ messages | batch(0) | list }}",
                  "{% set ns = namespace(x=messages) %}{% set ns.x = ns %}{{ ns | tojson }}", "\ud800")
@@ -321,10 +334,12 @@ class TokenizerFiles(Target):
         files, kind = {}, rng.random()
         if kind < 0.5:
             core = self.json("tokenizer.json")
-            files["tokenizer.json"] = damaged(rng, core) if rng.random() < 0.9 else blind(rng, self.files["tokenizer.json"])
+            files["tokenizer.json"] = damaged(rng,
+                                              core) if rng.random() < 0.9 else blind(rng, self.files["tokenizer.json"])
         if kind > 0.3:
             options = self.json("tokenizer_config.json") | {
-                "added_tokens_decoder": {str(i): {"content": token, "special": True, "lstrip": False, "rstrip": False, "normalized": False,
+                "added_tokens_decoder": {str(i): {"content": token, "special": True, "lstrip": False, "rstrip": False,
+                                                  "normalized": False,
                                                   "single_word": False}
                                          for i, token in enumerate(("<unk>", "<s>", "</s>"))}, "add_bos_token": True,
                                          "model_max_length": int(1e30)}
@@ -334,7 +349,8 @@ class TokenizerFiles(Target):
                 options["chat_template"] = rng.choice(self.TEMPLATES)
             files["tokenizer_config.json"] = damaged(rng, options)
         if rng.random() < 0.15:
-            files["chat_template.jinja"] = rng.choice(self.TEMPLATES).encode("utf-8", "surrogatepass") if rng.random() < 0.5 else blind(
+            files["chat_template.jinja"] = rng.choice(self.TEMPLATES).encode("utf-8",
+                                                                             "surrogatepass") if rng.random() < 0.5 else blind(
                 rng, self.json("tokenizer_config.json")["chat_template"].encode())
         return files
 
@@ -368,7 +384,8 @@ class Trace(Target):
     weight = 3
     LINES = ({"tokens": [1, 2, 3], "output_length": 4, "arrival": 0.001, "seed": 3, "stop": True, "name": "a"},
              {"prompt_length": 9, "cycle": 1000}, {"text": "the rein", "output_length": 2})
-    SPECS = ("requests=9,prompt=3:6,output=~4,rate=100,longest=20,seed=2", "prompt=~9", "decode-first,budget=8,chunk=4,full=keep")
+    SPECS = ("requests=9,prompt=3:6,output=~4,rate=100,longest=20,seed=2", "prompt=~9",
+             "decode-first,budget=8,chunk=4,full=keep")
 
     def __init__(self, work):
         self.files = {}
@@ -383,7 +400,8 @@ class Trace(Target):
     def attempts(self, folder, rng):
         def play():
             with checked_input():
-                requests = requests_of(read_trace(folder / "trace.jsonl"), SHAPE, 100.0, self.tokenizer, context=self.design.hw.context)
+                requests = requests_of(read_trace(folder / "trace.jsonl"), SHAPE, 100.0, self.tokenizer,
+                                       context=self.design.hw.context)
                 trial = Scheduler(TimingLink(self.design))
                 for request in requests:
                     trial.add(request)
@@ -394,7 +412,8 @@ class Trace(Target):
                 words = text.split(",")
                 i = rng.randrange(len(words))
                 key, _, value = words[i].partition("=")
-                value = rng.choice([value, "9" * rng.choice([3, 9, 10, 11, 5000]), "-1", "nan", "1e400", "1e-320", "~", ":", "１２", "1:",
+                value = rng.choice([value, "9" * rng.choice([3, 9, 10, 11, 5000]), "-1", "nan", "1e400", "1e-320", "~",
+                                    ":", "１２", "1:",
                                     "~1:2", "", " 3 ", "0x10", "1_0", "2**31"])
                 words[i] = rng.choice([key, key + "=" + value, "=" + value, value])
                 text = ",".join(words)
@@ -409,10 +428,12 @@ class Uart(Target):
 
     def __init__(self, work):
         self.files = {}
-        model = ModelShape(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        model = ModelShape(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                           num_attention_heads=2,
                            num_key_value_heads=1,
                            head_dim=8, rms_norm_eps=1e-5, max_position_embeddings=64, tie_word_embeddings=True)
-        self.design, self.axi = Design(model=model, hw=hw_shape("tiny,source=stream", model), recipe=recipe()), AxiShape(host="queue")
+        self.design, self.axi = Design(model=model, hw=hw_shape("tiny,source=stream", model),
+                                       recipe=recipe()), AxiShape(host="queue")
         self.model = quantize(random_checkpoint(model), self.design.recipe)
         self.map = register_map(self.design, self.axi)
 
@@ -435,7 +456,8 @@ class Uart(Target):
                     raise AssertionError(f"{wanted} were answered with {found}")
 
         def machine():
-            port = FramePort(_Line(rng, "mixed", self._bridge(rng), faults=rng.choice([0, 0, 0.02])), timeout=0.01, attempts=3)
+            port = FramePort(_Line(rng, "mixed", self._bridge(rng), faults=rng.choice([0, 0, 0.02])),
+                             timeout=0.01, attempts=3)
             link = RegisterLink(port, self.design, self.axi, self.model, patience=0.02)
             link.run_pass([Entry(0, 0, 1), Entry(0, 1, 2)][:rng.choice([1, 2])])
             link.operate(rng.choice([0, 1, 2]), 0)
@@ -447,7 +469,8 @@ class Uart(Target):
     def _bridge(self, rng):
         """A machine that says it is the right one; its other registers hold anything."""
         name = self.design.model.name.encode().ljust(16, b"\0")
-        known = {"ID": MAGIC, "VERSION": VERSION, "DESIGN_ID": design_id(self.design, self.axi), "WEIGHTS_ID": model_id(self.model),
+        known = {"ID": MAGIC, "VERSION": VERSION, "DESIGN_ID": design_id(self.design, self.axi),
+                 "WEIGHTS_ID": model_id(self.model),
                  "STATUS": 0,
                  **{f"NAME{i}": int.from_bytes(name[4 * i:4 * i + 4], "little") for i in range(4)}}
         words = {self.map[register].offset: word for register, word in known.items() if rng.random() < 0.99}
@@ -455,11 +478,14 @@ class Uart(Target):
 
         def read(address):
             if address in results:
-                return {"QUEUE": rng.choice([0, 1, 1, 2, 255]) << 8, "RESULT_LO": rng.choice([0, 5, 36, 37, rng.getrandbits(32)]),
-                        "RESULT_HI": rng.choice([0, 1, 1 << 16, 1 << 24, 1 << 30, rng.getrandbits(32)]) | rng.choice([0, 1, 1]) << 31,
+                return {"QUEUE": rng.choice([0, 1, 1, 2, 255]) << 8,
+                        "RESULT_LO": rng.choice([0, 5, 36, 37, rng.getrandbits(32)]),
+                        "RESULT_HI": rng.choice([0, 1, 1 << 16, 1 << 24, 1 << 30, rng.getrandbits(32)])
+                        | rng.choice([0, 1, 1]) << 31,
                         "KV_ANSWER": rng.choice([0, 0, 3 << 8, rng.getrandbits(16)]),
                         "LOOP": rng.choice([0, 0, 1 << 16])}[results[address]], 0
-            return words.get(address, rng.choice([0, rng.getrandbits(32)])), 0 if rng.random() < 0.999 else rng.randrange(4)
+            return words.get(address,
+                             rng.choice([0, rng.getrandbits(32)])), 0 if rng.random() < 0.999 else rng.randrange(4)
         return UartBridge(read, lambda address, word: 0, read_cycles=3, write_cycles=3)
 
 
@@ -469,7 +495,8 @@ class _Line:
 
     def __init__(self, rng, kind, bridge=None, faults=0.1):
         self.rng, self.kind, self.faults, self.out = rng, kind, faults, b""
-        self.bridge = bridge or UartBridge(lambda address: (rng.getrandbits(32), 0 if rng.random() < 0.9999 else rng.randrange(4)),
+        self.bridge = bridge or UartBridge(lambda address: (rng.getrandbits(32), 0 if rng.random() < 0.9999
+                                                            else rng.randrange(4)),
                                            lambda address, word: 0, read_cycles=3, write_cycles=3)
 
     def write(self, data):
@@ -479,9 +506,11 @@ class _Line:
                                                                   "echo"]) if rng.random() < self.faults else "right"
         if len(data) <= 5 and rng.random() < 0.9:       # connecting succeeds mostly
             kind = "right"
-        self.out += {"right": lambda: answer, "noise": lambda: rng.choice([rng.randbytes(rng.randrange(400)), b"\xa5" * 300,
+        self.out += {"right": lambda: answer, "noise": lambda: rng.choice([rng.randbytes(rng.randrange(400)),
+                                                                           b"\xa5" * 300,
                                                                            blind(rng, answer)]),
-                     "frames": lambda: frame(rng.choice([data[1], rng.randrange(256)]), rng.randbytes(rng.randrange(256)))
+                     "frames": lambda: frame(rng.choice([data[1], rng.randrange(256)]),
+                                             rng.randbytes(rng.randrange(256)))
                      * rng.choice([1, 3]),
                      "lengths": lambda: frame(data[1], bytes(rng.randrange(256))), "echo": lambda: data}[kind]()
 
@@ -524,7 +553,8 @@ def gguf_fields(data):
 
 
 def gguf_file(whole, fields, tensors):
-    """The file with other fields. Its tensors begin at the next multiple of 32, so what is between is moved with them."""
+    """The file with other fields. Its tensors begin at the next multiple of 32, so what is between is moved with
+    them."""
     described = int.from_bytes(whole[8:16], "little")
     at = tensors
     for _ in range(described):
@@ -541,25 +571,32 @@ def _gguf_text(text):
 
 #: Values of GGUF, as type and bytes.
 GGUF_VALUES = [struct.pack("<I", kind) + value for kind, value in (
-    (4, struct.pack("<I", 0)), (4, struct.pack("<I", 1)), (4, struct.pack("<I", 3)), (4, struct.pack("<I", 10**6)), (4, b"\xff" * 4),
+    (4, struct.pack("<I", 0)), (4, struct.pack("<I", 1)), (4, struct.pack("<I", 3)), (4, struct.pack("<I", 10**6)),
+    (4, b"\xff" * 4),
     (5, struct.pack("<i", -1)), (0, b"\x02"), (1, b"\xff"),
-    (6, struct.pack("<f", float("nan"))), (6, struct.pack("<f", float("inf"))), (6, struct.pack("<f", 0.5)), (6, struct.pack("<f", -1.0)),
+    (6, struct.pack("<f", float("nan"))), (6, struct.pack("<f", float("inf"))), (6, struct.pack("<f", 0.5)),
+    (6, struct.pack("<f", -1.0)),
     (6, bytes(4)), (7, b"\1"), (7, b"\0"), (7, b"\7"),
     (10, b"\xff" * 8), (10, struct.pack("<Q", 2**63)), (10, struct.pack("<Q", 10**9)), (11, struct.pack("<q", -2**63)),
     (12, struct.pack("<d", 1e300)), (12, struct.pack("<d", 64.0)),
-    (8, _gguf_text(b"")), (8, _gguf_text(b"x")), (8, _gguf_text(b"\xff\xfe")), (8, _gguf_text(b"a\nb\x1b[2J")), (8, _gguf_text(b"linear")),
+    (8, _gguf_text(b"")), (8, _gguf_text(b"x")), (8, _gguf_text(b"\xff\xfe")), (8, _gguf_text(b"a\nb\x1b[2J")),
+    (8, _gguf_text(b"linear")),
     (8, _gguf_text(b"yarn")), (8, _gguf_text(b"none")),
-    (8, _gguf_text(b"a" * 10_000)), (8, _gguf_text(b"{{ 1 / 0 }}")), (8, _gguf_text(b"llama-bpe")), (8, _gguf_text(b"llama")),
+    (8, _gguf_text(b"a" * 10_000)), (8, _gguf_text(b"{{ 1 / 0 }}")), (8, _gguf_text(b"llama-bpe")),
+    (8, _gguf_text(b"llama")),
     (8, _gguf_text(b"gpt2")), (8, _gguf_text(b"qwen2")),
     (9, struct.pack("<IQ", 8, 0)), (9, struct.pack("<IQ", 4, 0)), (9, struct.pack("<IQ", 8, 1) + _gguf_text(b"a b")),
     (9, struct.pack("<IQ", 8, 2) + _gguf_text(b"x") * 2),
     (9, struct.pack("<IQ", 8, 1) + _gguf_text(b"\xff")), (9, struct.pack("<IQII", 4, 2, 1, 2)),
     (9, struct.pack("<IQiii", 5, 3, -1, 9, 2**31 - 1)), (9, struct.pack("<IQ", 6, 270) + bytes(1080)),
-    (9, struct.pack("<IQ", 6, 270) + struct.pack("<f", float("nan")) * 270), (9, struct.pack("<IQ", 8, 270) + _gguf_text(b"a") * 270),
+    (9, struct.pack("<IQ", 6, 270) + struct.pack("<f", float("nan")) * 270),
+    (9, struct.pack("<IQ", 8, 270) + _gguf_text(b"a") * 270),
     (9, struct.pack("<IQ", 5, 270) + b"\xff" * 1080),
-    (9, struct.pack("<IQ", 9, 1) + struct.pack("<IQI", 4, 1, 1)), (9, struct.pack("<IQ", 4, 2**40)), (9, struct.pack("<IQ", 8, 10**6)))]
+    (9, struct.pack("<IQ", 9, 1) + struct.pack("<IQI", 4, 1, 1)), (9, struct.pack("<IQ", 4, 2**40)),
+    (9, struct.pack("<IQ", 8, 10**6)))]
 
-TARGETS = {"safetensors": Safetensors, "config": Config, "gguf": Gguf, "tokenizer": TokenizerFiles, "manifest": Manifest, "trace": Trace,
+TARGETS = {"safetensors": Safetensors, "config": Config, "gguf": Gguf, "tokenizer": TokenizerFiles,
+           "manifest": Manifest, "trace": Trace,
            "uart": Uart}
 
 
@@ -567,9 +604,11 @@ def write_gguf(path, kind):
     """A small GGUF file with a byte-level or a SentencePiece tokenizer."""
     checkpoint = random_checkpoint(SHAPE)
     writer = gguf.GGUFWriter(path, "llama")
-    for add, value in (("context_length", 64), ("embedding_length", 16), ("block_count", 1), ("feed_forward_length", 24), ("head_count", 2),
+    for add, value in (("context_length", 64), ("embedding_length", 16), ("block_count", 1),
+                       ("feed_forward_length", 24), ("head_count", 2),
                        ("head_count_kv", 1), ("key_length", 8),
-                       ("rope_dimension_count", 8), ("rope_freq_base", 1e4), ("layer_norm_rms_eps", 1e-5), ("tokenizer_model", kind),
+                       ("rope_dimension_count", 8), ("rope_freq_base", 1e4), ("layer_norm_rms_eps", 1e-5),
+                       ("tokenizer_model", kind),
                        ("bos_token_id", 1), ("eos_token_id", 2),
                        ("chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}")):
         getattr(writer, f"add_{add}")(value)
@@ -580,7 +619,8 @@ def write_gguf(path, kind):
         writer.add_token_types([2, 3, 3] + [1] * (len(tokens) - 3))
         writer.add_token_merges(["t h", "th e", "Ġ the", "e r", "i n", "Ã ©"])
     else:
-        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", "t", "h", "e", "th", "the", "▁the"]
+        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", "t", "h", "e", "th",
+                  "the", "▁the"]
         writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * 7)
         writer.add_token_scores([float(-i) for i in range(len(tokens))])
     writer.add_token_list(tokens)
@@ -661,7 +701,8 @@ class Bench:
 
 def memory():
     """Peak of this process's memory since the last call, in MB."""
-    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) / 1000
+    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines()
+                if line.startswith("VmHWM")) / 1000
     Path("/proc/self/clear_refs").write_text("5")
     return peak
 
@@ -700,7 +741,8 @@ def limited(bench, number, stderr):
 def worker(pipe, seed, targets):
     """Take (target, number) from a pipe until None comes; answer each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))      # what is beyond is a MemoryError, not the machine's end
+    # what is beyond is a MemoryError, not the machine's end
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("error")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -717,7 +759,8 @@ def worker(pipe, seed, targets):
 class Worker:
     def __init__(self, seed, targets):
         self.pipe, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.get_context("spawn").Process(target=worker, args=(theirs, seed, targets), daemon=True)
+        self.process = multiprocessing.get_context("spawn").Process(target=worker, args=(theirs, seed, targets),
+                                                                    daemon=True)
         self.process.start()
         theirs.close()
         self.task = self.since = None
@@ -790,7 +833,8 @@ def main():
     parser.add_argument("--inputs", type=int, default=20_000, help="so many, over all targets (default: 20000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default=",".join(TARGETS), metavar="TARGETS", help=f"some of {','.join(TARGETS)}")
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of each target's first input: to make a finding again")
+    parser.add_argument("--first", type=int, default=0, metavar="N",
+                        help="number of each target's first input: to make a finding again")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     names = options.only.split(",")
@@ -812,16 +856,19 @@ def main():
         for (name, place), (smallest, *others) in sorted(places.items()):
             folder = FOLDER / f"{name}-{options.seed}-{smallest.number}"
             folder.mkdir(parents=True, exist_ok=True)
-            for file, data in Bench(name, options.seed, Path(tempfile.mkdtemp(dir=work))).files(smallest.number).items():
+            for file, data in Bench(name, options.seed,
+                                    Path(tempfile.mkdtemp(dir=work))).files(smallest.number).items():
                 (folder / file).write_bytes(data)
-            print(f"\n{name}: {place} ({1 + len(others)} inputs)\n  {smallest.text}\n  {folder}: python -m tools.fuzz --only {name} "
+            print(f"\n{name}: {place} ({1 + len(others)} inputs)\n  {smallest.text}\n  {folder}: python -m tools.fuzz "
+                  f"--only {name} "
                   f"--seed {options.seed} "
                   f"--first {smallest.number} --inputs 1")
     print(f"\n{'target':12} {'inputs':>8} {'accepted':>9} {'refused':>8} {'findings':>9}")
     for name in names:
         row = [counts[name, outcome] for outcome in ("accepted", "refused", "finding")]
         print(f"{name:12} {sum(row):8,} {row[0]:9,} {row[1]:8,} {row[2]:9,}")
-    print(f"\nfuzz: {counts.total():,} inputs with seed {options.seed} in {time.monotonic() - start:.0f} s: {len(findings)} findings at "
+    print(f"\nfuzz: {counts.total():,} inputs with seed {options.seed} in {time.monotonic() - start:.0f} s: "
+          f"{len(findings)} findings at "
           f"{len(places)} places")
     return 1 if findings else 0
 

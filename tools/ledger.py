@@ -5,8 +5,8 @@
     {"name": "demo/tokens per second", "value": 16.3, "unit": "tok/s", "kind": "measured",
      "command": "make demo", "commit": "5b58417", "machine": "AMD EPYC 7763, 2 cores", "date": "2025-01-31"}
 
-``kind`` is *measured* (a tool or a run gave it), *derived* (computed from measured numbers or from shapes) or *projected*
-(for a machine that nobody has built). ``tools.tables`` puts the entries into the documents.
+``kind`` is *measured* (a tool or a run gave it), *derived* (computed from measured numbers or from shapes) or
+*projected* (for a machine that nobody has built). ``tools.tables`` puts the entries into the documents.
 """
 
 import datetime

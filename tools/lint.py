@@ -20,7 +20,8 @@ from hwgen.params.presets import hw_shape, recipe
 DECODERS = (("tiny", "", None), ("demo", "head=pair", None),
             ("demo,entries=3,slots=2,tile_beats=4,source=stream,sampler=gumbel,kv_blocks=20,kv_ecc=1", "e4m3", None),
             ("tiny,entries=4,halves=2,slots=3,source=stream", "", None), ("tiny,source=stream", "", AxiShape()),
-            ("tiny,entries=2,source=stream,sampler=gumbel", "", AxiShape(data_width=512, address_width=40, host="queue")))
+            ("tiny,entries=2,source=stream,sampler=gumbel", "",
+             AxiShape(data_width=512, address_width=40, host="queue")))
 
 
 def main():
@@ -40,7 +41,8 @@ def _decoders(work):
     checkpoint = load("demo", need_tokenizer=False)
     for i, (shape, formats, axi) in enumerate(DECODERS):
         design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=recipe(formats or None))
-        print(f"emitting --shape {shape}" + (f" --formats {formats}" if formats else "") + (f" on {axi}" if axi else ""), file=sys.stderr)
+        print(f"emitting --shape {shape}" + (f" --formats {formats}" if formats else "")
+              + (f" on {axi}" if axi else ""), file=sys.stderr)
         folder = work / f"decoder{i}"
         emit(design, quantize(checkpoint, design.recipe), folder, name=folder.name, axi=axi)
         yield folder

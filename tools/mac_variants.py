@@ -1,7 +1,8 @@
-"""Multiply-accumulate units that hwgen does not use, to be measured beside its exact column: INT8, and FP8 into an fp32 accumulator.
+"""Multiply-accumulate units that hwgen does not use, to be measured beside its exact column: INT8, and FP8 into an fp32
+accumulator.
 
-Registers stand where `hwgen.units.mac_column.Column` has them: weights, products, every second level of the adder tree, accumulator, and
-finished sums.
+Registers stand where `hwgen.units.mac_column.Column` has them: weights, products, every second level of the adder tree,
+accumulator, and finished sums.
 """
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -19,7 +20,8 @@ def _ring(m, unit, total):
     """Finished sums, as the column keeps them."""
     m.submodules.ring = ring = Memory(shape=len(total), depth=ROWS, init=[])
     read, write = ring.read_port(domain="comb"), ring.write_port()
-    m.d.comb += [write.addr.eq(unit.row), write.data.eq(total), write.en.eq(unit.keep), read.addr.eq(unit.read_row), unit.sum.eq(read.data)]
+    m.d.comb += [write.addr.eq(unit.row), write.data.eq(total), write.en.eq(unit.keep), read.addr.eq(unit.read_row),
+                 unit.sum.eq(read.data)]
 
 
 class IntColumn(wiring.Component):
@@ -27,7 +29,8 @@ class IntColumn(wiring.Component):
 
     def __init__(self, lanes, acc_bits=32, weight_bits=8):
         self._lanes, self._bits, self._weight_bits = lanes, acc_bits, weight_bits
-        super().__init__({"load": In(1), "tile": In(weight_bits * lanes), "x": In(8 * lanes), "enable": In(1), "first": In(1),
+        super().__init__({"load": In(1), "tile": In(weight_bits * lanes), "x": In(8 * lanes), "enable": In(1),
+                          "first": In(1),
                           "keep": In(1),
                           "row": In(range(ROWS)), "read_row": In(range(ROWS)), "sum": Out(signed(acc_bits))})
 
@@ -42,7 +45,8 @@ class IntColumn(wiring.Component):
             m.d.sync += out.eq(value)
             return out
 
-        values = [register(weights.word_select(i, self._weight_bits).as_signed() * self.x.word_select(i, 8).as_signed(), f"product{i}")
+        values = [register(weights.word_select(i, self._weight_bits).as_signed() * self.x.word_select(i, 8).as_signed(),
+                           f"product{i}")
                   for i in range(self._lanes)]
         level = 0
         while len(values) > 1:
@@ -61,14 +65,16 @@ class IntColumn(wiring.Component):
 
 
 class FloatMac(wiring.Component):
-    """One FP8 product, exact, added to an fp32 accumulator: nearest even. (No subnormal, infinity or NaN comes of sums of such products.)
+    """One FP8 product, exact, added to an fp32 accumulator: nearest even. (No subnormal, infinity or NaN comes of sums
+    of such products.)
 
     A product that comes in with ``x`` in cycle t is added in cycle t + 2, with ``enable``; ``first`` there: to zero.
     """
 
     def __init__(self, fmt):
         self._fmt = fmt
-        super().__init__({"load": In(1), "tile": In(8), "x": In(8), "enable": In(1), "first": In(1), "keep": In(1), "row": In(range(ROWS)),
+        super().__init__({"load": In(1), "tile": In(8), "x": In(8), "enable": In(1), "first": In(1), "keep": In(1),
+                          "row": In(range(ROWS)),
                           "read_row": In(range(ROWS)), "sum": Out(32)})
 
     def elaborate(self, platform):
@@ -100,7 +106,8 @@ class FloatMac(wiring.Component):
         before = Signal(32)
         m.d.comb += before.eq(Mux(self.first, 0, acc))
         swap, big, small = Signal(), Signal(32), Signal(32)
-        m.d.comb += [swap.eq(added[:31] > before[:31]), big.eq(Mux(swap, added, before)), small.eq(Mux(swap, before, added))]
+        m.d.comb += [swap.eq(added[:31] > before[:31]), big.eq(Mux(swap, added, before)),
+                     small.eq(Mux(swap, before, added))]
         distance = Signal(8)
         m.d.comb += distance.eq(big[23:31] - small[23:31])
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Break each unit a little, many times, and see whether its bench notices (``make mutate``; docs/mutation.md).
 
-The netlist of a unit, as its bench in ``sim/`` builds it, gets small faults by Yosys' ``mutate``: a bit that is inverted, stuck, or depends
-on its neighbour. All mutants of a netlist are in one Verilog text, and an input selects one: one build serves them all (``sim/mutants.py``
-runs them). Those that no bench notices are compared with the unit by a proof; what is left must be explained in ``tools/mutants.json``.
+The netlist of a unit, as its bench in ``sim/`` builds it, gets small faults by Yosys' ``mutate``: a bit that is
+inverted, stuck, or depends on its neighbour. All mutants of a netlist are in one Verilog text, and an input selects
+one: one build serves them all (``sim/mutants.py`` runs them). Those that no bench notices are compared with the unit by
+a proof; what is left must be explained in ``tools/mutants.json``.
 
-Results are kept in ``build/mutate/``, for the netlist and the bench that they belong to: a run that was stopped goes on where it was.
+Results are kept in ``build/mutate/``, for the netlist and the bench that they belong to: a run that was stopped goes on
+where it was.
 """
 import argparse
 import contextlib
@@ -33,16 +35,19 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutate"
 EXPLAINED = ROOT / "tools" / "mutants.json"
 #: Units and tops of which the runner in sim/ has a bench, the quick ones first.
-UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop",
+UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu",
+         "admission", "decode_loop",
          "axi_registers",
-         "axi_reader", "memory_loader", "card_reader", "sdram_start", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual",
+         "axi_reader", "memory_loader", "card_reader", "sdram_start", "rope", "sampler", "weights", "rmsnorm",
+         "qk_norm", "residual",
          "kv_cache", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
          "wired", "wired_decoder")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
 VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
 TOPS = {"card_reader": ("_unit",),         # not the card
-        "decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",), "wired_decoder": ("",)}
+        "decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",),
+        "wired_decoder": ("",)}
 #: The test of a unit that runs a bench on its Verilog; by default all that are not nightly.
 TESTS = {"decoder": "test_decoder", "board": "test_pins", "wired_decoder": "test_wired_decoder"}
 MUTANTS, CASES = 60, 2
@@ -75,10 +80,12 @@ class Mutant(NamedTuple):
 # What the benches run
 
 def cases(unit):
-    """The designs that sim/test_<unit>.py builds, each with what it runs on them: its tests are run with a runner that only notes."""
+    """The designs that sim/test_<unit>.py builds, each with what it runs on them: its tests are run with a runner that
+    only notes."""
     found = {}
 
-    def note(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=False, internals=False, opt="-O1"):
+    def note(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=False,
+             internals=False, opt="-O1"):
         verilog = design if isinstance(design, str) else emit_design(design, name, sources=True)
         case = found.setdefault((name, verilog), Case(unit, name, verilog.replace(f"{ROOT}/", ""), []))
         case.calls.append(Call(bench, testcase, params, runner.SEED if seed is None else seed, internals))
@@ -88,7 +95,8 @@ def cases(unit):
     with mock.patch.object(runner, "run", note), mock.patch.object(runner, "simulators", lambda: ["verilator"]), \
             open(folder / "tests.log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         sys.modules.pop(f"sim.test_{unit}", None)
-        tests = [f"{ROOT}/sim/test_{unit}.py::{TESTS[unit]}"] if unit in TESTS else ["-m", "not nightly", f"{ROOT}/sim/test_{unit}.py"]
+        tests = [f"{ROOT}/sim/test_{unit}.py::{TESTS[unit]}"] if unit in TESTS else ["-m", "not nightly",
+                                                                                     f"{ROOT}/sim/test_{unit}.py"]
         code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder / 'tmp'}", *tests])
     if code or not found:
         raise SystemExit(f"sim/test_{unit}.py must give designs and pass; see {folder / 'tests.log'}")
@@ -102,18 +110,22 @@ def mutate(case, count, seed, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "design.v").write_text(_beside(case.verilog, folder))
     width = count.bit_length() + 1
-    # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times are read by nothing.
-    # And `proc` makes multiplexers whose undefined input nothing selects.
+    # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times
+    # are read by nothing. And `proc` makes multiplexers whose undefined input nothing selects.
     read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n"
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
     # A register that a bench sets must stay one.
-    set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple)) for name in call.internals})
+    set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple))
+                             for name in call.internals})
     chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(
-        f" {module}/w:{signal} %ci1 %d" for module, signal in (runner.inside(case.name, path) for path in set_by_benches))
+        f" {module}/w:{signal} %ci1 %d" for module, signal in (runner.inside(case.name, path)
+                                                               for path in set_by_benches))
     if not (folder / "complete").exists():
-        engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil "
+        engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys "
+                     f"@chosen\nwrite_rtlil "
                      f"unmutated.il\n", folder, "list.log")
-        engine.yosys(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n", folder, "all.log")
+        engine.yosys(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n",
+                     folder, "all.log")
         (folder / "complete").touch()
     lines, drives = case.verilog.splitlines(), _drives((folder / "unmutated.il").read_text())
     mutants = []
@@ -124,8 +136,8 @@ def mutate(case, count, seed, folder):
 
 
 def _beside(verilog, folder):
-    """The Verilog with the images of its memories in a folder: Yosys sees no other. Where each instance has a file of its own, the one that
-    the module names is not there, and is empty."""
+    """The Verilog with the images of its memories in a folder: Yosys sees no other. Where each instance has a file of
+    its own, the one that the module names is not there, and is empty."""
     for image in sorted(set(re.findall(r'"([^"\n]+\.hex)"', verilog))):
         if (ROOT / image).is_file():
             shutil.copy(ROOT / image, folder)
@@ -161,7 +173,8 @@ def _module(verilog, name):
 
 
 def _drives(rtlil):
-    """{(module, cell): name of the wire that it drives}, by way of the multiplexers behind it if its own wire has no name."""
+    """{(module, cell): name of the wire that it drives}, by way of the multiplexers behind it if its own wire has no
+    name."""
     outputs, users, module, cell = {}, {}, None, None
     for line in rtlil.splitlines():
         words = line.split(" ")
@@ -187,8 +200,8 @@ def _drives(rtlil):
 
 
 def _where(command, verilog, drives):
-    """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of Python that made it
-    (or of Verilog)."""
+    """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of
+    Python that made it (or of Verilog)."""
     options = dict(re.findall(r"-(\w+) (\S+)", re.sub(r"-ctrl mutant \d+ \d+", "", command)))
     module = _module(tuple(verilog), options["module"].lstrip("\\"))
     cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
@@ -220,7 +233,8 @@ def _digest(*parts):
 def _bench_text(name):
     """A bench's text with that of everything in sim/ that it imports."""
     text = (ROOT / "sim" / f"{name}.py").read_text(encoding="utf-8")
-    return text + "".join(_bench_text(other) for other in sorted(set(re.findall(r"^from sim\.(\w+) import", text, re.MULTILINE))))
+    return text + "".join(_bench_text(other) for other in sorted(set(re.findall(r"^from sim\.(\w+) import", text,
+                                                                                re.MULTILINE))))
 
 
 def _params(params):
@@ -229,13 +243,15 @@ def _params(params):
 
 
 def run_case(case, count, seed):
-    """{"name", "mutants": [{"number", "where", "values", "cycles", "seconds"}]}: of each mutant the first failures; from the disk if they
-    are there."""
-    benches = [(call.bench, _bench_text(call.bench), call.testcase, _params(call.params), call.seed) for call in case.calls]
+    """{"name", "mutants": [{"number", "where", "values", "cycles", "seconds"}]}: of each mutant the first failures;
+    from the disk if they are there."""
+    benches = [(call.bench, _bench_text(call.bench), call.testcase, _params(call.params), call.seed)
+               for call in case.calls]
     netlist = re.sub(r'[(][*] src = "[^"]*" [*][)]', "", case.verilog)      # lines may move
     folder = WORK / case.unit / f"{case.name}-{_digest(netlist, count, seed, VERSION)}"
     verilog, mutants = mutate(case, count, seed, folder)
-    alive = {mutant.number: {"number": mutant.number, "where": mutant.where, "values": None, "cycles": None, "seconds": 0}
+    alive = {mutant.number: {"number": mutant.number, "where": mutant.where, "values": None, "cycles": None,
+                             "seconds": 0}
              for mutant in mutants}
     done = dict(alive)
     for call, bench in zip(case.calls, benches):
@@ -262,19 +278,22 @@ def _results(path):
 
 
 def _simulate(case, call, verilog, numbers, results):
-    plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase, "mutants": numbers,
+    plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase,
+            "mutants": numbers,
             "results": str(results)}
     with mock.patch.dict(os.environ, {"HWGEN_MUTANTS": json.dumps(plan)}), \
             open(results.with_suffix(".log"), "w", encoding="utf-8") as log, \
             contextlib.redirect_stdout(log):
-        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals, waves=False,
+        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals,
+                   waves=False,
                    opt="-O0")        # most of the time is the build
 
 
 # Verdicts
 
 def explanations():
-    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why", "equivalent": true if nothing can show it}]."""
+    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why", "equivalent": true if nothing
+    can show it}]."""
     return json.loads(EXPLAINED.read_text(encoding="utf-8"))
 
 
@@ -340,7 +359,8 @@ def summary(counts):
 
 def record(unit, counts, command):
     """Write the numbers of a unit to the ledger."""
-    ledger.record("mutation.json", [{"name": f"{unit}/{number}", "value": value, "unit": "%" if number == "score" else "",
+    ledger.record("mutation.json", [{"name": f"{unit}/{number}", "value": value,
+                                     "unit": "%" if number == "score" else "",
                                      "kind": "measured", "command": command}
                                     for number, value in summary(counts).items()])
 
@@ -355,14 +375,16 @@ def totals(entries):
             counts[number] += entry["value"]
     found = summary(counts)
     return {"mutation_score": found["score"], "mutation_units": len(units)} | {f"mutation_{name}": found[name]
-                                                                               for name in ("mutants", "equivalent", "argued", "explained",
+                                                                               for name in ("mutants", "equivalent",
+                                                                                            "argued", "explained",
                                                                                             "survived")}
 
 
 def record_totals():
     """Write the numbers of all units together, as the ledger has them."""
     found = totals(ledger.load("mutation.json"))
-    ledger.record("mutation.json", [{"name": name, "value": value, "unit": "%" if name == "mutation_score" else "", "kind": "derived",
+    ledger.record("mutation.json", [{"name": name, "value": value, "unit": "%" if name == "mutation_score" else "",
+                                     "kind": "derived",
                                      "command": "python -m tools.mutate --total"}
                                     for name, value in found.items()])
     print("all units in the ledger: " + ", ".join(f"{name} {value}" for name, value in found.items()))
@@ -372,13 +394,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unit", action="append", choices=UNITS, help="one unit (again for more); all by default")
     parser.add_argument("--mutants", type=int, default=MUTANTS, help="of each unit (%(default)s)")
-    parser.add_argument("--cases", type=int, default=CASES, help="designs of each unit among those that its bench builds (%(default)s)")
+    parser.add_argument("--cases", type=int, default=CASES,
+                        help="designs of each unit among those that its bench builds (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prove", type=int, default=20, metavar="SECONDS",
                         help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
     parser.add_argument("--record", action="store_true",
                         help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
-    parser.add_argument("--total", action="store_true", help="run nothing: add up what docs/results/mutation.json has of each unit")
+    parser.add_argument("--total", action="store_true",
+                        help="run nothing: add up what docs/results/mutation.json has of each unit")
     options = parser.parse_args()
     if options.total:
         record_totals()

@@ -1,4 +1,5 @@
-"""Combinational paths of emitted Verilog, from its input ports to its output ports: no AXI interface may have one (AMBA AXI4, A3.2.1)."""
+"""Combinational paths of emitted Verilog, from its input ports to its output ports: no AXI interface may have one (AMBA
+AXI4, A3.2.1)."""
 import json
 
 from hwgen.fpga.tools import run_tool
@@ -11,8 +12,8 @@ _SCRIPT = "hierarchy -top {top}\nproc\nflatten\nsimplemap\nwrite_json netlist.js
 
 
 def combinational(folder, top, clocks=("clk", "aclk")):
-    """{output port: [input ports from which a path leads to it]} of the module ``top`` in ``folder``/``top``.v, whose other files are
-    beside it.
+    """{output port: [input ports from which a path leads to it]} of the module ``top`` in ``folder``/``top``.v, whose
+    other files are beside it.
 
     Bit by bit, but for arithmetic, where each bit of the result is taken to hang on all of the operands.
     """
@@ -29,7 +30,8 @@ def paths(module, clocks=()):
         if kind.startswith(_REGISTERS) or kind.startswith("memrd") and int(cell["parameters"]["CLK_ENABLE"], 2):
             continue
         directions = cell["port_directions"]
-        sources = [bit for port, bits in cell["connections"].items() if directions[port] == "input" for bit in bits if isinstance(bit, int)]
+        sources = [bit for port, bits in cell["connections"].items() if directions[port] == "input" for bit in bits
+                   if isinstance(bit, int)]
         for port, bits in cell["connections"].items():
             if directions[port] == "output":
                 drivers |= dict.fromkeys(bits, sources)

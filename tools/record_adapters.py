@@ -1,6 +1,7 @@
 """Ask PEFT what the logits of a small model are with each adapter of the tests.
 
-    python -m tools.record_adapters                 # writes tests/adapters.json: the options as PEFT saves them, names and shapes, logits
+    python -m tools.record_adapters                 # writes tests/adapters.json: the options as PEFT saves them, names
+    and shapes, logits
 
 Needs the extras `test` and `reference`, and peft (0.21.2 was recorded).
 """
@@ -29,7 +30,8 @@ def record(options, folder):
     config, path = json.loads((saved / "adapter_config.json").read_text()), saved / "adapter_model.safetensors"
     shapes = {name: list(values.shape) for name, values in safetensors.numpy.load_file(path).items()}
     safetensors.numpy.save_file(adapter_cases.matrices(shapes), path)
-    again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), saved).eval()
+    again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+                                           saved).eval()
     with torch.no_grad():
         logits = again(torch.tensor([adapter_cases.TOKENS])).logits[0, :, adapter_cases.SHOWN]
     config["base_model_name_or_path"] = "base"

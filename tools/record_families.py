@@ -2,10 +2,11 @@
 
     python -m tools.record_families                     # writes tests/families.json.xz
     python -m tools.record_families granite olmo        # only the cases whose names start so, into the same file
-    python -m tools.record_families --measure           # writes docs/families.json: hwgen's float32 reference against them
+    python -m tools.record_families --measure           # writes docs/families.json: hwgen's float32 reference against
+    them
 
-Recording needs the extras `test` and `reference` (transformers 5.24); it also checks what `hwgen.models.families` says a configuration is
-where config.json is silent.
+Recording needs the extras `test` and `reference` (transformers 5.24); it also checks what `hwgen.models.families` says
+a configuration is where config.json is silent.
 """
 import argparse
 import json
@@ -44,8 +45,10 @@ def record(case):
             sizes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
         family_cases.write_folder(folder, case, config, sizes)
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)      # others leave softcaps out
-        wrong = sorted(str(name) for kind in ("missing_keys", "mismatched_keys", "unexpected_keys") for name in loading[kind])
+            # others leave softcaps out
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+        wrong = sorted(str(name) for kind in ("missing_keys", "mismatched_keys", "unexpected_keys")
+                       for name in loading[kind])
         if wrong:
             raise SystemExit(f"transformers itself does not load {wrong[0]}")
         with torch.no_grad():
@@ -54,13 +57,15 @@ def record(case):
 
 
 def check_defaults(family):
-    """What the family says transformers takes for an option that is missing must be what its configuration class says."""
+    """What the family says transformers takes for an option that is missing must be what its configuration class
+    says."""
     import transformers
     config = transformers.AutoConfig.for_model(family.model_type)
     theta = config.default_theta
     theta = theta["global"] if isinstance(theta, dict) else theta
     for option, value in family.defaults.items():
-        if option in ("head_dim", "num_key_value_heads") and value is None or option == "rms_norm_eps" and family.epsilon or (
+        if option in ("head_dim",
+                      "num_key_value_heads") and value is None or option == "rms_norm_eps" and family.epsilon or (
                 option == family.partial_name):
             continue
         fields = type(config).__dataclass_fields__
@@ -81,7 +86,8 @@ def measure(folder, case, record):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="starts of names (default: all)")
-    parser.add_argument("--measure", action="store_true", help="only hold the float32 reference against what is recorded")
+    parser.add_argument("--measure", action="store_true",
+                        help="only hold the float32 reference against what is recorded")
     options = parser.parse_args()
     if options.measure:
         records = family_cases.read_records()

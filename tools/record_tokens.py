@@ -221,7 +221,8 @@ def record():
     text = json.dumps(out, ensure_ascii=False, separators=(",", ":"))
     RECORD.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
     print(f"{RECORD.name}: {len(strings)} strings, {len(out['folders'])} folders, {len(out['gguf'])} GGUF, "
-          f"{RECORD.stat().st_size} bytes; " + ", ".join(f"{name} {number}" for name, number in out["versions"].items()))
+          f"{RECORD.stat().st_size} bytes; " + ", ".join(f"{name} {number}"
+                                                         for name, number in out["versions"].items()))
 
 
 def compare(paths):

@@ -31,7 +31,8 @@ def table():
 def main():
     text = PAGE.read_text(encoding="utf-8")
     for mark, made in (("ports", ports()), ("registers", table())):
-        text = re.sub(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda found, made=made: found[1] + made + found[2], text, flags=re.DOTALL)
+        text = re.sub(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda found, made=made: found[1] + made + found[2],
+                      text, flags=re.DOTALL)
     PAGE.write_text(text, encoding="utf-8")
 
 

@@ -1,7 +1,8 @@
-"""Units in Oklahoma State University's 0.18 um standard cells, where Debian's packages are installed: area from Yosys, clock from OpenSTA.
+"""Units in Oklahoma State University's 0.18 um standard cells, where Debian's packages are installed: area from Yosys,
+clock from OpenSTA.
 
-`apt-get install qflow-tech-osu018 opensta` brings both. $OSU018_LIBERTY names another Liberty file of the same cells. Clocked memories are
-left out.
+`apt-get install qflow-tech-osu018 opensta` brings both. $OSU018_LIBERTY names another Liberty file of the same cells.
+Clocked memories are left out.
 """
 import os
 import re
@@ -27,7 +28,8 @@ write_verilog -noattr -noexpr -nodec cells.v
 
 def missing():
     """What is not installed, in words; "" if all is there."""
-    return ", ".join(name for name, there in (("qflow-tech-osu018", LIBERTY.is_file()), ("opensta", shutil.which("sta"))) if not there)
+    return ", ".join(name for name, there in (("qflow-tech-osu018", LIBERTY.is_file()),
+                                              ("opensta", shutil.which("sta"))) if not there)
 
 
 def area_and_clock(folder, script, clock):
@@ -42,7 +44,8 @@ def area_and_clock(folder, script, clock):
         "read_liberty cells.lib", "read_verilog cells.v", "link_design top",
         f"create_clock -name clock -period {PERIOD} [get_ports {{{clock}}}]",
         "report_worst_slack", "exit", ""]))
-    done = subprocess.run(["sta", "-no_splash", "-exit", "cells.tcl"], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(["sta", "-no_splash", "-exit", "cells.tcl"], cwd=folder, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)
     slack = re.search(r"worst slack (-?[\d.]+)", done.stdout)
     if not area or done.returncode:
         raise ToolError(f"OpenSTA failed: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")

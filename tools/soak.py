@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Thousands of random passes on the RTL: entries let in and refused, forks, truncations, frees, interrupted texts and stalls.
+"""Thousands of random passes on the RTL: entries let in and refused, forks, truncations, frees, interrupted texts and
+stalls.
 
-Every pass and operation is compared with the golden model: tokens and signatures, and in the half without stalls every cycle and
-counter too. At the end all blocks of the KV memory are freed and taken again, and what is in them is read.
+Every pass and operation is compared with the golden model: tokens and signatures, and in the half without stalls every
+cycle and counter too. At the end all blocks of the KV memory are freed and taken again, and what is in them is read.
 """
 import argparse
 import tempfile
@@ -32,10 +33,12 @@ def main():
         print(f"{count:8,} {name.lower()}")
     print(f"{time.monotonic() - start:.0f} s; every pass and operation equals the golden model's")
     if options.passes >= DEFAULT:
-        entry = {"kind": "measured", "command": f"python -m tools.soak --passes {options.passes} --seed {options.seed}", "unit": ""}
+        entry = {"kind": "measured", "command": f"python -m tools.soak --passes {options.passes} --seed {options.seed}",
+                 "unit": ""}
         refused = total.total() - total["passes"] - total["entries"] - total["operations"]
         ledger.record("soak.json", [{"name": f"soak_{name}", "value": value, **entry} for name, value in (
-            ("passes", total["passes"]), ("entries", total["entries"]), ("operations", total["operations"]), ("refusals", refused))])
+            ("passes", total["passes"]), ("entries", total["entries"]), ("operations", total["operations"]),
+            ("refusals", refused))])
 
 
 if __name__ == "__main__":

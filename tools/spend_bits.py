@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Which matrices of a model in E2M1 are worth 8 bits: what is lost with the codes of one part of one layer, by the bits that 8 a weight
-would take.
+"""Which matrices of a model in E2M1 are worth 8 bits: what is lost with the codes of one part of one layer, by the bits
+that 8 a weight would take.
 
-For each part of each layer ("down" of layer 3) the model is float32, but for that part, which has the codes that it has in a folder of
-`hwgen quantize`; the KL divergence of the next token, on the start of the calibration text, is what these cost alone. (What the folder's
-model gains where one part is exact again is smaller
-than how it changes by chance: tried.) Parts are printed by KL for each Mbit, and those with the largest sum of KL that fit in what is left
-below --bits.
+For each part of each layer ("down" of layer 3) the model is float32, but for that part, which has the codes that it has
+in a folder of `hwgen quantize`; the KL divergence of the next token, on the start of the calibration text, is what
+these cost alone. (What the folder's model gains where one part is exact again is smaller
+than how it changes by chance: tried.) Parts are printed by KL for each Mbit, and those with the largest sum of KL that
+fit in what is left below --bits.
 """
 import argparse
 import itertools
@@ -42,7 +42,8 @@ class OnePart(Texts):
         """Powers of two that the folder's rows of values, or of "up", are larger by."""
         norm = self.shape.block.norm_before(next(p for p in self.shape.block.of(Project) if name in p.matrices))
         tensor = layer + self.shape.block.matrix(name).tensor
-        sizes = [np.linalg.norm(of, axis=1) for of in (np.ldexp(self._kept(tensor), -self._columns(layer, norm)), self._exact[tensor])]
+        sizes = [np.linalg.norm(of, axis=1) for of in (np.ldexp(self._kept(tensor), -self._columns(layer, norm)),
+                                                       self._exact[tensor])]
         return _power(*sizes)
 
     def _columns(self, layer, norm):
@@ -65,7 +66,8 @@ class OnePart(Texts):
 
     def of_part(self, i, project):
         """(log probabilities of the next tokens with the part in codes, weights in it); without a part, of float32."""
-        names = [f"model.layers.{i}.{self.shape.block.matrix(name).tensor}" for name in project.matrices] if project else []
+        names = [f"model.layers.{i}.{self.shape.block.matrix(name).tensor}"
+                 for name in project.matrices] if project else []
         self.coded = set(names)
         x = self.before[i]
         for layer in range(i, self.shape.num_hidden_layers):
@@ -101,12 +103,14 @@ def main():
             coded, weights = model.of_part(i, project)
             cost = (8 - E2M1.bits - 4 / 32) * weights
             found.append(((np.exp(exact) * (exact - coded)).sum(-1).mean(), cost, f"layers.{i}.{project.name}"))
-            print(f"\r{found[-1][2]:20} KL {found[-1][0]:.5f}, {found[-1][0] / cost * 1e6:.5f} a Mbit", end="", flush=True)
+            print(f"\r{found[-1][2]:20} KL {found[-1][0]:.5f}, {found[-1][0] / cost * 1e6:.5f} a Mbit",
+                  end="", flush=True)
     print()
     found.sort(key=lambda part: -part[0] / part[1])
     for kl, cost, name in found[:24]:
         print(f"{name:20} KL {kl:.5f}  {kl / cost * 1e6:.5f} a Mbit of {cost / 1e6:.2f}")
-    sets = (some for n in range(1, MOST + 1) for some in itertools.combinations(found[:24], n) if sum(cost for _, cost, _ in some) <= left)
+    sets = (some for n in range(1, MOST + 1) for some in itertools.combinations(found[:24], n)
+            if sum(cost for _, cost, _ in some) <= left)
     best = max(sets, key=lambda some: sum(kl for kl, *_ in some), default=())
     print(f"{bits(kept.kept):.3f} bits a weight; {left / 1e6:.2f} Mbit are left below {options.bits:g}: "
           f"{', '.join(name for *_, name in best)} in 8 bits")

@@ -1,9 +1,9 @@
 """Results that are older than their sources: ``make stale``, or ``python -m tools.stale``.
 
-Each entry of docs/results/*.json has the commit at which its command ran. Its sources are the modules that the command imports, over all
-steps, and the data beside them. A source has changed if its syntax tree has, without docstrings: comments and line breaks change no result.
-An entry is listed if one of its sources has changed since, uncommitted changes included; the newest come first, with the command that
-measures again. Nothing is run.
+Each entry of docs/results/*.json has the commit at which its command ran. Its sources are the modules that the command
+imports, over all steps, and the data beside them. A source has changed if its syntax tree has, without docstrings:
+comments and line breaks change no result. An entry is listed if one of its sources has changed since, uncommitted
+changes included; the newest come first, with the command that measures again. Nothing is run.
 """
 
 import argparse
@@ -23,7 +23,8 @@ __all__ = ["Result", "changed", "entry_modules", "imported", "results", "sources
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hwgen", "tools", "sim", "formal")
 #: Data that a package's modules read.
-DATA = {"hwgen/models": ("demo/*", "devil/*", "mini/*"), "hwgen/host/links": ("*.cpp", "*.h", "*.v"), "hwgen/plan": ("*.json",)}
+DATA = {"hwgen/models": ("demo/*", "devil/*", "mini/*"), "hwgen/host/links": ("*.cpp", "*.h", "*.v"),
+        "hwgen/plan": ("*.json",)}
 #: A command's first words -> the module that it runs.
 PROGRAMS = {"make synth-report": "tools.synth_report", "make take-in": "tools.take_in", "make soc": "tools.soc",
             "hwgen fpga build": "hwgen.commands.fpga", "hwgen run": "hwgen.commands.run"}
@@ -73,7 +74,8 @@ def _imports(root, module):
     """The modules that one imports, and the packages that these are in."""
     file = _files(root)[module]
     names = imported(ast.parse(file.read_text(encoding="utf-8")), module, file.name == "__init__.py")
-    return {".".join(parts[:n]) for name in names for parts in [name.split(".")] for n in range(1, len(parts) + 1)} & _files(root).keys()
+    return {".".join(parts[:n]) for name in names for parts in [name.split(".")]
+            for n in range(1, len(parts) + 1)} & _files(root).keys()
 
 
 def entry_modules(command, root=ROOT):
@@ -97,14 +99,16 @@ def sources(command, root=ROOT):
     files = {str(_files(root)[module].relative_to(root)) for module in found}
     for folder, patterns in DATA.items():
         if any(file.startswith(f"{folder}/") for file in files):
-            files |= {str(path.relative_to(root)) for pattern in patterns for path in (root / folder).glob(pattern) if path.is_file()}
+            files |= {str(path.relative_to(root)) for pattern in patterns for path in (root / folder).glob(pattern)
+                      if path.is_file()}
     return sorted(files)
 
 
 def results(root=ROOT):
     """The `Result`s of the ledger, newest first."""
     files = sorted((root / "docs" / "results").glob("*.json"))
-    entries = sorted((entry["date"], path.name, entry["command"], entry["commit"]) for path in files for entry in ledger.load(path))
+    entries = sorted((entry["date"], path.name, entry["command"], entry["commit"]) for path in files
+                     for entry in ledger.load(path))
     return [Result(*key, len(list(group))) for key, group in itertools.groupby(entries)][::-1]
 
 
@@ -152,7 +156,8 @@ def main():
     except OSError:
         there = False
     if not there:
-        print("error: Checkout must be git's, with its history: what has changed since a result is not known otherwise", file=sys.stderr)
+        print("error: Checkout must be git's, with its history: what has changed since a result is not known otherwise",
+              file=sys.stderr)
         return 2
     stale, chosen = 0, [result for result in results() if not options.file or result.file in options.file]
     for result in chosen:

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Random decoders, as many as a given time allows: drawn, emitted, built, compared with the golden model (``make sweep``; docs/sweep.md).
+"""Random decoders, as many as a given time allows: drawn, emitted, built, compared with the golden model (``make
+sweep``; docs/sweep.md).
 
-A case is a function of seed and number alone (sim/sweep.py): every parameter of the model, the shape, the formats and the buses, a random
-history on it, stalls and wrong bits. Compared are tokens, signatures and refusals, and where nothing is held back every cycle and counter.
-What differs is explained, with the command that runs it again.
+A case is a function of seed and number alone (sim/sweep.py): every parameter of the model, the shape, the formats and
+the buses, a random history on it, stalls and wrong bits. Compared are tokens, signatures and refusals, and where
+nothing is held back every cycle and counter. What differs is explained, with the command that runs it again.
 
-Results are kept in ``build/sweep/``: a sweep that was stopped goes on where it was, and what has failed is tried again first. Cases run in
-processes of their own, on all cores, or with --dask on the workers of a scheduler of Dask (of a checkout of the same commit).
+Results are kept in ``build/sweep/``: a sweep that was stopped goes on where it was, and what has failed is tried again
+first. Cases run in processes of their own, on all cores, or with --dask on the workers of a scheduler of Dask (of a
+checkout of the same commit).
 """
 import argparse
 import concurrent.futures
@@ -43,7 +45,8 @@ def seconds(text):
 # -- a case
 
 def case(seed, number):
-    """A case, as JSON has it: {"case", "result": equal, refused, differs or failed, "said": lines, counts ..., "commit", "seconds"}."""
+    """A case, as JSON has it: {"case", "result": equal, refused, differs or failed, "said": lines, counts ...,
+    "commit", "seconds"}."""
     from hwgen.host.driver import Mismatch
     from hwgen.host.links.link import LinkError
     from sim.sweep import Refused, draw, play
@@ -63,14 +66,17 @@ def case(seed, number):
     except (Mismatch, LinkError) as error:
         found |= {"result": "differs", "said": [*str(error).splitlines(), *again]}
     except Exception as error:      # whatever it is, it is found
-        found |= {"result": "failed", "said": [f"{type(error).__name__}: {error}", *traceback.format_exc().splitlines()[-12:], *again]}
+        found |= {"result": "failed",
+                  "said": [f"{type(error).__name__}: {error}", *traceback.format_exc().splitlines()[-12:], *again]}
     return found | {"seconds": round(time.monotonic() - start, 1)}
 
 
 def apart(seed, number):
-    """`case` in a process of its own, which is ended with all that it has started when it takes too long, or this one is ended."""
+    """`case` in a process of its own, which is ended with all that it has started when it takes too long, or this one
+    is ended."""
     command = [sys.executable, "-m", "tools.sweep", "--seed", str(seed), "--case", str(number), "--json"]
-    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True,
                                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
     _running.add(process)
     try:
@@ -79,7 +85,8 @@ def apart(seed, number):
     except (ValueError, IndexError, subprocess.TimeoutExpired) as error:
         _kill(process)
         process.communicate()
-        why = f"no end within {LIMIT} s" if isinstance(error, subprocess.TimeoutExpired) else f"ended with code {process.returncode}"
+        why = f"no end within {LIMIT} s" if isinstance(error,
+                                                       subprocess.TimeoutExpired) else f"ended with code {process.returncode}"
         last = [] if isinstance(error, subprocess.TimeoutExpired) else said.splitlines()[-3:]
         return {"case": number, "commit": ledger.commit(), "result": "failed", "seconds": LIMIT,
                 "said": [why, *last, f"again: python -m tools.sweep --seed {seed} --case {number}"]}
@@ -99,7 +106,8 @@ def _kill(process):
 # -- many
 
 class Record:
-    """What is known of the cases of a seed: a file of one JSON object a line, the latest of a case counts. ``build/sweep/seed-1.jsonl``."""
+    """What is known of the cases of a seed: a file of one JSON object a line, the latest of a case counts.
+    ``build/sweep/seed-1.jsonl``."""
 
     def __init__(self, path):
         self.path, self.cases = path, {}
@@ -133,7 +141,8 @@ class Record:
         total = Counter(found["result"] for found in self.cases.values())
         for found in self.cases.values():
             if found["result"] == "equal":
-                total.update({name: value for name, value in found.items() if name not in ("case", "seconds") and isinstance(value, int)})
+                total.update({name: value for name, value in found.items() if name not in ("case", "seconds")
+                              and isinstance(value, int)})
         return total
 
     def summary(self):
@@ -144,11 +153,13 @@ class Record:
 
     def refusals(self):
         """Sentences of refusals, numbers aside, and how often each came."""
-        return Counter(re.sub(r"\d+", "N", found["said"][0]) for found in self.cases.values() if found["result"] == "refused").most_common()
+        return Counter(re.sub(r"\d+", "N", found["said"][0]) for found in self.cases.values()
+                       if found["result"] == "refused").most_common()
 
 
 def sweep(record, seed, pool, jobs, until, count=None, progress=print):
-    """Run cases on an executor, ``jobs`` at a time, until a time (of `time.monotonic`) or ``count`` are begun. These are ended."""
+    """Run cases on an executor, ``jobs`` at a time, until a time (of `time.monotonic`) or ``count`` are begun. These
+    are ended."""
     numbers, futures, begun = record.numbers(), set(), 0
     last = time.monotonic()
     while True:
@@ -160,10 +171,12 @@ def sweep(record, seed, pool, jobs, until, count=None, progress=print):
         done, futures = concurrent.futures.wait(futures, timeout=GRACE, return_when="FIRST_COMPLETED")
         for found in (future.result() for future in done):
             if found["commit"] != ledger.commit():
-                raise SystemExit(f"error: Workers must run commit {ledger.commit()}, as this checkout does, not {found['commit']}")
+                raise SystemExit(f"error: Workers must run commit {ledger.commit()}, as this checkout does, not "
+                                 f"{found['commit']}")
             record.add(found)
             if found["result"] in ("differs", "failed"):
-                progress("\n".join([f"case {found['case']} {found['result']}", *(f"  {line}" for line in found["said"])]))
+                progress("\n".join([f"case {found['case']} {found['result']}", *(f"  {line}"
+                                                                                 for line in found["said"])]))
         if done and time.monotonic() - last > GRACE:
             last = time.monotonic()
             progress(record.summary())
@@ -201,11 +214,14 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("--case", type=int, metavar="N", help="run this one alone, and say all of it")
     parser.add_argument("--count", type=int, metavar="N", help="at most so many")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at a time (default: %(default)s, the cores)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N",
+                        help="cases at a time (default: %(default)s, the cores)")
     parser.add_argument("--dask", metavar="ADDRESS",
-                        help="of a scheduler of Dask whose workers run the cases, tcp://HOST:8786 (needs the extra \"cluster\")")
+                        help="of a scheduler of Dask whose workers run the cases, tcp://HOST:8786 (needs the extra "
+                             "\"cluster\")")
     parser.add_argument("--fresh", action="store_true", help="forget what was found with that seed")
-    parser.add_argument("--record", action="store_true", help="put the counts of that seed into docs/results/sweep.json")
+    parser.add_argument("--record", action="store_true",
+                        help="put the counts of that seed into docs/results/sweep.json")
     parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     os.environ.setdefault("HWGEN_CACHE", str(WORK / "cache"))
@@ -220,11 +236,13 @@ def main(arguments=None):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with on_dask(options.dask) if options.dask else local(options.jobs) as (pool, jobs):
-            sweep(record, options.seed, pool, jobs, time.monotonic() + options.time, options.count, lambda text: print(text, flush=True))
+            sweep(record, options.seed, pool, jobs, time.monotonic() + options.time, options.count,
+                  lambda text: print(text, flush=True))
     except KeyboardInterrupt:
         stopped = True
     print(*(f"{count:6,} refused: {said}" for said, count in record.refusals()), sep="\n")
-    print(f"{record.summary()}; seed {options.seed}, {record.path.relative_to(ROOT)}" + "; stopped: the next call goes on here" * stopped)
+    print(f"{record.summary()}; seed {options.seed}, {record.path.relative_to(ROOT)}"
+          + "; stopped: the next call goes on here" * stopped)
     if options.record:
         keep(record, options.seed)
     if wrong := record.wrong():
@@ -241,13 +259,15 @@ def one(options):
         print(json.dumps(found))
         return 0
     print("\n".join([f"case {found['case']} {found['result']}", *found.get("said", ())]))
-    print(", ".join(f"{name} {value:,}" for name, value in found.items() if isinstance(value, (int, float)) and name != "case"))
+    print(", ".join(f"{name} {value:,}" for name, value in found.items() if isinstance(value, (int, float))
+                    and name != "case"))
     return found["result"] not in ("equal", "refused")
 
 
 def keep(record, seed):
     total = record.total()
-    values = {"sweep_shapes": total["equal"], "sweep_failures": total["differs"] + total["failed"], "sweep_refused": total["refused"],
+    values = {"sweep_shapes": total["equal"], "sweep_failures": total["differs"] + total["failed"],
+              "sweep_refused": total["refused"],
               "sweep_passes": total["passes"], "sweep_cycles": total["cycles"]}
     entry = {"kind": "measured", "command": f"python -m tools.sweep --seed {seed} --record", "unit": ""}
     ledger.record("sweep.json", [{"name": name, "value": value, **entry} for name, value in values.items()])

@@ -1,9 +1,10 @@
-"""Synthesis of a machine's units, one by one, for several targets: what `tools.synth_report` tabulates and the planner's costs are fitted
-to.
+"""Synthesis of a machine's units, one by one, for several targets: what `tools.synth_report` tabulates and the
+planner's costs are fitted to.
 
-The machine is emitted as for a board and taken apart at the borders of its modules: a unit is a module of the decoder, of its buses or of
-the board's top, with all that is below it. What is left of those three when their modules are taken out are units too, and so are the parts
-that are repeated in the array and in attention. The ROM is left out: the planner counts its block RAM from its size.
+The machine is emitted as for a board and taken apart at the borders of its modules: a unit is a module of the decoder,
+of its buses or of the board's top, with all that is below it. What is left of those three when their modules are taken
+out are units too, and so are the parts that are repeated in the array and in attention. The ROM is left out: the
+planner counts its block RAM from its size.
 """
 import hashlib
 import functools
@@ -28,7 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "synth"
 TOP = "machine"
 #: Parts of units that are units for themselves, as a machine has many: name -> their modules' names.
-REPEATED = {"column": r"mac_column_\w+(?<!_dsp)(?<!_pair)", "dsp_column": r"mac_column_\w+_dsp", "column_pair": r"mac_column_\w+_pair",
+REPEATED = {"column": r"mac_column_\w+(?<!_dsp)(?<!_pair)", "dsp_column": r"mac_column_\w+_dsp",
+            "column_pair": r"mac_column_\w+_pair",
             "dot": r"attention_dot_\w+", "numerators": r"attention_numerators_\w+"}
 _MODULE = re.compile(r"^module (\w+).*?^endmodule\n", re.MULTILINE | re.DOTALL)
 
@@ -80,12 +82,15 @@ def split(text, top=TOP):
         levels = {"decoder": top}
     tops = {name: module for level in levels.values() for module, name in _children(modules[level], modules)
             if module not in levels.values()}
-    repeated = {name: module for name, pattern in REPEATED.items() for module in modules if re.fullmatch(rf"{top}_{pattern}", module)}
+    repeated = {name: module for name, pattern in REPEATED.items() for module in modules
+                if re.fullmatch(rf"{top}_{pattern}", module)}
     boxed = {*repeated.values(), f"{top}_rom"}
     units = [_whole(name, module, modules, boxed.__contains__) for name, module in tops.items()]
-    units += [_whole(name, module, modules, boxed.__contains__, len(re.findall(rf"^  {module} \w+ \($", text, re.MULTILINE)))
+    units += [_whole(name, module, modules, boxed.__contains__,
+                     len(re.findall(rf"^  {module} \w+ \($", text, re.MULTILINE)))
               for name, module in repeated.items()]
-    units += [_whole(level, module, modules, {*boxed, *tops.values(), *levels.values()}.__contains__) for level, module in levels.items()]
+    units += [_whole(level, module, modules, {*boxed, *tops.values(), *levels.values()}.__contains__)
+              for level, module in levels.items()]
     return sorted(units)
 
 
@@ -95,7 +100,8 @@ def _of_boards(family):
 
 
 #: Leaves memories out: what is in them is no logic, and block RAM differs.
-_NO_MEMORY = ["synth -flatten -top top -run begin:fine", "memory -nomap", "opt -full", "chtype -set $__memory t:$mem_v2",
+_NO_MEMORY = ["synth -flatten -top top -run begin:fine", "memory -nomap", "opt -full",
+              "chtype -set $__memory t:$mem_v2",
               "synth -top top -run fine:check"]
 
 #: Target -> lines of Yosys' script after the Verilog is read, of a unit of some name.
@@ -112,9 +118,10 @@ _GOWIN_BRAM = {r"SDPB|SDPX9B|DPB|DPX9B|SP|SPX9|pROM|pROMX9": 1}
 
 #: Target -> resource -> how many of it each cell takes, by a pattern of the cell's type.
 CELLS = {
-    # As the placers count: on ECP5 a carry chain takes four LUTs more at its ends, and a RAM two for its writing; on Gowin a RAM takes
-    # whole slices.
-    "ecp5": {"LUT": {"LUT4": 1, "CCU2C": 2.6, "TRELLIS_DPR16X4": 6}, "carry": {"CCU2C": 1}, "LUTRAM": {"TRELLIS_DPR16X4": 1},
+    # As the placers count: on ECP5 a carry chain takes four LUTs more at its ends, and a RAM two for its writing; on
+    # Gowin a RAM takes whole slices.
+    "ecp5": {"LUT": {"LUT4": 1, "CCU2C": 2.6, "TRELLIS_DPR16X4": 6}, "carry": {"CCU2C": 1},
+             "LUTRAM": {"TRELLIS_DPR16X4": 1},
              "FF": {"TRELLIS_FF": 1},
              "DSP": {"MULT18X18D": 1}, "BRAM": {"DP16KD": 1, "PDPW16KD": 1}},
     "ice40": {"LUT": {"SB_LUT4": 1}, "carry": {"SB_CARRY": 1}, "FF": {r"SB_DFF\w*": 1}, "DSP": {"SB_MAC16": 1},
@@ -122,7 +129,8 @@ CELLS = {
     "gowin": {"LUT": {r"LUT[1-4]": 1, "ALU": 1.15, "RAM16SDP4": 8}, "carry": {"ALU": 1}, "LUTRAM": {"RAM16SDP4": 1},
               "FF": {r"DFF\w*": 1, "RAM16SDP4": 6},
               "DSP": {r"MULT\d+X\d+": 1}, "BRAM": _GOWIN_BRAM},
-    "gowin5": {"LUT": {r"LUT[1-4]": 1, "ALU": 1.06, "RAM16SDP4": 8}, "carry": {"ALU": 1}, "LUTRAM": {"RAM16SDP4": 1}, "FF": {r"DFF\w*": 1},
+    "gowin5": {"LUT": {r"LUT[1-4]": 1, "ALU": 1.06, "RAM16SDP4": 8}, "carry": {"ALU": 1}, "LUTRAM": {"RAM16SDP4": 1},
+               "FF": {r"DFF\w*": 1},
                "DSP": {r"MULT\w+": 1}, "BRAM": _GOWIN_BRAM},
     "xilinx7": {"LUT": {r"LUT[1-6]": 1, r"RAM32M|RAM64M": 4, r"RAM\d+X1D": 2, r"SRL\w+": 1}, "carry": {"CARRY4": 1},
                 "FF": {r"FD[RSCP]E(_1)?": 1},
@@ -143,7 +151,8 @@ def _resources(target, stat):
 
 
 def _kept(said, files, work):
-    """What ``work`` made of a folder with these files: kept, under a digest of all that it depends on, and not made again."""
+    """What ``work`` made of a folder with these files: kept, under a digest of all that it depends on, and not made
+    again."""
     key = hashlib.sha256(said.encode()).hexdigest()[:16]
     kept = CACHE / f"{key}.json"
     if not kept.exists():
@@ -175,12 +184,13 @@ _DECLARED = re.compile(r"^  (input|output) (?:reg )?(?:\[(\d+):0\] )?(\\\S+ |\w+
 
 def clock_port(unit):
     """The name of a unit's clock, or None."""
-    return next((name for _, _, name in _DECLARED.findall(unit.verilog.split("endmodule")[0]) if re.fullmatch(r"(\w+_)?clk", name)), None)
+    return next((name for _, _, name in _DECLARED.findall(unit.verilog.split("endmodule")[0])
+                 if re.fullmatch(r"(\w+_)?clk", name)), None)
 
 
 def _surrounded(unit):
-    """A unit between registers: a chain into its inputs, and one that shifts its outputs out. So it needs four pins, and all its paths end
-    in registers."""
+    """A unit between registers: a chain into its inputs, and one that shifts its outputs out. So it needs four pins,
+    and all its paths end in registers."""
     ports = {"input": [], "output": []}
     clock = clock_port(unit)
     for direction, high, name in _DECLARED.findall(unit.verilog.split("endmodule")[0]):
@@ -214,11 +224,12 @@ def whole(unit):
 
 
 def route(unit):
-    """{"MHz": ..., "COMB": ...} of a unit alone on an ECP5 of speed grade 6, placed and routed: seed 1. "LUT": what synthesis made of the
-    same."""
+    """{"MHz": ..., "COMB": ...} of a unit alone on an ECP5 of speed grade 6, placed and routed: seed 1. "LUT": what
+    synthesis made of the same."""
     script = "\n".join(["read_verilog unit.v", *TARGETS["ecp5"](unit.name), ""]).replace("-top top", "-top pads")
     script += "tee -q -o stat.json stat -json\nwrite_json unit.json\n"
-    words = ("--25k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--report", "report.json", "--freq", "100",
+    words = ("--25k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--report", "report.json",
+             "--freq", "100",
              "--seed", "1",
              "--timing-allow-fail", "--router", "router2")
     verilog = _surrounded(unit)
@@ -232,11 +243,13 @@ def route(unit):
                 "COMB": report["utilization"]["TRELLIS_COMB"]["used"],
                 "LUT": _resources("ecp5", stat)["LUT"]}
 
-    return _kept("\0".join([script, *words, verilog, version("nextpnr-ecp5")]), {"unit.v": verilog, "synth.ys": script}, work)
+    return _kept("\0".join([script, *words, verilog, version("nextpnr-ecp5")]),
+                 {"unit.v": verilog, "synth.ys": script}, work)
 
 
 def silicon_cost(unit):
-    """{"um2": ..., "MHz": ...} of a unit in 0.18 um standard cells, without its clocked memories. MHz is left out where all its paths leave
-    it."""
-    return _kept("\0".join(["osu018", *_NO_MEMORY, silicon.SCRIPT, unit.verilog, version("yosys")]), {"unit.v": unit.verilog},
+    """{"um2": ..., "MHz": ...} of a unit in 0.18 um standard cells, without its clocked memories. MHz is left out where
+    all its paths leave it."""
+    return _kept("\0".join(["osu018", *_NO_MEMORY, silicon.SCRIPT, unit.verilog, version("yosys")]),
+                 {"unit.v": unit.verilog},
                  lambda folder: silicon.area_and_clock(folder, _NO_MEMORY, clock_port(unit)))

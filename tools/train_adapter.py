@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train the LoRA adapter that ships in hwgen/models/devil: rank 8 on all matrices of the demo model.
 
-The demo model has read Jane Austen; the adapter has read Ambrose Bierce's Devil's Dictionary, without its verse, out of the Debian
-package dict-devil (public domain). The folder is as PEFT saves one.
+The demo model has read Jane Austen; the adapter has read Ambrose Bierce's Devil's Dictionary, without its verse, out of
+the Debian package dict-devil (public domain). The folder is as PEFT saves one.
 
 Needs the extra `reference` (CPU torch is enough), apt-get and dpkg.
 
@@ -38,7 +38,8 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 def entries():
     """The dictionary's entries, without verse: a paragraph is a line."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "dict-devil"], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["apt-get", "download", "dict-devil"], cwd=folder, check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
         subprocess.run(["dpkg", "-x", next(pathlib.Path(folder).glob("*.deb")), folder], check=True)
         text = gzip.decompress(next(pathlib.Path(folder).rglob("devil.dict.dz")).read_bytes()).decode("latin-1")
     found = []
@@ -60,7 +61,8 @@ class LowRank(nn.Module):
     def __init__(self, base):
         super().__init__()
         self.base = base
-        self.a, self.b = nn.Parameter(torch.empty(RANK, base.in_features)), nn.Parameter(torch.zeros(base.out_features, RANK))
+        self.a, self.b = nn.Parameter(torch.empty(RANK,
+                                                  base.in_features)), nn.Parameter(torch.zeros(base.out_features, RANK))
         nn.init.kaiming_uniform_(self.a, a=5**0.5)      # as PEFT's
 
     def forward(self, x):
@@ -83,7 +85,8 @@ def loss_of(model, ids):
     """Nats per token of a text, in pieces that each begin with <|endoftext|> (id 0)."""
     pieces = [ids[i:i + LENGTH] for i in range(0, len(ids), LENGTH)]
     with torch.no_grad():
-        losses = [nn.functional.cross_entropy(model(torch.tensor([[0, *piece[:-1]]])).logits[0], torch.tensor(piece), reduction="sum")
+        losses = [nn.functional.cross_entropy(model(torch.tensor([[0, *piece[:-1]]])).logits[0], torch.tensor(piece),
+                                              reduction="sum")
                   for piece in pieces]
     return float(sum(losses)) / len(ids)
 
@@ -124,19 +127,22 @@ def main():
         if step % 50 == 0:
             print(f"step {step}: {float(loss.detach()):.3f}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    tensors = {f"base_model.model.{name}.lora_{letter.upper()}.weight": getattr(part, letter).detach().to(torch.bfloat16).contiguous()
+    tensors = {f"base_model.model.{name}.lora_{letter.upper()}.weight": getattr(part,
+                                                                                letter).detach().to(torch.bfloat16).contiguous()
                for name, part in parts.items() for letter in "ab"}
     for part in parts.values():
         part.a.data, part.b.data = (p.detach().to(torch.bfloat16).float() for p in (part.a, part.b))
     after = loss_of(model, valid)
     safetensors.torch.save_file(tensors, options.out / "adapter_model.safetensors")
-    config = {"base_model_name_or_path": "hwgen/models/demo", "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
+    config = {"base_model_name_or_path": "hwgen/models/demo", "bias": "none", "fan_in_fan_out": False,
+              "inference_mode": True,
               "init_lora_weights": True,
               "lora_alpha": ALPHA, "lora_dropout": 0.0, "modules_to_save": None, "peft_type": "LORA", "r": RANK,
               "target_modules": sorted(TARGETS),
               "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False}
     (options.out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    print(f"{len(texts)} entries, {sum(map(len, texts))} tokens; held out {len(valid)} tokens: {before:.4f} nats per token before, "
+    print(f"{len(texts)} entries, {sum(map(len, texts))} tokens; held out {len(valid)} tokens: {before:.4f} nats per "
+          f"token before, "
           f"{after:.4f} with the adapter")
 
 

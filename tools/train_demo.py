@@ -19,7 +19,8 @@ Needs: pip install torch transformers tokenizers safetensors   (CPU torch is eno
 examples:
   python tools/train_demo.py                         an hour on two cores
   python tools/train_demo.py --minutes 3 --out x     a quick one, to see that everything works
-  python tools/train_demo.py --model hidden_size=48,intermediate_size=64,num_hidden_layers=3,num_attention_heads=2,vocab_size=384 \\
+  python tools/train_demo.py --model
+  hidden_size=48,intermediate_size=64,num_hidden_layers=3,num_attention_heads=2,vocab_size=384 \\
       --out hwgen/models/mini --steps 8000 --workers 1           the small boards' model
   python tools/train_demo.py --out hwgen/models/wire --e2m1 --eager --steps 8000 --workers 1 \\
       --model hidden_size=32,intermediate_size=80,num_hidden_layers=1,num_attention_heads=2,vocab_size=320,tie_word_embeddings=0
@@ -50,8 +51,8 @@ from torch import nn
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 EOT = "<|endoftext|>"
-# Every dimension is a multiple of 16, hidden and intermediate sizes of 32, so small arrays tile it without padding; for a
-# 16 x 16 array it is 1,012 beats of weights, and FPGAs have block RAMs of 1,024 words.
+# Every dimension is a multiple of 16, hidden and intermediate sizes of 32, so small arrays tile it without padding; for
+# a 16 x 16 array it is 1,012 beats of weights, and FPGAs have block RAMs of 1,024 words.
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama",
     "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 5,
@@ -188,7 +189,8 @@ class Matrix(nn.Linear):
     """Weights that are rounded to E2M1 where --e2m1 says so, 32 inputs of an output with one power of two:
     as hwgen stores them, times ``factor``.
 
-    Training sees the rounded ones; gradients go to the others, as if there were no rounding (Bengio et al. 2013, straight-through)."""
+    Training sees the rounded ones; gradients go to the others, as if there were no rounding (Bengio et al. 2013,
+    straight-through)."""
     narrow = False
 
     def __init__(self, inputs, outputs, factor=1.0):
@@ -212,7 +214,8 @@ class Attention(nn.Module):
     def __init__(self, c):
         super().__init__()
         h, d = c["hidden_size"], c["head_dim"]
-        self.q_proj = Matrix(h, c["num_attention_heads"] * d, math.log2(math.e) / d ** 0.5)     # the machine's scores are in log2 units
+        # the machine's scores are in log2 units
+        self.q_proj = Matrix(h, c["num_attention_heads"] * d, math.log2(math.e) / d ** 0.5)
         self.k_proj = Matrix(h, c["num_key_value_heads"] * d)
         self.v_proj = Matrix(h, c["num_key_value_heads"] * d)
         self.o_proj = Matrix(c["num_attention_heads"] * d, h)
@@ -399,7 +402,8 @@ def export(folder, model):
         for module in model.modules():
             if isinstance(module, Matrix):
                 module.weight.data = module.rounded()
-    tensors = {"model." * (not name.startswith("lm_head")) + name: p.detach().to(torch.bfloat16) for name, p in model.state_dict().items()}
+    tensors = {"model." * (not name.startswith("lm_head")) + name: p.detach().to(torch.bfloat16)
+               for name, p in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     for name, content in {
@@ -469,10 +473,13 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     quoted = lambda s: "\n".join("> " + line if line else ">" for line in s.split("\n"))
     greedy = next(s for t, p, s in samples if t == 0)
     sampled = [s for t, p, s in samples if t][:2]
-    about = ("Its matrices are in\nE2M1 as it was trained, so that a machine of logic has just these numbers: it is what a board of medium "
+    about = ("Its matrices are in\nE2M1 as it was trained, so that a machine of logic has just these numbers: it is "
+             "what a board of medium "
              "size holds without an array, by the\nsame script as the demo model" if args.e2m1 else
-             "It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script" if args.model else
-             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a "
+             "It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script"
+             if args.model else
+             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its "
+             "output is English, so a "
              "wrong bit is easy to see")
     head = "tied embeddings" if c["tie_word_embeddings"] else "an LM head of its own"
     return f"""# The {args.out.name} model

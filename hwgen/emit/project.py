@@ -242,7 +242,8 @@ def _core(about):
         filesets["registers"] = [f"{name}_registers.{form} : {{file_type : {kinds.get(form, 'user')}}}"
                                  for form in ("h", "sv", "rdl", "md")]
     if bench:
-        filesets["testbench"] = [f"{name}_tb.v : {{file_type : verilogSource-2005}}", *([] if rom else [copied]), *adapters]
+        filesets["testbench"] = [f"{name}_tb.v : {{file_type : verilogSource-2005}}", *([] if rom
+                                                                                        else [copied]), *adapters]
     targets = [_target("default", name, "rtl, tool_verilator ? (waivers), hierarchy ? (hierarchy)"
                        + (", registers ? (registers)" if "bus" in about else "")),
                _target("lint", name, "rtl, waivers", "lint", "tool : verilator, verilator_options : [-Wall]")]

@@ -1,4 +1,5 @@
-"""Adapters (docs/adapters.md): their part of a matrix's sums, exact and in the sums' own units, and the cycles of their tiles."""
+"""Adapters (docs/adapters.md): their part of a matrix's sums, exact and in the sums' own units, and the cycles of their
+tiles."""
 from functools import lru_cache
 from itertools import groupby
 
@@ -20,14 +21,15 @@ def codes_of(design, sums, exponents, own):
     fmt = design.recipe.activation_format
     values = acc_to_bf16(sums, exponents[:, None] + design.acc_unit)
     magnitude = (bf16_bits(values) & 0x7FFF).max(axis=-1)
-    least = np.clip(exponents - own, scale_exponent(0, fmt), scale_exponent(0x7F80, fmt))       # with which the shift is 0
+    # with which the shift is 0
+    least = np.clip(exponents - own, scale_exponent(0, fmt), scale_exponent(0x7F80, fmt))
     exponent = np.maximum(scale_exponent(magnitude, fmt), least)
     return fp8_codes(values, exponent[:, None], fmt), np.clip(own + exponent - exponents, 0, MAX_SHIFT)
 
 
 def added(design, x_codes, exponents, a, b, own):
-    """An adapter's part of the sums: activation codes uint8 [n, inputs], their exponents [n], integers of A float64 [R, inputs] and of
-    B [outputs, R], the part's exponent -> float64 [n, outputs], integers."""
+    """An adapter's part of the sums: activation codes uint8 [n, inputs], their exponents [n], integers of A float64 [R,
+    inputs] and of B [outputs, R], the part's exponent -> float64 [n, outputs], integers."""
     fmt = design.recipe.activation_format
     codes, shift = codes_of(design, fp8_ints(x_codes, fmt).astype(np.float64) @ a.T, exponents, own)
     return np.ldexp(fp8_ints(codes, fmt).astype(np.float64) @ b.T, shift[:, None].astype(np.int32))
@@ -41,33 +43,39 @@ def runs(numbers):
 def adapted_cycles(design, matmul, parts, n, rows, command, ops, tile, tiling, read_latency):
     """`MatmulTimes` of a layer's matrix for n entries, of which ``rows`` (from `runs`) have adapters.
 
-    ``parts``: `Matmul` s of A and B. ``command``: cycle in which the feeder takes its command; ``ops`` and ``tile`` as `matmul_cycles`.
+    ``parts``: `Matmul` s of A and B. ``command``: cycle in which the feeder takes its command; ``ops`` and ``tile`` as
+    `matmul_cycles`.
     ``read_latency``: from a request of the feeder to the operation.
     """
-    times = _cycles(latency(design), max(2, design.hw.entries), design.hw.columns // design.hw.vector_lanes, design.hw.tile_beats,
+    times = _cycles(latency(design), max(2, design.hw.entries), design.hw.columns // design.hw.vector_lanes,
+                    design.hw.tile_beats,
                     tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)), matmul.n_tiles, parts[0].n_tiles,
                     parts[1].k_tiles, n, rows,
                     ops - command, tile - command, read_latency)
     last_take, busy, starved, blocked, first, last, arrivals = times
-    return MatmulTimes(first_fire=command + first, last_fire=command + last, last_take=command + last_take, busy=busy, starved=starved,
+    return MatmulTimes(first_fire=command + first, last_fire=command + last, last_take=command + last_take, busy=busy,
+                       starved=starved,
                        blocked=blocked,
-                       start=command, n_tiles=matmul.n_tiles, groups=design.hw.columns // design.hw.vector_lanes, rows=arrivals,
+                       start=command, n_tiles=matmul.n_tiles, groups=design.hw.columns // design.hw.vector_lanes,
+                       rows=arrivals,
                        repeat=(1, 0))
 
 
 @lru_cache(maxsize=4096)
 def _cycles(latency, ring, groups, beats, waits, n_tiles, a_tiles, b_tiles, n, rows, ops, tile, read_latency):
-    """Tile by tile, from the command in cycle 0: (the base's last take, busy, starved, blocked, first fire, last fire, arrivals of the
-    base's rows)."""
+    """Tile by tile, from the command in cycle 0: (the base's last take, busy, starved, blocked, first fire, last fire,
+    arrivals of the base's rows)."""
     k_tiles = len(waits[0])
-    end, taken, left = ops, None, [-1] * ring           # the latest operation fired; the latest tile of the base was taken
+    # the latest operation fired; the latest tile of the base was taken
+    end, taken, left = ops, None, [-1] * ring
     busy = starved = blocked = 0
     # when the next tiles of memory and base are there; the first operation of A's sums
     memory, base, z = FIRST_BEAT + beats, tile, None
     arrivals, fires = [], []                                # fires: of the operations before that
 
     def step(there, count, last, x):
-        """A tile with its operations: the cycle in which it is taken, and when the first granule of each row is at ``o``."""
+        """A tile with its operations: the cycle in which it is taken, and when the first granule of each row is at
+        ``o``."""
         nonlocal end, busy, starved, blocked
         take = max(there, end if busy else there)
         starved += max(0, take - max(end, x))
@@ -108,10 +116,11 @@ def _cycles(latency, ring, groups, beats, waits, n_tiles, a_tiles, b_tiles, n, r
 
 
 def _behind_a_gap(fires, ops, request, latency):
-    """Cycle in which an operation comes to the array whose request the feeder cannot give before cycle ``request``, of the fires of those
-    before it.
+    """Cycle in which an operation comes to the array whose request the feeder cannot give before cycle ``request``, of
+    the fires of those before it.
 
-    Those came through the buffer's pipeline without a gap, the first one in cycle ``ops``; the pipeline stands still while what is at its
+    Those came through the buffer's pipeline without a gap, the first one in cycle ``ops``; the pipeline stands still
+    while what is at its
     end cannot leave, and gaps in it stay: so one that opened while the array waited is still there behind it.
     """
     at_end, leaves = [ops], []          # of each operation; it leaves when the skid behind the pipeline is free

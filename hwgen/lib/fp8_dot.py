@@ -2,16 +2,19 @@
 
 A product is an integer: the product of two significands, shifted by the sum of two shifts. The factor that many
 multipliers share is decoded once (`decode_operand`); it brings three times its significand along, so that two bits of
-the other factor select a multiple instead of adding two. A negative value is carried as its complement beside its sign, and
-each adder of a sum takes one of the signs as its carry (`add_carry`): n values have n - 1 adders and an accumulator.
+the other factor select a multiple instead of adding two. A negative value is carried as its complement beside its sign,
+and each adder of a sum takes one of the signs as its carry (`add_carry`): n values have n - 1 adders and an
+accumulator.
 """
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from amaranth.lib.data import Field, FlexibleLayout, StructLayout
 
-__all__ = ["PairedProduct", "Product", "add_carry", "add_pairs", "decode_operand", "expand_e2m1", "fixed_point", "operand_layout"]
+__all__ = ["PairedProduct", "Product", "add_carry", "add_pairs", "decode_operand", "expand_e2m1", "fixed_point",
+           "operand_layout"]
 
 _LATE_STAGES = 3     # shift stages behind the product's register
-_WIDE_FACTOR = 18    # bits of a factor of an FPGA's multiplier, without sign: ECP5's MULT18X18D; Xilinx' DSP48E1 has more
+# bits of a factor of an FPGA's multiplier, without sign: ECP5's MULT18X18D; Xilinx' DSP48E1 has more
+_WIDE_FACTOR = 18
 
 
 def operand_layout(fmt):
@@ -31,12 +34,13 @@ def decode_operand(fmt, code):
     exponent = code[fmt.man_bits:fmt.bits - 1]
     normal = exponent.any()
     sig = Cat(code[:fmt.man_bits], normal)
-    return {"shift": exponent - normal, "negative": code[fmt.bits - 1], "sig": sig, "double": sig, "triple": sig + (sig << 1)}
+    return {"shift": exponent - normal, "negative": code[fmt.bits - 1], "sig": sig, "double": sig,
+            "triple": sig + (sig << 1)}
 
 
 def fixed_point(fmt, code):
-    """The value of a finite code in units of ``2**fmt.unit_exp``, signed and ``fmt.int_bits + 1`` wide: a factor for the wide
-    multipliers of an FPGA, whose product is a sum's term as it is."""
+    """The value of a finite code in units of ``2**fmt.unit_exp``, signed and ``fmt.int_bits + 1`` wide: a factor for
+    the wide multipliers of an FPGA, whose product is a sum's term as it is."""
     fields = decode_operand(fmt, code)
     magnitude = Cat((fields["sig"] << fields["shift"][:fmt.max_shift.bit_length()])[:fmt.int_bits], Const(0, 1))
     return ((magnitude ^ fields["negative"].replicate(len(magnitude))) + fields["negative"])[:len(magnitude)]
@@ -60,8 +64,8 @@ def expand_e2m1(m, fmt, code, offset, *, name):
 def add_carry(a, b, carry, width):
     """``a + b + carry``, two's complement in ``width`` bits: one carry chain.
 
-    The signs are extended bit by bit, because synthesis joins adders of whole results into compressors, which cost twice
-    as many LUTs.
+    The signs are extended bit by bit, because synthesis joins adders of whole results into compressors, which cost
+    twice as many LUTs.
     """
     def extend(value):
         return Cat(value, value[-1].replicate(width - len(value)))
@@ -69,8 +73,9 @@ def add_carry(a, b, carry, width):
 
 
 def add_pairs(m, values, carries, levels, name):
-    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number
-    a power of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
+    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value +
+    carry``, and their number a power of two. Each adder takes one of the carries in, those of the first level the first
+    ones; one is left at the end.
     """
     for level in range(levels):
         if len(values) == 1:
@@ -87,18 +92,19 @@ def add_pairs(m, values, carries, levels, name):
 class Product:
     """A product in two stages with a register between them.
 
-    Stage 1 (`multiply`) makes what to register: the magnitude, partly shifted, the sign, and the rest of the shift. Stage 2
-    (`align`) makes of it ``width`` bits in units of ``2**w.product_exp(x)``, complemented if negative: the value is
-    ``signed(bits) + negative``.
+    Stage 1 (`multiply`) makes what to register: the magnitude, partly shifted, the sign, and the rest of the shift.
+    Stage 2 (`align`) makes of it ``width`` bits in units of ``2**w.product_exp(x)``, complemented if negative: the
+    value is ``signed(bits) + negative``.
     """
 
     def __init__(self, w_fmt, x_fmt):
         self._w, self._x = w_fmt, x_fmt
         # The weight's shift counts from 1, which takes one gate instead of a subtraction; `align` drops the bit below.
         most = w_fmt.max_shift + 1 + x_fmt.max_shift
-        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the
-        # register: so few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the
-        # bit 1,823; so 1,726).
+        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts
+        # are behind the
+        # register: so few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a
+        # MAC: 1,855; without the bit 1,823; so 1,726).
         self._whole = w_fmt.exp_bits == 2 and (most - 1).bit_length() < most.bit_length() == _LATE_STAGES + 1
         self._shift_bits = (most - self._whole).bit_length()
         self._early = max(0, self._shift_bits - _LATE_STAGES)
@@ -158,7 +164,8 @@ class Product:
         return result
 
     def _shift(self, value, amount, from_stage):
-        """``value << (amount << from_stage)``, in no more bits than the largest product has with the bit that is dropped."""
+        """``value << (amount << from_stage)``, in no more bits than the largest product has with the bit that is
+        dropped."""
         most = ((1 << len(amount)) - 1) << from_stage
         width = min(len(value) + most, self.width)
         return (Cat(value, Const(0, width - len(value))) << Cat(Const(0, from_stage), amount))[:width]
@@ -167,17 +174,18 @@ class Product:
 class PairedProduct:
     """Two products, of two codes with a third, by one wide multiplier of an FPGA.
 
-    Significands are positive, so those of the two stand in one factor, as far apart as a product is wide, and so do the products. The other
-    factor is the third code's significand, with as much of its shift as saves shifting behind the multiplier (`lift`; what it is worth:
-    docs/mac_array.md). Behind a register `align` shifts each product by the rest; the value is ``signed(bits) + negative`` in units of
-    ``2**w.product_exp(x)``, as that of `Product`.
+    Significands are positive, so those of the two stand in one factor, as far apart as a product is wide, and so do the
+    products. The other factor is the third code's significand, with as much of its shift as saves shifting behind the
+    multiplier (`lift`; what it is worth: docs/mac_array.md). Behind a register `align` shifts each product by the rest;
+    the value is ``signed(bits) + negative`` in units of ``2**w.product_exp(x)``, as that of `Product`.
     """
 
     def __init__(self, w_fmt, x_fmt):
         self._w, self._x = w_fmt, x_fmt
         room = _WIDE_FACTOR - 2 * w_fmt.sig_bits - x_fmt.sig_bits
         if room < 0:
-            raise ValueError(f"Significands must leave room for two products in {_WIDE_FACTOR} bits, not {w_fmt.sig_bits} and "
+            raise ValueError(f"Significands must leave room for two products in {_WIDE_FACTOR} bits, not "
+                             f"{w_fmt.sig_bits} and "
                              f"{x_fmt.sig_bits} bits")
 
         def cost(lift):
@@ -186,7 +194,8 @@ class PairedProduct:
         self.lift = min(range(min(room, x_fmt.max_shift) + 1), key=cost)
         self._shift_bits = cost(self.lift)[0]
         self._product_bits = w_fmt.sig_bits + x_fmt.sig_bits + self.lift
-        self.layout = StructLayout({"factor": x_fmt.sig_bits + self.lift, "rest": range(-1, x_fmt.max_shift - self.lift), "negative": 1})
+        self.layout = StructLayout({"factor": x_fmt.sig_bits + self.lift,
+                                    "rest": range(-1, x_fmt.max_shift - self.lift), "negative": 1})
 
     @property
     def width(self):
@@ -198,10 +207,12 @@ class PairedProduct:
         fields, lift = decode_operand(self._x, code), self.lift
         shift = fields["shift"][:self._x.max_shift.bit_length()]
         lifted, rest = Mux(shift > lift, lift, shift), Mux(shift > lift, shift - lift, 0) - 1
-        return {"factor": (fields["sig"] << lifted)[:self._x.sig_bits + lift], "rest": rest, "negative": fields["negative"]}
+        return {"factor": (fields["sig"] << lifted)[:self._x.sig_bits + lift], "rest": rest,
+                "negative": fields["negative"]}
 
     def weight(self, code):
-        """Of one of the two what stands before the multiplier: (significand, shift plus 1, negative), as expressions."""
+        """Of one of the two what stands before the multiplier: (significand, shift plus 1, negative), as
+        expressions."""
         w, code = self._w, Value.cast(code)
         exponent = code[w.man_bits:w.bits - 1]
         normal = exponent.any()
@@ -215,8 +226,8 @@ class PairedProduct:
         return products[:self._product_bits], products[self._product_bits:]
 
     def shift(self, m, own, x, *, name):
-        """What to shift a product by, of a weight's shift plus 1 and the rest of the third code's less 1. In gates: carry chains of few
-        bits take more places."""
+        """What to shift a product by, of a weight's shift plus 1 and the rest of the third code's less 1. In gates:
+        carry chains of few bits take more places."""
         def bit(value, i):
             return value[i] if i < len(value) else Const(0, 1)
         rest, carry, total = Value.cast(x.rest), Const(0, 1), []

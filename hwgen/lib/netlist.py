@@ -1,9 +1,9 @@
 """An Amaranth component as a netlist in RTLIL whose names and ports are those of its source.
 
-Amaranth's own writer lets each module have the ports that its nets happen to need, and tells signals of one name apart by how many
-there are. Here a module has the ports of its component's signature, in that order; a signal keeps its name; what a register gets next is
-called after the register; and intermediate results are called after their operator, with an underscore before it. So names follow from
-the source, and not from the shape.
+Amaranth's own writer lets each module have the ports that its nets happen to need, and tells signals of one name apart
+by how many there are. Here a module has the ports of its component's signature, in that order; a signal keeps its name;
+what a register gets next is called after the register; and intermediate results are called after their operator, with
+an underscore before it. So names follow from the source, and not from the shape.
 """
 import re
 from typing import NamedTuple
@@ -18,13 +18,17 @@ __all__ = ["RESERVED", "About", "flat_ports", "to_rtlil"]
 _DIRECTIONS = {wiring.In: _ir.PortDirection.Input, wiring.Out: _ir.PortDirection.Output}
 _FLOWS = {wiring.In: _nir.ModuleNetFlow.Input, wiring.Out: _nir.ModuleNetFlow.Output}
 _CLOCKS = ("clk", "rst")
-#: Whose a signal of a module is: of its component's signature, its own (without a name in the source), of a part's signature.
+#: Whose a signal of a module is: of its component's signature, its own (without a name in the source), of a part's
+#: signature.
 _PORT, _OWN, _NAMELESS, _PART = range(4)
 #: What results of operators are called.
-_OPERATORS = {"+": "sum", "-": "difference", "*": "product", "~": "not", "b": "any", "r|": "any", "r&": "all", "r^": "parity",
-              "&": "and", "|": "or", "^": "xor", "==": "equal", "!=": "unequal", "<<": "left", "u>>": "right", "s>>": "right",
+_OPERATORS = {"+": "sum", "-": "difference", "*": "product", "~": "not", "b": "any", "r|": "any", "r&": "all",
+              "r^": "parity",
+              "&": "and", "|": "or", "^": "xor", "==": "equal", "!=": "unequal", "<<": "left", "u>>": "right",
+              "s>>": "right",
               "m": "choice",
-              "u<": "less", "s<": "less", "u>": "more", "s>": "more", "u<=": "most", "s<=": "most", "u>=": "least", "s>=": "least"}
+              "u<": "less", "s<": "less", "u>": "more", "s>": "more", "u<=": "most", "s<=": "most", "u>=": "least",
+              "s>=": "least"}
 
 
 # Verilog-2005, and those of SystemVerilog that somebody might choose as a name: some tools read .v as either.
@@ -53,8 +57,8 @@ class About(NamedTuple):
 
 
 def flat_ports(component):
-    """[(name, flow, signal, shape)] of a component's signature, in its order: ``a.b`` is called ``a__b``, and what has no width is left
-    out."""
+    """[(name, flow, signal, shape)] of a component's signature, in its order: ``a.b`` is called ``a__b``, and what has
+    no width is left out."""
     found = []
     for path, member, value in component.signature.flatten(component):
         signal = Value.cast(value)
@@ -72,8 +76,8 @@ def _interface(component):
 
 
 def to_rtlil(component, name, taken=(), sources=False):
-    """(RTLIL of a component and what is in it, {module: `About`}). ``name`` is the top's; others are called ``name_<instance>_<instance>``,
-    unless that is one of the names ``taken``.
+    """(RTLIL of a component and what is in it, {module: `About`}). ``name`` is the top's; others are called
+    ``name_<instance>_<instance>``, unless that is one of the names ``taken``.
 
     With ``sources`` it says of each cell which line of Python made it.
     """
@@ -83,7 +87,8 @@ def to_rtlil(component, name, taken=(), sources=False):
     netlist = _ir.build_netlist(design)
     paths = {info.name: fragment for fragment, info in design.fragments.items()}
     for index, module in enumerate(netlist.modules):
-        _set_ports(netlist, module, [] if index == 0 else components.get(paths[module.name], []), list(ports) if index == 0 else [])
+        _set_ports(netlist, module, [] if index == 0 else components.get(paths[module.name], []),
+                   list(ports) if index == 0 else [])
 
     empty = rtlil.EmptyModuleChecker(netlist)
     builder = rtlil.Design(emit_src=sources)
@@ -96,7 +101,8 @@ def to_rtlil(component, name, taken=(), sources=False):
         if module.parent is None:
             emitter.attribute("top", 1)
         of = component if module.parent is None else _component(paths[module.name])
-        fields = {port: _fields(shape) for port, _, _, shape in _interface(of) if isinstance(shape, data.Layout)} if of is not None else {}
+        fields = {port: _fields(shape) for port, _, _, shape in _interface(of)
+                  if isinstance(shape, data.Layout)} if of is not None else {}
         about[names[module.name]] = About(of, [*module.ports], fields)
         _Emitter(emitter, netlist, module, empty, names, design.fragments[paths[module.name]].aliases).emit()
     return str(builder), about
@@ -151,7 +157,8 @@ def _plain(name):
 
 
 def _name(design, top):
-    """Give names to all signals of a design, and its instances. Returns {fragment: [(port, flow, signal, shape)]} of its components."""
+    """Give names to all signals of a design, and its instances. Returns {fragment: [(port, flow, signal, shape)]} of
+    its components."""
     interfaces, owners = {}, _ast.SignalDict()
     for fragment, info in design.fragments.items():
         of = top if info.parent is None else _component(fragment) if type(fragment) is Fragment else None
@@ -181,7 +188,8 @@ def _name(design, top):
 
 
 def _name_memory(design, fragment, owners):
-    """Signals of a memory's ports are called after the memory: variables of one module that hold ports have often one name."""
+    """Signals of a memory's ports are called after the memory: variables of one module that hold ports have often one
+    name."""
     if not isinstance(fragment, _mem.MemoryInstance):
         return
     around = design.fragments[fragment].parent
@@ -196,8 +204,8 @@ def _name_memory(design, fragment, owners):
 
 
 def _name_signals(design, fragment, info, owners, taken):
-    """Names in one module. Numbers behind them go to the later of those that come first: its ports, then its own signals, then those of its
-    parts."""
+    """Names in one module. Numbers behind them go to the later of those that come first: its ports, then its own
+    signals, then those of its parts."""
     named = []
     for signal in info.used_signals:
         if not len(signal):     # it would be declared, and as two bits
@@ -231,7 +239,8 @@ def _within(design, fragment, around):
 # Ports
 
 def _set_ports(netlist, module, interface, order):
-    """Give a module the ports of its component; others, of signals that are used across its border, come behind them."""
+    """Give a module the ports of its component; others, of signals that are used across its border, come behind
+    them."""
     if module.parent is None:
         places = {name: place for place, name in enumerate((*(name for name in _CLOCKS if name not in order), *order))}
         module.ports = dict(sorted(module.ports.items(), key=lambda port: places.get(port[0], len(places))))
@@ -243,15 +252,18 @@ def _set_ports(netlist, module, interface, order):
         value = netlist.signals[signal]
         flows = [module.net_flow.get(net) for net in value]
         wanted = _FLOWS[flow] if flow else next((way for way in reversed(_FLOWS.values()) if way in flows), None)
-        if wanted is not None and wanted in flows:     # of a part without a signature, some may not cross its border at all
+        # of a part without a signature, some may not cross its border at all
+        if wanted is not None and wanted in flows:
             found[module.signal_names[signal]] = value, wanted
             covered |= {net for net, way in zip(value, flows) if way == wanted}
     names, rest = {*module.signal_names.values()}, {}
     for name, (value, flow) in module.ports.items():
         if not covered.issuperset(value):
             if name in found or "$" in name:
-                # Without the number that Amaranth gives to one of several: a name with "$" is anew in each module's text.
-                name = next((its for signal, its in module.signal_names.items() if value[0] in netlist.signals[signal]), "port").split("$")
+                # Without the number that Amaranth gives to one of several: a name with "$" is anew in each module's
+                # text.
+                name = next((its for signal, its in module.signal_names.items() if value[0] in netlist.signals[signal]),
+                            "port").split("$")
                 name = _unique(name[0] + "".join(part.lstrip("0123456789") for part in name[1:]) + "_part", names)
             rest[name] = value, flow
             names.add(name)
@@ -265,7 +277,8 @@ class _Emitter(rtlil.ModuleEmitter):
     def __init__(self, builder, netlist, module, empty_checker, names, aliases):
         super().__init__(builder, netlist, module, _ast.SignalDict(), empty_checker)
         self._names, self._aliases, self._counts, self._next, self._part_wires = names, aliases, {}, {}, {}
-        self._used = {*module.signal_names.values(), *module.ports, *(netlist.modules[index].name[-1] for index in module.submodules),
+        self._used = {*module.signal_names.values(), *module.ports, *(netlist.modules[index].name[-1]
+                                                                      for index in module.submodules),
                       *(cell.name for cell in map(netlist.cells.__getitem__, module.cells)
                         if isinstance(cell, (_nir.Memory, _nir.Instance)))}
 
@@ -328,7 +341,8 @@ class _Emitter(rtlil.ModuleEmitter):
             for name, (value, flow) in part.ports.items():
                 if flow != _nir.ModuleNetFlow.Output:
                     continue
-                # What is constant in an output, passes the part, or is in another of its outputs too, is not driven here.
+                # What is constant in an output, passes the part, or is in another of its outputs too, is not driven
+                # here.
                 own = [part.net_flow.get(net) == flow and net not in known for net in value]
                 known.update(net for net, mine in zip(value, own) if mine)      # what passes a part is another one's
                 if all(own):
@@ -344,6 +358,7 @@ class _Emitter(rtlil.ModuleEmitter):
         for index in self.module.submodules:
             part = self.netlist.modules[index]
             if not self.empty_checker.is_empty(index):
-                ports = {name: self._part_wires[index, name].name if flow == _nir.ModuleNetFlow.Output else self.sigspec(value)
+                ports = {name: self._part_wires[index, name].name if flow == _nir.ModuleNetFlow.Output
+                         else self.sigspec(value)
                          for name, (value, flow) in part.ports.items()}
                 self.builder.cell(f"\\{self._names[part.name]}", part.name[-1], ports=ports, src_loc=part.cell_src_loc)

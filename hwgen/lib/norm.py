@@ -1,4 +1,5 @@
-"""What the norms share: sums over lanes, the reciprocal square root of a sum of squares, products that are rounded to bf16.
+"""What the norms share: sums over lanes, the reciprocal square root of a sum of squares, products that are rounded to
+bf16.
 
 Functions take a `Pipeline` and say how many of its stages they use; ``name`` prefixes the signals.
 """
@@ -25,8 +26,8 @@ def reduced(pipe, terms, combine, *, name):
 
 
 def inverse_root(m, pipe, total, shift, *, lengths, base, which=0, unit="rmsnorm"):
-    """(r, e), four stages later: ``sqrt(length / total) * 2**(base - shift) = r * 2**(e - 14)`` by `rsqrt_table`; bit 14 is the highest of
-    r.
+    """(r, e), four stages later: ``sqrt(length / total) * 2**(base - shift) = r * 2**(e - 14)`` by `rsqrt_table`; bit
+    14 is the highest of r.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def inverse_root(m, pipe, total, shift, *, lengths, base, which=0, unit="rmsnorm
         kinds.append(pipe.reg(kinds[-1], name=f"rsqrt_kind_{stage + 1}"))
     top = (width - 1 - zeros)[:len(zeros)]
     mantissa = shift_up(m, value, zeros, 16, name="mantissa")[0][:15]
-    exponent = chosen([rsqrt_exponent(length) + base for length in lengths], kinds[min(1, len(kinds) - 1)]) - shift - top[1:]
+    exponent = chosen([rsqrt_exponent(length) + base for length in lengths],
+                      kinds[min(1, len(kinds) - 1)]) - shift - top[1:]
     x, exponent = pipe.reg((Cat(mantissa, top[0]), exponent), name="rsqrt_x")
     tables = [rsqrt_table(length, unit) for length in lengths]
     fraction_bits = tables[0].fraction_bits

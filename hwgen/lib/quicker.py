@@ -1,12 +1,15 @@
-"""Verilog that a simulator takes less time for. What it means stays the same, bit by bit; it is for nobody to read, and is not kept.
+"""Verilog that a simulator takes less time for. What it means stays the same, bit by bit; it is for nobody to read, and
+is not kept.
 
-What `hwgen.lib.verilog` writes has an operator for each bit of a sum that is repeated or looked at, and concatenations of hundreds of
-single bits under one parity: a synthesis tool sees one gate in them, but Verilator makes code of each piece. `quicker` rewrites, in each
-module,
+What `hwgen.lib.verilog` writes has an operator for each bit of a sum that is repeated or looked at, and concatenations
+of hundreds of
+single bits under one parity: a synthesis tool sees one gate in them, but Verilator makes code of each piece. `quicker`
+rewrites, in each module,
 
 - results without a name in the source (`_sum12`) that are the same expression: one of them is left;
 - pieces of a concatenation that repeat: ``{ a, b, b, b }`` becomes ``{ a, {3{b}} }``;
-- the parity, and the or, of many bits of a few signals: ``^ { a[7:5], a[2], b[6] }`` becomes ``^ ((a & 8'he4) ^ (b & 7'h40))``.
+- the parity, and the or, of many bits of a few signals: ``^ { a[7:5], a[2], b[6] }`` becomes ``^ ((a & 8'he4) ^ (b &
+  7'h40))``.
 """
 import re
 
@@ -23,7 +26,8 @@ _PIECE = re.compile(r"(\w+)(?:\[(\d+)(?::(\d+))?\])?")
 
 def quicker(text):
     """The design ``text`` in other words."""
-    return "".join(_module(part) if part.startswith("module ") else part for part in re.split(r"^(?=module )", text, flags=re.MULTILINE))
+    return "".join(_module(part) if part.startswith("module ") else part
+                   for part in re.split(r"^(?=module )", text, flags=re.MULTILINE))
 
 
 def _module(text):
@@ -73,7 +77,8 @@ def _masked(start, operator, pieces, bits):
     by_mask = {}
     for name, mask in masks.items():
         by_mask.setdefault(mask, []).append(name)
-    terms = [f"(({f' {operator} '.join(names)}) & {mask.bit_length()}'h{mask:x})" for mask, names in by_mask.items() if mask]
+    terms = [f"(({f' {operator} '.join(names)}) & {mask.bit_length()}'h{mask:x})"
+             for mask, names in by_mask.items() if mask]
     return f"{start}{operator} ({f' {operator} '.join(terms)});" if terms else None
 
 

@@ -1,4 +1,5 @@
-"""A large memory without initial values: Amaranth would write a zero for each row into the Verilog (minutes, at 10 MB)."""
+"""A large memory without initial values: Amaranth would write a zero for each row into the Verilog (minutes, at 10
+MB)."""
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -36,8 +37,8 @@ endmodule
 class BlockRam(wiring.Component):
     """Memory with one write port and one read port, both clocked. Its content is undefined until it is written.
 
-    Data of the address of cycle c are at ``read_data`` in cycle c + 1 if ``read_en`` in cycle c, and stay otherwise. A row that
-    is read and written in the same cycle is read as it was. Not for Amaranth's own simulator.
+    Data of the address of cycle c are at ``read_data`` in cycle c + 1 if ``read_en`` in cycle c, and stay otherwise. A
+    row that is read and written in the same cycle is read as it was. Not for Amaranth's own simulator.
 
     Parameters
     ----------

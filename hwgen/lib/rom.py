@@ -1,4 +1,5 @@
-"""A memory that reads its content from a file: Amaranth writes initial values into the Verilog, which no 100 MB survive."""
+"""A memory that reads its content from a file: Amaranth writes initial values into the Verilog, which no 100 MB
+survive."""
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -39,16 +40,18 @@ endmodule
 class FileRom(wiring.Component):
     """Read-only block memory, initialized by ``$readmemh`` when a simulation or a synthesis starts.
 
-    Data of the address of cycle c are at ``data`` in cycle c + 1 if ``en`` in cycle c, and stay otherwise. Not for Amaranth's own
-    simulator. In an emitted design it is the module ``<top>_<name>``. Another file is named by the top's parameter ``<NAME>_FILE`` (in
-    upper case) or by the macro ``<top>_<name>_file``.
+    Data of the address of cycle c are at ``data`` in cycle c + 1 if ``en`` in cycle c, and stay otherwise. Not for
+    Amaranth's own simulator. In an emitted design it is the module ``<top>_<name>``. Another file is named by the top's
+    parameter ``<NAME>_FILE`` (in upper case) or by the macro ``<top>_<name>_file``.
 
     Parameters
     ----------
     width, depth : int      bits and rows
-    file : str              image as `hex_lines` writes it; where the tool that reads the Verilog looks for it. Default: <top>_<name>.hex
+    file : str              image as `hex_lines` writes it; where the tool that reads the Verilog looks for it. Default:
+        <top>_<name>.hex
     name : str              tells it from other file memories of a design
-    own : bool              there are several of this name, each with a file of its own, which is a parameter of its instance
+    own : bool              there are several of this name, each with a file of its own, which is a parameter of its
+        instance
     """
 
     def __init__(self, width, depth, *, file=None, name="rom", own=False):
@@ -70,7 +73,8 @@ class FileRom(wiring.Component):
                                      raised={"FILE": (f"{self._name.upper()}_FILE", "`{module}_file")}), {}
         bits = max(1, len(self.address))
         m.submodules.memory = Instance(
-            module, p_WIDTH=self._width, p_DEPTH=self._depth, p_ADDRESS_WIDTH=bits, **files, i_clk=ClockSignal(), i_en=self.en,
+            module, p_WIDTH=self._width, p_DEPTH=self._depth, p_ADDRESS_WIDTH=bits, **files, i_clk=ClockSignal(),
+            i_en=self.en,
             i_address=Cat(self.address, Const(0, bits - len(self.address))), o_data=self.data)
         return m
 

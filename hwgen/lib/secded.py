@@ -14,7 +14,8 @@ def stored_bits(width):
 def _checks(data, bits):
     """The check bits of a piece."""
     table = columns(bits)
-    return Cat(Cat(data[i] for i in range(bits) if table[i] >> r & 1).xor() if any(c >> r & 1 for c in table) else Const(0, 1)
+    return Cat(Cat(data[i] for i in range(bits) if table[i] >> r & 1).xor() if any(c >> r & 1 for c in table)
+               else Const(0, 1)
                for r in range(check_bits(bits)))
 
 

@@ -7,9 +7,9 @@ __all__ = ["Skid", "SkidRegister", "cut"]
 
 
 class Skid(wiring.Component):
-    """One place for an item that its taker did not take. What comes is offered in the same cycle; ``i.ready`` is 0 while the place
-    is full. One item per cycle. So what is behind a skid sees every item in the cycle in which it would see it without one, if
-    what is before it can give one a cycle; what is before it is an item further.
+    """One place for an item that its taker did not take. What comes is offered in the same cycle; ``i.ready`` is 0
+    while the place is full. One item per cycle. So what is behind a skid sees every item in the cycle in which it would
+    see it without one, if what is before it can give one a cycle; what is before it is an item further.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ class Skid(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         full, kept = Signal(name="full"), Signal(self._shape, reset_less=True)
-        m.d.comb += [self.i.ready.eq(~full), self.o.valid.eq(self.i.valid | full), self.o.payload.eq(Mux(full, kept, self.i.payload))]
+        m.d.comb += [self.i.ready.eq(~full), self.o.valid.eq(self.i.valid | full),
+                     self.o.payload.eq(Mux(full, kept, self.i.payload))]
         m.d.sync += full.eq(self.o.valid & ~self.o.ready)
         # Captured whether it will be needed or not: so nothing but `full` waits for `o.ready`, which comes late.
         with m.If(~full):
@@ -36,8 +37,8 @@ class Skid(wiring.Component):
 
 
 class SkidRegister(wiring.Component):
-    """A register stage of an elastic pipeline whose ``i.ready`` is a register too: a `Skid` in front of a register, so that what leaves
-    comes from flip-flops. One cycle, one item per cycle.
+    """A register stage of an elastic pipeline whose ``i.ready`` is a register too: a `Skid` in front of a register, so
+    that what leaves comes from flip-flops. One cycle, one item per cycle.
 
     Parameters
     ----------
@@ -58,14 +59,16 @@ class SkidRegister(wiring.Component):
         m.submodules.skid = skid = Skid(self._shape)
         connect(m, flipped(self.i), skid.i)
         payload = Signal(self._shape, reset_less=True)
-        m.d.comb += [skid.o.ready.eq(~self.o.valid | self.o.ready), self.o.payload.eq(payload), self.holds.eq(self.o.valid | ~self.i.ready)]
+        m.d.comb += [skid.o.ready.eq(~self.o.valid | self.o.ready), self.o.payload.eq(payload),
+                     self.holds.eq(self.o.valid | ~self.i.ready)]
         with m.If(skid.o.ready):
             m.d.sync += [self.o.valid.eq(skid.o.valid), payload.eq(skid.o.payload)]
         return m
 
 
 def cut(m, name, source):
-    """The stream ``source`` (of a submodule, or that is to be driven) behind a `Skid`, which becomes the submodule ``name``."""
+    """The stream ``source`` (of a submodule, or that is to be driven) behind a `Skid`, which becomes the submodule
+    ``name``."""
     m.submodules[name] = skid = Skid(source.payload.shape())
     m.d.comb += [skid.i.valid.eq(source.valid), skid.i.payload.eq(source.payload), source.ready.eq(skid.i.ready)]
     return skid.o

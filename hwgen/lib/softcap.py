@@ -10,8 +10,8 @@ SOFTCAP_STAGES = 4
 
 
 def softcap(m, pipe, cap, value, *, name):
-    """``cap * tanh(value / cap)`` of a signed value of SCORE_BITS bits, as `softcap_table` says; ``SOFTCAP_STAGES`` stages of ``pipe``
-    later.
+    """``cap * tanh(value / cap)`` of a signed value of SCORE_BITS bits, as `softcap_table` says; ``SOFTCAP_STAGES``
+    stages of ``pipe`` later.
 
     A stage has a negation, the table, its line, the other negation.
     """

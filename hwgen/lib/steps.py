@@ -1,4 +1,5 @@
-"""Enumerations for signals, of what the block of a design has: their members follow from it, and are numbered from 0 on."""
+"""Enumerations for signals, of what the block of a design has: their members follow from it, and are numbered from 0
+on."""
 import functools
 import types
 
@@ -35,11 +36,13 @@ def matrices(block):
 def piece_kinds(block):
     """{step of the block, or HEAD: member of the enumeration of kinds of pieces (`hwgen.lib.pieces`)}.
 
-    A record of a norm of the residual is called by its number. RECORD_1 is the final norm's too, and is the first of a pass.
+    A record of a norm of the residual is called by its number. RECORD_1 is the final norm's too, and is the first of a
+    pass.
     """
     order, residual = turn(block), [norm for norm in block.of(Norm) if norm.reads == "residual"]
     steps = [order.opening, *order.attention, *order.mlp, *order.rest]
     late = [norm for norm in block.of(Norm) if norm.reads == "sums"]
     steps = [*(step for step in steps if step not in late), HEAD, *late]
-    names = [f"record_{residual.index(step) + 1}" if step in residual else getattr(step, "name", step) for step in steps]
+    names = [f"record_{residual.index(step) + 1}" if step in residual else getattr(step, "name", step)
+             for step in steps]
     return dict(zip(steps, numbered("Kind", names)))

@@ -33,17 +33,22 @@ class _Err(io.FileIO):
 
 
 def open_streams():
-    """Open sys.stdout and sys.stderr anew, so that they behave. A closed one stays closed, but no file gets its number."""
-    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):     # stdout is opened so that nothing can be written
+    """Open sys.stdout and sys.stderr anew, so that they behave. A closed one stays closed, but no file gets its
+    number."""
+    # stdout is opened so that nothing can be written
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)       # gets the smallest number that is free
-    sys.stdout, sys.stderr = _text(sys.stdout, _Out(1, "w", closefd=False)), _text(sys.stderr, _Err(2, "w", closefd=False), lines=True)
+    sys.stdout, sys.stderr = _text(sys.stdout, _Out(1, "w", closefd=False)), _text(sys.stderr,
+                                                                                   _Err(2, "w", closefd=False),
+                                                                                   lines=True)
 
 
 def _text(old, raw, lines=False):
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=old.encoding if old else "utf-8", errors="backslashreplace",
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=old.encoding if old else "utf-8",
+                            errors="backslashreplace",
                             line_buffering=lines or raw.isatty())
 
 

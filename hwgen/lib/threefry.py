@@ -1,6 +1,7 @@
 """Threefry-2x32 with 13 rounds, in pipeline stages: random words from a counter, without a state.
 
-Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). Additions of 32 bits, two after each other in a stage.
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). Additions of 32 bits, two after each other in a
+stage.
 """
 from amaranth.hdl import Signal
 

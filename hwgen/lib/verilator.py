@@ -20,10 +20,12 @@ import tempfile
 from .workdir import work_folder
 
 
-__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "check_fst", "environment", "lint", "root", "tool_versions", "waiver_file"]
+__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "check_fst", "environment", "lint", "root",
+           "tool_versions", "waiver_file"]
 
 
-#: Warnings that do not stop a build, each with its reason. All others do. Verilator 5.006 (Debian 12) has these names too.
+#: Warnings that do not stop a build, each with its reason. All others do. Verilator 5.006 (Debian 12) has these names
+#: too.
 WAIVERS = {
     "UNUSEDSIGNAL": "Amaranth names every field of a structure and every bit it slices, used or not",
     "UNOPTFLAT": "a speed hint: fields of one packed vector that depend on each other look like a loop",
@@ -67,12 +69,15 @@ def tool_versions():
 
 
 def check_fst():
-    """:class:`VerilatorError` if what writes FST cannot be compiled: Verilator's runtime takes the system's lz4 and zlib."""
+    """:class:`VerilatorError` if what writes FST cannot be compiled: Verilator's runtime takes the system's lz4 and
+    zlib."""
     program = "#include <lz4.h>\n#include <zlib.h>\nint main() { return LZ4_versionNumber() && zlibVersion() ? 0 : 1; }\n"
     with tempfile.TemporaryDirectory() as work:
-        done = subprocess.run(["c++", "-x", "c++", "-", "-o", f"{work}/try", "-llz4", "-lz"], input=program, text=True, capture_output=True)
+        done = subprocess.run(["c++", "-x", "c++", "-", "-o", f"{work}/try", "-llz4", "-lz"], input=program, text=True,
+                              capture_output=True)
     if done.returncode:
-        raise VerilatorError("FST needs the C++ compiler to find lz4 and zlib (Debian: apt-get install liblz4-dev zlib1g-dev): "
+        raise VerilatorError("FST needs the C++ compiler to find lz4 and zlib (Debian: apt-get install liblz4-dev "
+                             "zlib1g-dev): "
                              "install them, or write a .vcd file")
 
 
@@ -92,7 +97,8 @@ def _buildable(path):
 
 @contextlib.contextmanager
 def build_folder(folder):
-    """A folder to `build` in: ``folder``, or a temporary one if make cannot build in a path like that (spaces, ``$``, ``:`` ...)."""
+    """A folder to `build` in: ``folder``, or a temporary one if make cannot build in a path like that (spaces, ``$``,
+    ``:`` ...)."""
     if _buildable(folder):
         yield folder
         return
@@ -102,7 +108,8 @@ def build_folder(folder):
             with work_folder(place, f"hwgen-{os.getuid()}-") as work:
                 yield work
             return
-    raise VerilatorError(f"Verilator needs a folder that make can build in, a writable one of {', '.join(dict.fromkeys(places))}: "
+    raise VerilatorError(f"Verilator needs a folder that make can build in, a writable one of "
+                         f"{', '.join(dict.fromkeys(places))}: "
                          "TMPDIR names another")
 
 
@@ -115,8 +122,8 @@ def _root_word(folder):
     return link
 
 
-#: Verilator's makefile with other rules. Its own compile each of some dozen files behind the runtime's headers, which alone take nearly two
-#: seconds; and a precompiled header is made anew for each model.
+#: Verilator's makefile with other rules. Its own compile each of some dozen files behind the runtime's headers, which
+#: alone take nearly two seconds; and a precompiled header is made anew for each model.
 _RULES = """\
 VM_DEFAULT_RULES = 0
 include {prefix}.mk
@@ -142,7 +149,8 @@ def _size(files):
 
 
 def _units(folder, name, files, parts=1):
-    """Write C++ files that include all of ``files``, at least ``parts`` if they are large; return their names without suffix."""
+    """Write C++ files that include all of ``files``, at least ``parts`` if they are large; return their names without
+    suffix."""
     sizes = [file.stat().st_size for file in files]
     most = min(_UNIT, max(sum(sizes) / parts, _UNIT / 8))
     units, room = [], 0
@@ -170,7 +178,8 @@ def _make_variables(opt):
 
 def _run(command, folder, **variables):
     # LC_ALL: what the tools say is looked at
-    done = subprocess.run([str(word) for word in command], cwd=folder, env=environment() | {"LC_ALL": "C"} | variables, text=True,
+    done = subprocess.run([str(word) for word in command], cwd=folder,
+                          env=environment() | {"LC_ALL": "C"} | variables, text=True,
                           errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if shutil.disk_usage(folder).free < _ROOM:      # Verilator does not notice, and leaves cut files behind
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
@@ -179,7 +188,8 @@ def _run(command, folder, **variables):
             if re.search(words, done.stdout):
                 raise OSError(number, os.strerror(number), str(folder))
         if re.search("Killed signal terminated program|virtual memory exhausted|out of memory", done.stdout):
-            raise VerilatorError("The C++ compiler must have more memory than there is: end other programs, or take a smaller --shape")
+            raise VerilatorError("The C++ compiler must have more memory than there is: end other programs, or take a "
+                                 "smaller --shape")
         said = done.stdout[-6000:]
         raise VerilatorError(f"{Path(command[0]).name} failed with code {done.returncode}:\n{said}")
     return done.stdout
@@ -224,14 +234,16 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
 
     The folder's path, and those of sources, must be words to make: see :func:`build_folder`.
 
-    Returns the path of the executable. Raises :class:`VerilatorError`, or OSError where the disk is full; the folder is then of no use.
+    Returns the path of the executable. Raises :class:`VerilatorError`, or OSError where the disk is full; the folder is
+    then of no use.
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     verilator_root = _root_word(folder)
     flags = [word for kind, text in (("-CFLAGS", cflags), ("-LDFLAGS", ldflags)) if text for word in (kind, text)]
     _run([root() / "bin/verilator_bin", "--cc", "--exe", "--Mdir", folder, "--top-module", top, "--prefix", prefix,
-          "-o", executable, "--no-timing", *_waivers(), *(["--trace-fst" if trace == "fst" else "--trace"] if trace else []), *flags, *args,
+          "-o", executable, "--no-timing", *_waivers(), *(["--trace-fst" if trace == "fst" else "--trace"] if trace
+                                                          else []), *flags, *args,
           *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder,
          VERILATOR_ROOT=str(verilator_root))
     classes = (folder / f"{prefix}_classes.mk").read_text()
@@ -246,12 +258,14 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
         for obj in kept.glob("*.o"):
             shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
     if precompiled:
-        (folder / precompiled).with_suffix("").write_text("".join(f'#include "verilated{name}.h"\n' for name in ("", "_dpi", "_vpi")))
+        (folder / precompiled).with_suffix("").write_text("".join(f'#include "verilated{name}.h"\n'
+                                                                  for name in ("", "_dpi", "_vpi")))
         if (kept / precompiled).exists():
             (folder / precompiled).symlink_to(kept / precompiled)
     _run(["make", "-j", str(jobs), "-C", folder, "-f", "build.mk", *_make_variables(opt), "VM_USER_CLASSES=",
           f"VM_CLASSES_FAST={' '.join(fast)}",
-          f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1", f"HEADERS={precompiled}",
+          f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1",
+          f"HEADERS={precompiled}",
           executable],
          folder, VERILATOR_ROOT=str(verilator_root))
     if kept:

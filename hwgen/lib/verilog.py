@@ -29,7 +29,8 @@ from .netlist import to_rtlil
 from .verilog_text import tidy
 
 
-__all__ = ["PARTS", "Place", "Port", "Written", "emit_design", "emit_verilog", "hierarchy", "ports", "shared", "verbatim", "written"]
+__all__ = ["PARTS", "Place", "Port", "Written", "emit_design", "emit_verilog", "hierarchy", "ports", "shared",
+           "verbatim", "written"]
 
 
 class Port(NamedTuple):
@@ -41,8 +42,8 @@ class Port(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a module's text says of it: {port: bits}, {register: bits} without memories, [(module, instance)], and the file and the page it
-    is from."""
+    """What a module's text says of it: {port: bits}, {register: bits} without memories, [(module, instance)], and the
+    file and the page it is from."""
 
     ports: dict
     registers: dict
@@ -52,8 +53,8 @@ class Written(NamedTuple):
 
 
 class Place(NamedTuple):
-    """An instance in a design: names from the top's instances down to it, its module, and of that the source and the page ("" if there is
-    none)."""
+    """An instance in a design: names from the top's instances down to it, its module, and of that the source and the
+    page ("" if there is none)."""
 
     path: tuple
     module: str
@@ -66,9 +67,12 @@ class _Design:
 
     def __init__(self, prefix, sources=False):
         self.prefix, self.sources = prefix, sources
-        self.texts = {}  # module name: Verilog text, or (RTLIL, about) until all is there: Yosys takes longer to start than for most parts
+        # module name: Verilog text, or (RTLIL, about) until all is there: Yosys takes longer to start than for most
+        # parts
+        self.texts = {}
         self.parts = {}  # module name: (type, signature, ports) of the component that was written for it
-        self.raised = []  # (module, its parameter, the top's parameter, the default) of parameters that are to be the top's
+        # (module, its parameter, the top's parameter, the default) of parameters that are to be the top's
+        self.raised = []
 
 
 _design = ContextVar("design", default=None)
@@ -83,8 +87,8 @@ _PAGES = {"top.axi": "axi", "top.board": "boards", "lib.attention_sums": "attent
 
 @contextmanager
 def _seldom_collected():
-    """Within it Python's collector of cycles leaves alone what was there before, and waits longer: a third of an emission's time went to
-    it. It
+    """Within it Python's collector of cycles leaves alone what was there before, and waits longer: a third of an
+    emission's time went to it. It
     is not off: that takes half as much memory again."""
     before = gc.get_threshold()
     gc.freeze()
@@ -252,8 +256,8 @@ def verbatim(name, text, raised=MappingProxyType({})):
 
     For what Amaranth cannot say, such as ``$readmemh``. ``text`` is the Verilog of the module, with ``{module}`` where
     its name stands; a design has it once, however many ask for it. Outside :func:`emit_design` the name is ``name``,
-    and the text is the caller's to provide. ``raised`` are parameters that the top shall have, which Amaranth cannot pass on:
-    {parameter: (the top's parameter, its default in Verilog, with ``{module}``)}.
+    and the text is the caller's to provide. ``raised`` are parameters that the top shall have, which Amaranth cannot
+    pass on: {parameter: (the top's parameter, its default in Verilog, with ``{module}``)}.
 
     Raises
     ------
@@ -282,23 +286,27 @@ def _raise(text, module, parameter, of_top, default):
         instance = re.compile(rf"^  (?:{'|'.join(map(re.escape, new))}) ", re.MULTILINE)
         new = {name: of_top for name, body in bodies.items() if name not in passed and instance.search(body)}
     names = "|".join(map(re.escape, passed))
-    text = re.sub(rf"^  ({names}) +(#\()?", lambda found: f"  {found[1]} #(.{passed[found[1]]}({of_top}){',' if found[2] else ') '}", text,
+    text = re.sub(rf"^  ({names}) +(#\()?",
+                  lambda found: f"  {found[1]} #(.{passed[found[1]]}({of_top}){',' if found[2] else ') '}", text,
                   flags=re.MULTILINE)
     # Yosys elaborates all of them with their defaults first: these must be good.
     names = "|".join(map(re.escape, sorted(set(passed) - {module})))
-    return re.sub(rf"^module ({names}) ?\(", lambda found: f"module {found[1]} #(parameter {of_top} = {default}) (", text,
+    return re.sub(rf"^module ({names}) ?\(", lambda found: f"module {found[1]} #(parameter {of_top} = {default}) (",
+                  text,
                   flags=re.MULTILINE)
 
 
 def ports(text, name):
     """The ports of module ``name`` in Verilog, in its header's order: ours, or written by Yosys."""
-    found = re.search(rf"^module {re.escape(name)}(?: #\([^)]*\))? *\((.*?)\);$(.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^module {re.escape(name)}(?: #\([^)]*\))? *\((.*?)\);$(.*?)^endmodule", text,
+                      re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError(f"Verilog must contain a module named {name!r}")
     header, body = found.groups()
     header = re.sub(r"//.*", "", header)
     declared = {port: Port(port, direction, int(high or 0) - int(low or 0) + 1) for direction, high, low, port in
-                re.findall(r"^\s*(input|output) +(?:wire |reg )? *(?:\[(\d+):(\d+)\] *)?(\w+)\s*[,;]?\s*$", f"{header}\n{body}",
+                re.findall(r"^\s*(input|output) +(?:wire |reg )? *(?:\[(\d+):(\d+)\] *)?(\w+)\s*[,;]?\s*$",
+                           f"{header}\n{body}",
                            re.MULTILINE)}
     return [declared[port] for port in re.findall(r"\w+", header) if port in declared]
 

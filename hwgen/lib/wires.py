@@ -1,5 +1,5 @@
-"""Verilog of a `hwgen.params.wired.Plan`, written as text: Amaranth takes 2 ms, 20 kB of memory and 220 bytes of Verilog for
-an adder (4,000 of them: 8 s of CPU), and a matrix has one for every second weight.
+"""Verilog of a `hwgen.params.wired.Plan`, written as text: Amaranth takes 2 ms, 20 kB of memory and 220 bytes of
+Verilog for an adder (4,000 of them: 8 s of CPU), and a matrix has one for every second weight.
 
 Bits that are alike stand together in words of 64, so that a simulator adds 64 pairs of numbers at once.
 """
@@ -13,7 +13,8 @@ _ZERO = "1'h0"  # an output of a row of zeros
 
 
 def _words(plan):
-    """Bits that are alike in words: [(time, level, adders)], and of shifts and delays [(time, their keys in `Plan`)]."""
+    """Bits that are alike in words: [(time, level, adders)], and of shifts and delays [(time, their keys in
+    `Plan`)]."""
     adders = sorted(range(len(plan.adders)), key=plan.adders.__getitem__)
     words = []
     for (time, level), group in groupby(adders, key=plan.adders.__getitem__):
@@ -25,15 +26,16 @@ def registers(plan):
     """{a word of registers in the Verilog: what each of its bits is, from 0 on, as `golden.wired.Effects` takes it}."""
     words, shifts, delays = _words(plan)
     found = {f"c{number}": [("carry", adder) for adder in of] for number, (_, _, of) in enumerate(words)}
-    found |= {f"r{number}": [("sum", adder) for adder in of] for number, (_, level, of) in enumerate(words) if level == plan.levels}
+    found |= {f"r{number}": [("sum", adder) for adder in of] for number, (_, level, of) in enumerate(words)
+              if level == plan.levels}
     for letter, kind, of_kind in (("q", "shift", shifts), ("d", "delay", delays)):
         found |= {f"{letter}{number}": [(kind, *at) for at in of] for number, (_, of) in enumerate(of_kind)}
     return found
 
 
 def wires_text(plan, stuck=None):
-    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none),
-    x [inputs], and y
+    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is
+    none), x [inputs], and y
     [outputs] `Plan.latency` cycles later. ``stuck``: (word, bit, value) of a register that keeps one value."""
     def becomes(word, value, bits):
         if stuck is None or stuck[0] != word:
@@ -64,26 +66,34 @@ def wires_text(plan, stuck=None):
     for letter, kind in (("q", shifts), ("d", delays)):
         lines += [f"  reg {_range(of)}{letter}{number};" for number, (_, of) in enumerate(kind)]
     if plan.latency:
-        lines.append(f"  always @(posedge clk) cleared <= {f'{{cleared[{plan.latency - 1}:1], clear}}' if plan.latency > 1 else 'clear'};")
+        lines.append(f"  always @(posedge clk) cleared <= "
+                     f"{f'{{cleared[{plan.latency - 1}:1], clear}}' if plan.latency > 1 else 'clear'};")
     for number, (time, level, of) in enumerate(words):
         negative = "".join(str(network.adders[adder][4]) for adder in reversed(of))
         rest, clear = f"{len(of)}'h{int(negative, 2):x}", _clear(time)
         a, b = (_bits(names[plan.operands[adder][side]] for adder in of) for side in (0, 1))
-        lines += [f"  // time {time}, level {level}", f"  assign a{number} = {a};", f"  assign b{number} = {b} ^ {rest};",
+        lines += [f"  // time {time}, level {level}", f"  assign a{number} = {a};",
+                  f"  assign b{number} = {b} ^ {rest};",
                   f"  assign s{number} = a{number} ^ b{number} ^ c{number};",
-                  becomes(f"c{number}", f"{clear} ? {rest} : a{number} & b{number} | c{number} & (a{number} | b{number})", of)]
+                  becomes(f"c{number}",
+                          f"{clear} ? {rest} : a{number} & b{number} | c{number} & (a{number} | b{number})", of)]
         if level == plan.levels:
             lines.append(becomes(f"r{number}", f"s{number}", of))
     for number, (time, of) in enumerate(shifts):
         bits = _bits(names[node, shift - 1, time] for node, shift in of)
         lines += [f"  // time {time}", becomes(f"q{number}", f"{_clear(time)} ? {len(of)}'h0 : {bits}", of)]
     for number, (time, of) in enumerate(delays):
-        lines += [f"  // to time {time}", becomes(f"d{number}", _bits(names[node, shift, time - 1] for node, shift, _ in of), of)]
+        lines += [f"  // to time {time}", becomes(f"d{number}",
+                                                  _bits(names[node, shift, time - 1] for node, shift, _ in of), of)]
     lines.append(f"  assign y = {_bits(names[at] if at else _ZERO for at in plan.outputs)};")
-    return "\n".join([f"// Wires: a matrix of {len(plan.outputs)} x {network.inputs} weights as {len(network.adders)} serial adders.",
-                      "// Source: hwgen/lib/wires.py, docs/wired.md", "module {module} (clk, clear, x, y);", "  input clk;", "  wire clk;",
-                      "  input clear;", "  wire clear;", f"  input [{network.inputs - 1}:0] x;", f"  wire [{network.inputs - 1}:0] x;",
-                      f"  output [{len(plan.outputs) - 1}:0] y;", f"  wire [{len(plan.outputs) - 1}:0] y;", *lines, "endmodule", ""])
+    return "\n".join([f"// Wires: a matrix of {len(plan.outputs)} x {network.inputs} weights as {len(network.adders)} "
+                      f"serial adders.",
+                      "// Source: hwgen/lib/wires.py, docs/wired.md", "module {module} (clk, clear, x, y);",
+                      "  input clk;", "  wire clk;",
+                      "  input clear;", "  wire clear;", f"  input [{network.inputs - 1}:0] x;",
+                      f"  wire [{network.inputs - 1}:0] x;",
+                      f"  output [{len(plan.outputs) - 1}:0] y;", f"  wire [{len(plan.outputs) - 1}:0] y;", *lines,
+                      "endmodule", ""])
 
 
 def _chunks(items):

@@ -1,4 +1,5 @@
-"""Folders to work in that vanish with their owner: at the end, or when the next one is made after a kill -9 or a power cut."""
+"""Folders to work in that vanish with their owner: at the end, or when the next one is made after a kill -9 or a power
+cut."""
 import contextlib
 import fcntl
 import os
@@ -9,13 +10,15 @@ from pathlib import Path
 
 __all__ = ["MARK", "sweep", "work_folder"]
 
-#: In a work folder: a file that its owner has locked. The kernel drops the lock with the process, in whatever container it ran.
+#: In a work folder: a file that its owner has locked. The kernel drops the lock with the process, in whatever container
+#: it ran.
 MARK = ".hwgen-work"
 
 
 @contextlib.contextmanager
 def work_folder(parent, prefix, rescue=None):
-    """A new folder in ``parent``, whose name starts with ``prefix``; it is removed at the end. What dead ones have left goes first.
+    """A new folder in ``parent``, whose name starts with ``prefix``; it is removed at the end. What dead ones have left
+    goes first.
 
     ``rescue`` is as for `sweep`. OSError if the folder cannot be made.
     """
@@ -51,12 +54,13 @@ def _mark(folder):
 def sweep(parent, prefix, rescue=None):
     """Remove the work folders in ``parent`` whose names start with ``prefix``, and whose owners are dead.
 
-    Folders without a mark are somebody else's and stay. ``rescue(folder)`` is called before one is removed, if something in it is dear.
-    What cannot be removed stays.
+    Folders without a mark are somebody else's and stay. ``rescue(folder)`` is called before one is removed, if
+    something in it is dear. What cannot be removed stays.
     """
     ours = re.compile(re.escape(prefix) + "[a-z0-9_]{8}")
     with contextlib.suppress(OSError):
-        for folder in [Path(entry) for entry in os.scandir(parent) if ours.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]:
+        for folder in [Path(entry) for entry in os.scandir(parent) if ours.fullmatch(entry.name)
+                       and entry.is_dir(follow_symlinks=False)]:
             with contextlib.suppress(OSError):
                 _bury(folder, rescue)
 

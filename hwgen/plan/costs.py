@@ -17,7 +17,8 @@ from ..params.block import Norm
 from . import wired
 from .memory import memories, place
 
-__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "MEMORY_MHZ", "OWN", "PAIRED", "changes", "check_pairs", "counts", "estimate",
+__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "MEMORY_MHZ", "OWN", "PAIRED", "changes", "check_pairs",
+           "counts", "estimate",
            "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")

@@ -55,10 +55,12 @@ class Fit:
 
 
 def cycles_with(design, number):
-    """Cycles of a decoded token of one text with the adapter of that number, or with none if it is 0; as `Fit.cycles`."""
+    """Cycles of a decoded token of one text with the adapter of that number, or with none if it is 0; as
+    `Fit.cycles`."""
     last = design.room(1) - 1
     positions = sorted({round(k * last / 8) for k in range(9)})
-    return sum(pass_timeline(design, [p], [True], adapters=[number]).counters["cycles"] + GAP for p in positions) / len(positions)
+    return sum(pass_timeline(design, [p], [True], adapters=[number]).counters["cycles"] + GAP
+               for p in positions) / len(positions)
 
 
 def fit(design, family, capacity):

@@ -45,8 +45,9 @@ def check_seconds(size, clock, axi, latency=20):
 
 
 def card_seconds(size, clock, axi, wait=BLOCK_WAIT):
-    """Seconds for ``size`` bytes from an SD card (`hwgen.golden.card_reader`) and to read them back, at a clock in MHz, when each block
-    comes ``wait`` seconds after the one before. Without the card's own start, which takes a second at most."""
+    """Seconds for ``size`` bytes from an SD card (`hwgen.golden.card_reader`) and to read them back, at a clock in MHz,
+    when each block comes ``wait`` seconds after the one before. Without the card's own start, which takes a second at
+    most."""
     timing = card_timing(clock)
     bytes_ = max(1, round(wait * clock * 1e6 / byte_cycles(timing.fast)))
     return card_cycles(size, timing, bytes_) / (clock * 1e6) + check_seconds(size, clock, axi)

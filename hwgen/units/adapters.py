@@ -276,7 +276,8 @@ class AdapterSums(wiring.Component):
         m.d.comb += [self.o.p.row.eq(pipe.reg(self.i.p.entry, name="row", stages=self.STAGES)),
                      self.o.p.part.eq(pipe.reg(part, name="at", stages=self.STAGES)), self.o.p.least.eq(least)]
         ended = pipe.reg(end, name="ended", stages=self.STAGES)
-        # the buffer knows a row's scale two cycles after its last granule, and is asked for it one cycle after a request
+        # the buffer knows a row's scale two cycles after its last granule, and is asked for it one cycle after a
+        # request
         written = Signal(name="written")
         m.d.sync += written.eq(self.o.valid & ended)
         with m.If(self.start):

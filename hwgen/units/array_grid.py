@@ -18,7 +18,8 @@ def _name(design):
 
 
 class GridTile(wiring.Component):
-    """A `MacArray` and the register that its next tile is collected in, ``tile_beats`` beats, the first in the lowest bits.
+    """A `MacArray` and the register that its next tile is collected in, ``tile_beats`` beats, the first in the lowest
+    bits.
 
     beats : In(stream of beats), x, o : as `MacArray`'s
     """
@@ -43,7 +44,8 @@ class GridTile(wiring.Component):
         connect(m, array.o, flipped(self.o))
         collected = Signal(tile_layout(design).size, reset_less=True)
         full, count = Signal(name="full"), Signal(range(hw.tile_beats))
-        m.d.comb += [array.tile.valid.eq(full), array.tile.payload.eq(collected), self.beats.ready.eq(~full | array.tile.ready)]
+        m.d.comb += [array.tile.valid.eq(full), array.tile.payload.eq(collected),
+                     self.beats.ready.eq(~full | array.tile.ready)]
         with m.If(array.tile.ready):
             m.d.sync += full.eq(0)
         with m.If(self.beats.valid & self.beats.ready):
@@ -101,7 +103,8 @@ class GridSum(wiring.Component):
 
     def __init__(self, design, rows):
         self._design, self._rows = design, rows
-        super().__init__({"i": In(stream.Signature(result_layout(design))).array(rows), "o": Out(stream.Signature(result_layout(design)))})
+        super().__init__({"i": In(stream.Signature(result_layout(design))).array(rows),
+                          "o": Out(stream.Signature(result_layout(design)))})
 
     @property
     def module_name(self):
@@ -130,13 +133,15 @@ class GridSum(wiring.Component):
 class ArrayGrid(wiring.Component):
     """R rows of H arrays: R * L lanes by H * C columns.
 
-    Row r has a part of the inputs (its own operations and weights), column h of tiles a part of the outputs; the sums of the R rows are
-    added up, whole. So a matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) rounds, each of n operations in every
-    row, and a round costs max(n, H * tile_beats) cycles: the H tiles of a row are loaded one after the other while the round before runs.
+    Row r has a part of the inputs (its own operations and weights), column h of tiles a part of the outputs; the sums
+    of the R rows are added up, whole. So a matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L))
+    rounds, each of n operations in every row, and a round costs max(n, H * tile_beats) cycles: the H tiles of a row are
+    loaded one after the other while the round before runs.
 
     Parameters
     ----------
-    design : Design         of one array: lanes, columns, entries, vector_lanes, tile_beats; acc_bits must hold whole sums, of all rows
+    design : Design         of one array: lanes, columns, entries, vector_lanes, tile_beats; acc_bits must hold whole
+        sums, of all rows
     rows, tiles : int       R and H
 
     Members
@@ -152,7 +157,8 @@ class ArrayGrid(wiring.Component):
         if rows < 1 or tiles < 1:
             raise ValueError(f"Grid must have at least 1 row and 1 tile in each, not {rows} and {tiles}")
         if design.scaled or design.narrow:
-            raise ValueError("Weights of a grid must be of 8 bits with one scale a matrix: it reads no offsets of rows or blocks")
+            raise ValueError("Weights of a grid must be of 8 bits with one scale a matrix: it reads no offsets of "
+                             "rows or blocks")
         self._design, self._rows, self._tiles = design, rows, tiles
         super().__init__({
             "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))).array(rows),

@@ -12,7 +12,8 @@ __all__ = ["AxiRegisters"]
 
 
 class AxiRegisters(wiring.Component):
-    """The registers of a `RegisterMap` behind an AXI4-Lite slave of 32 bits (see `LiteSlave` for its speed and its refusals).
+    """The registers of a `RegisterMap` behind an AXI4-Lite slave of 32 bits (see `LiteSlave` for its speed and its
+    refusals).
 
     An address without a register is answered with SLVERR; writing to what can only be read does nothing.
 
@@ -27,7 +28,8 @@ class AxiRegisters(wiring.Component):
     "rw": Out           what software has written
     "w1c": Out, and NAME_set: In(1)     the bit, and what sets it (which wins over clearing)
     "pulse": Out(1)     high for a cycle
-    "push": Out, with REGISTER_write: Out(1), REGISTER_refuse: In(1)    the value, with write; refused, it is answered with SLVERR
+    "push": Out, with REGISTER_write: Out(1), REGISTER_refuse: In(1)    the value, with write; refused, it is answered
+    with SLVERR
     of a window: REGISTER_address: Out, REGISTER_data: In(32)           the data of an address are there one cycle later
     """
 
@@ -36,7 +38,8 @@ class AxiRegisters(wiring.Component):
         members = dict(lite_slave(registers.address_width))
         for register, field, name in self._fields():
             if register.window:
-                members |= {f"{register.name.lower()}_address": Out(range(register.count)), f"{register.name.lower()}_data": In(32)}
+                members |= {f"{register.name.lower()}_address": Out(range(register.count)),
+                            f"{register.name.lower()}_data": In(32)}
             elif field.access == "ro":
                 members[name] = In(field.width)
             elif field.access in ("rw", "w1c", "pulse", "push"):
@@ -81,7 +84,8 @@ class AxiRegisters(wiring.Component):
 
         # Which register is read is known a cycle before its value is taken.
         read = [Signal(name=f"reads_{register.name.lower()}") for register in self._map.registers]
-        m.d.sync += [one.eq(slave.read_address.matches(self._words(register)) & self._within(register, slave.read_address))
+        m.d.sync += [one.eq(slave.read_address.matches(self._words(register))
+                            & self._within(register, slave.read_address))
                      for one, register in zip(read, self._map.registers)]
         m.d.sync += [slave.read_data.eq(reduce(or_, (Mux(one, self._value(register), 0)
                                                      for one, register in zip(read, self._map.registers)))),
@@ -110,7 +114,8 @@ class AxiRegisters(wiring.Component):
         parts, at = [], 0
         for field in register.fields:
             name = f"{register.name}_{field.name}".lower()
-            held = Const(0) if field.access in ("pulse", "push") else Const(field.reset, field.width) if field.access == "const" \
+            held = Const(0) if field.access in ("pulse", "push") else Const(field.reset,
+                                                                            field.width) if field.access == "const" \
                 else getattr(self, name)
             parts += [Const(0, field.lsb - at), held | Const(0, field.width)]
             at = field.lsb + field.width

@@ -10,8 +10,8 @@ __all__ = ["Counters"]
 class Counters(wiring.Component):
     """Counts the cycles in which each of N events is high, modulo 2**width.
 
-    ``data`` is in cycle c + 1 the count of event ``address`` (of cycle c) since the last ``clear``: of the cycles after that of
-    the clear and before c. Reading disturbs nothing; every cycle may read and every event be high.
+    ``data`` is in cycle c + 1 the count of event ``address`` (of cycle c) since the last ``clear``: of the cycles after
+    that of the clear and before c. Reading disturbs nothing; every cycle may read and every event be high.
 
     Each event has a counter of few bits, and in turn, every N cycles, it is added to a memory's row by the only wide
     adder but the one of ``data``: half the logic of N wide counters, and a quarter of their flip-flops.

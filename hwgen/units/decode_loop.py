@@ -11,13 +11,14 @@ __all__ = ["DecodeLoop"]
 class DecodeLoop(wiring.Component):
     """Stands between a host and a machine, and starts passes of its own.
 
-    While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order: each with the
-    same slot and adapter, the next position, its token, the next key. An entry does not go on behind the token ``stop`` if
-    ``stopping``, when its slot is full, or behind an error; an entry that wanted no token does not either. The first is offered two
-    cycles after the pass's last result was taken by the host, who gets all results as ever (``entry`` counts those of the pass), and
-    slows the loop when it does not take them; each entry before another one that goes on takes a cycle, whether it goes on or not. The
-    loop ends (``left`` becomes 0) behind ``left`` passes, or when no entry goes on. A pass that gives no token neither starts nor ends
-    it. The host's entries wait while a pass is under way that may be followed.
+    While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order:
+    each with the same slot and adapter, the next position, its token, the next key. An entry does not go on behind the
+    token ``stop`` if ``stopping``, when its slot is full, or behind an error; an entry that wanted no token does not
+    either. The first is offered two cycles after the pass's last result was taken by the host, who gets all results as
+    ever (``entry`` counts those of the pass), and slows the loop when it does not take them; each entry before another
+    one that goes on takes a cycle, whether it goes on or not. The loop ends (``left`` becomes 0) behind ``left``
+    passes, or when no entry goes on. A pass that gives no token neither starts nor ends it. The host's entries wait
+    while a pass is under way that may be followed.
 
     Parameters
     ----------
@@ -40,13 +41,15 @@ class DecodeLoop(wiring.Component):
         super().__init__({
             "entry": In(stream.Signature(command)), "command": Out(stream.Signature(command)),
             "result": In(stream.Signature(outcome)), "outcome": Out(stream.Signature(outcome)),
-            "load": In(1), "count": In(16), "left": Out(16), "stop": In(range(design.model.vocab_size)), "stopping": In(1)})
+            "load": In(1), "count": In(16), "left": Out(16), "stop": In(range(design.model.vocab_size)),
+            "stopping": In(1)})
 
     def elaborate(self, platform):
         m = Module()
         entry, command, result, outcome = self.entry, self.command, self.result, self.outcome
         n = self._design.hw.entries
-        # Of each entry of the pass: what follows it, whether it gives a token that may be followed, and whether it goes on.
+        # Of each entry of the pass: what follows it, whether it gives a token that may be followed, and whether it goes
+        # on.
         table = [Signal(command.p.shape(), name=f"own{i}", reset_less=True) for i in range(n)]
         may, goes = Signal(n, name="may"), Signal(n)
         # entries of the pass so far; the one to give next, or to pass over
@@ -66,7 +69,8 @@ class DecodeLoop(wiring.Component):
             # entries move up: what follows an entry is written no later than where it is read
             for i, x in enumerate(table):
                 with m.If((given == i) & ~command.p.none):
-                    m.d.sync += [given.eq(i + 1), x.slot.eq(command.p.slot), x.position.eq(command.p.position + 1), x.want.eq(1),
+                    m.d.sync += [given.eq(i + 1), x.slot.eq(command.p.slot), x.position.eq(command.p.position + 1),
+                                 x.want.eq(1),
                                  x.none.eq(0),
                                  may[i].eq(command.p.want & (command.p.position != self._design.hw.context - 1))]
                     if "key" in command.p.shape().members:
@@ -83,7 +87,8 @@ class DecodeLoop(wiring.Component):
         m.d.sync += [seen.eq(result.p), came.eq(result.valid & result.ready)]
         gave, on = Signal(name="gave"), Signal()           # the pass gave tokens, this one included; this one goes on
         before = Signal()
-        m.d.comb += [on.eq(~seen.none & (seen.error == 0) & may.bit_select(seen.entry, 1) & ~(self.stopping & (seen.token == self.stop))),
+        m.d.comb += [on.eq(~seen.none & (seen.error == 0) & may.bit_select(seen.entry, 1)
+                           & ~(self.stopping & (seen.token == self.stop))),
                      gave.eq(before | ~seen.none)]
         with m.If(came):
             with m.If(~seen.none):

@@ -1,4 +1,5 @@
-"""A grid of MAC arrays that each own their slice of the weights: a ROM beside each array, and no stream that they share."""
+"""A grid of MAC arrays that each own their slice of the weights: a ROM beside each array, and no stream that they
+share."""
 from amaranth.hdl import Cat, Module, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout
@@ -17,8 +18,9 @@ __all__ = ["ColumnCodes", "RomGrid", "RomTile", "run_layout", "word_layout"]
 
 
 def word_layout(design):
-    """A tile as its ROM has it: codes as those of `hwgen.lib.layouts.tile_layout`, but in E2M1 where all weights are; of each 32 lanes
-    (or of all, if these are fewer) the offsets of the columns' blocks; the offsets of the columns' rows."""
+    """A tile as its ROM has it: codes as those of `hwgen.lib.layouts.tile_layout`, but in E2M1 where all weights are;
+    of each 32 lanes (or of all, if these are fewer) the offsets of the columns' blocks; the offsets of the columns'
+    rows."""
     hw = design.hw
     columns, groups = ArrayLayout(unsigned(OFFSET_BITS), hw.columns), max(1, hw.lanes // BLOCK)
     return StructLayout({
@@ -119,13 +121,14 @@ class RomTile(wiring.Component):
 class RomGrid(wiring.Component):
     """R rows of H tiles, a ROM beside each: R * L lanes by H * C columns, all of whose weights are read in each cycle.
 
-    Row r has a part of the inputs (its own operations), column h of tiles a part of the outputs; the sums of the R rows are added up,
-    whole. A matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) words of each ROM, and as many rounds of n cycles
-    for n entries. All ROMs are read at the same addresses.
+    Row r has a part of the inputs (its own operations), column h of tiles a part of the outputs; the sums of the R rows
+    are added up, whole. A matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) words of each ROM,
+    and as many rounds of n cycles for n entries. All ROMs are read at the same addresses.
 
     Parameters
     ----------
-    design : Design         of one array: lanes, columns, entries, vector_lanes, with tile_beats=1; acc_bits must hold whole sums, of all
+    design : Design         of one array: lanes, columns, entries, vector_lanes, with tile_beats=1; acc_bits must hold
+        whole sums, of all
                             rows
     rows, tiles : int       R and H
     words : int             of each ROM
@@ -138,13 +141,14 @@ class RomGrid(wiring.Component):
     x : In(stream of `op_layout`) * R       of a row: goes to its tiles in the same cycle, when all can take it
     o : Out(stream of `result_layout`) * H
 
-    The first tile is at the arrays two cycles after a run was taken; the next run's follow without a gap. Latency: `MacArray`'s and one
-    register. Verilog: one module each of column, tile, memory and sum, whatever R and H. The memory's module is ``<top>_slice``: a macro
-    of a memory compiler takes its place.
+    The first tile is at the arrays two cycles after a run was taken; the next run's follow without a gap. Latency:
+    `MacArray`'s and one register. Verilog: one module each of column, tile, memory and sum, whatever R and H. The
+    memory's module is ``<top>_slice``: a macro of a memory compiler takes its place.
 
     Raises
     ------
-    ValueError              for an empty grid, tiles of several beats, or weights of E2M1 and of 8 bits, which have words of two kinds
+    ValueError              for an empty grid, tiles of several beats, or weights of E2M1 and of 8 bits, which have
+    words of two kinds
     """
 
     def __init__(self, design, rows, tiles, words, images="slice_"):
@@ -153,7 +157,8 @@ class RomGrid(wiring.Component):
         if words < 2:
             raise ValueError(f"ROM of a tile must have at least 2 words, not {words}")
         if design.hw.tile_beats != 1:
-            raise ValueError(f"Beats per tile must be 1 where a ROM has a tile in each word, not {design.hw.tile_beats}")
+            raise ValueError(f"Beats per tile must be 1 where a ROM has a tile in each word, not "
+                             f"{design.hw.tile_beats}")
         if design.narrow and design.array_format.bits == 8:
             raise ValueError("Weights of a grid with ROMs must all be of 8 bits, or all in e2m1")
         self._design, self._rows, self._tiles, self._words, self._images = design, rows, tiles, words, images
@@ -171,12 +176,14 @@ class RomGrid(wiring.Component):
             row = [RomTile(design, words) for _ in range(self._tiles)]
             every += row
             for h, tile in enumerate(row):
-                rom = FileRom(word_layout(design).size, words, file=f"{self._images}r{r}_h{h}.hex", name="slice", own=True)
+                rom = FileRom(word_layout(design).size, words, file=f"{self._images}r{r}_h{h}.hex",
+                              name="slice", own=True)
                 m.submodules[f"rom{r}_{h}"] = rom
                 m.submodules[f"tile{r}_{h}"] = shared(tile, tile.module_name)
                 m.d.comb += [rom.en.eq(tile.rom_en), rom.address.eq(tile.rom_address), tile.rom_data.eq(rom.data),
                              tile.x.valid.eq(self.x[r].valid & self.x[r].ready), tile.x.payload.eq(self.x[r].payload),
-                             tile.runs.valid.eq(self.runs.valid & self.runs.ready), tile.runs.payload.eq(self.runs.payload)]
+                             tile.runs.valid.eq(self.runs.valid & self.runs.ready),
+                             tile.runs.payload.eq(self.runs.payload)]
                 connect(m, tile.o, sums[h].i[r])
             m.d.comb += self.x[r].ready.eq(Cat(tile.x.ready for tile in row).all())
         m.d.comb += self.runs.ready.eq(Cat(tile.runs.ready for tile in every).all())

@@ -23,12 +23,14 @@ def heads_layout(design):
 class Rope(wiring.Component):
     """Turns K and Q heads by the angles of their entries' positions; V heads pass unchanged and in order.
 
-    The rotation is a pipeline of 8 stages, a granule per cycle. The angles of an entry come from one complex multiplier, a
+    The rotation is a pipeline of 8 stages, a granule per cycle. The angles of an entry come from one complex
+    multiplier, a
     pair per cycle: n commands that wait in line take ``n * head_dim/2 + 6`` cycles (`golden.rope.angle_cycles`). Angles
     must be complete (``angle_done``) before a granule of their entry comes, and stay until overwritten.
 
-    Of several RoPEs (`ModelShape.ropes`) a command makes all angles, one after the other, and ``rope`` says by which a granule is
-    turned. A model without any has neither tables nor multipliers, and a command is done in the cycle after it was taken.
+    Of several RoPEs (`ModelShape.ropes`) a command makes all angles, one after the other, and ``rope`` says by which a
+    granule is turned. A model without any has neither tables nor multipliers, and a command is done in the cycle after
+    it was taken.
 
     Parameters
     ----------
@@ -40,8 +42,10 @@ class Rope(wiring.Component):
     angle_done : Out(1)                          those of the command with ``last`` can be used
     i : In(stream heads_layout)                  bf16, pairs side by side
     o : Out(stream heads_layout)                 the same granules, turned
-    rope : In                                    only with several RoPEs: that of the granule which is taken (`ModelShape.rope_of`)
-    turn : In(1)                                 only where some layers have a RoPE and some none: otherwise the granule passes unchanged
+    rope : In                                    only with several RoPEs: that of the granule which is taken
+        (`ModelShape.rope_of`)
+    turn : In(1)                                 only where some layers have a RoPE and some none: otherwise the granule
+        passes unchanged
     """
     def __init__(self, design):
         self._design = design
@@ -69,8 +73,10 @@ class Rope(wiring.Component):
             return m
 
         table_bits = (self._ropes - 1).bit_length()
-        # Row: the granule's pairs, of each RoPE. Padding pairs are never written: they stay (0, 0), and so do padding elements.
-        m.submodules.angles = angles = Memory(shape=data.ArrayLayout(_PAIR, lanes // 2), depth=max(2, entries << part_bits + table_bits),
+        # Row: the granule's pairs, of each RoPE. Padding pairs are never written: they stay (0, 0), and so do padding
+        # elements.
+        m.submodules.angles = angles = Memory(shape=data.ArrayLayout(_PAIR, lanes // 2),
+                                              depth=max(2, entries << part_bits + table_bits),
                                               init=[])
         write, read = angles.write_port(granularity=1), angles.read_port()
         self._make_angles(m, write, part_bits)
@@ -78,7 +84,8 @@ class Rope(wiring.Component):
         i, o = self.i.payload, self.o.payload
         pipe = Pipeline(m, self.i, self.o, stages=8)
         rope = [self.rope] if self._ropes > 1 else []
-        m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), *rope, i.entry)), read.en.eq(pipe.advance)]
+        m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), *rope, i.entry)),
+                     read.en.eq(pipe.advance)]
         values = design.heads_of(design.block.values)
         plain = (i.head >= values.start) & (i.head < values.stop)
         if "turn" in self.signature.members:
@@ -138,7 +145,8 @@ class Rope(wiring.Component):
             m.submodules[name] = table = Memory(shape=factor, depth=max(2, len(init)), init=init)
             tables.append(table.read_port())
 
-        # A command loads the addresses of the tables' rows, which then count through the pairs, of one RoPE after the other.
+        # A command loads the addresses of the tables' rows, which then count through the pairs, of one RoPE after the
+        # other.
         width = self._ropes * pairs
         active, pair = Signal(name="active"), Signal(range(pairs))
         entry = Signal.like(self.angle.payload.entry, reset_less=True)
@@ -158,7 +166,8 @@ class Rope(wiring.Component):
             m.d.sync += [active.eq(self.angle.valid), pair.eq(0), entry.eq(self.angle.payload.entry),
                          last.eq(self.angle.payload.last)]
             position = self.angle.payload.position
-            m.d.sync += [tables[0].addr.eq(position[:block_bits] * width), tables[1].addr.eq(position[block_bits:] * width)]
+            m.d.sync += [tables[0].addr.eq(position[:block_bits] * width),
+                         tables[1].addr.eq(position[block_bits:] * width)]
 
         def later(value, stages, name):
             for k in range(stages):
@@ -173,11 +182,13 @@ class Rope(wiring.Component):
             return signal
 
         # a block memory's output and a multiplier are too much for one stage
-        lc, ls, hc, hs = (register(table.data[f], f"{name}_{f}") for name, table in zip(("low", "high"), tables) for f in ("cos", "sin"))
-        cc, ss, sc, cs = (register(a * b, name) for a, b, name in ((hc, lc, "cc"), (hs, ls, "ss"), (hs, lc, "sc"), (hc, ls, "cs")))
+        lc, ls, hc, hs = (register(table.data[f], f"{name}_{f}") for name, table in zip(("low", "high"), tables)
+                          for f in ("cos", "sin"))
+        cc, ss, sc, cs = (register(a * b, name) for a, b, name in ((hc, lc, "cc"), (hs, ls, "ss"), (hs, lc, "sc"),
+                                                                   (hc, ls, "cs")))
         cos, sin = register(cc - ss, "cos_sum"), register(sc + cs, "sin_sum")
-        # Each factor is within 1/sqrt(2) of 2**16 at the unit circle, so the product is within 92682 of 2**32, which is less
-        # than 2**17: the rounded result is at most 2**14, and nothing has to be clipped.
+        # Each factor is within 1/sqrt(2) of 2**16 at the unit circle, so the product is within 92682 of 2**32, which is
+        # less than 2**17: the rounded result is at most 2**14, and nothing has to be clipped.
         cos, sin = (register(rne_shift(m, x, 18, name=n)[:16].as_signed(), n) for x, n in ((cos, "cos"), (sin, "sin")))
         valid, done = later(active, 5, "made"), later(active & end & last, 6, "made_last")
         part = pair[lane_bits:]

@@ -22,10 +22,12 @@ NOISE_STAGES = 7
 class Sampler(wiring.Component):
     """The best token of each row, while the LM head's results go by: a granule per cycle.
 
-    Greedy: the largest sum, the lowest index on a tie; a softcap of the logits changes nothing of that. With sampler "gumbel", and a
-    temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel noise, which is a sample of the
-    softmax; the noise of a token depends on seed, row key and token only. Rows beyond vocab_size are ignored. A result leaves when its
-    row's last granule has passed: ``golden.sampler.sample_latency`` cycles from that granule to ``done``.
+    Greedy: the largest sum, the lowest index on a tie; a softcap of the logits changes nothing of that. With sampler
+    "gumbel", and a
+    temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel noise, which is a
+    sample of the softmax; the noise of a token depends on seed, row key and token only. Rows beyond vocab_size are
+    ignored. A result leaves when its row's last granule has passed: ``golden.sampler.sample_latency`` cycles from that
+    granule to ``done``.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ class Sampler(wiring.Component):
             "done": Out(1),
         }
         if self._gumbel:
-            members |= {"inv_temperature": In(16), "seed": In(32), "key": In(data.ArrayLayout(unsigned(32), hw.entries))}
+            members |= {"inv_temperature": In(16), "seed": In(32),
+                        "key": In(data.ArrayLayout(unsigned(32), hw.entries))}
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -86,7 +89,8 @@ class Sampler(wiring.Component):
             aligned = Link("aligned")
             pipe = Pipeline(m, granules, aligned, stages=1, name="align")
             shifts = [offset[:MAX_HEAD_ROW.bit_length()] for offset in i.rows]
-            sums = [pipe.reg((x << shift).as_signed(), name=f"aligned{j}") for j, (x, shift) in enumerate(zip(sums, shifts))]
+            sums = [pipe.reg((x << shift).as_signed(), name=f"aligned{j}")
+                    for j, (x, shift) in enumerate(zip(sums, shifts))]
             tag, exp, granules = pipe.reg(tag, name="tag_aligned"), pipe.reg(exp, name="exp_aligned"), aligned
         if self._gumbel:
             self._choose(m, *self._scores(m, granules, tag, start, last_row, sums, exp))
@@ -100,7 +104,8 @@ class Sampler(wiring.Component):
         return m
 
     def _choose(self, m, i, tag, scores):
-        """From granules of scores at link ``i`` to `o`. ``scores`` may be a function that makes them: they get a stage."""
+        """From granules of scores at link ``i`` to `o`. ``scores`` may be a function that makes them: they get a
+        stage."""
         design = self._design
         lanes, vocab = design.hw.vector_lanes, design.model.vocab_size
         levels = (lanes - 1).bit_length()
@@ -158,7 +163,8 @@ class Sampler(wiring.Component):
         """(link, tag, scores) of the granules: logits / temperature plus noise, or the sums themselves when greedy."""
         design = self._design
         lanes = design.hw.vector_lanes
-        exp, factor = Signal.like(self.exp, reset_less=True, name="held_exp"), Signal(16, reset_less=True, name="factor")
+        exp, factor = Signal.like(self.exp, reset_less=True,
+                                  name="held_exp"), Signal(16, reset_less=True, name="factor")
         with m.If(start):
             m.d.sync += [exp.eq(self.exp), factor.eq(self.inv_temperature)]
 
@@ -173,7 +179,8 @@ class Sampler(wiring.Component):
         for j in range(lanes):
             sign, value = pipe.reg(magnitude(m, sums[j], name=f"sum{j}"), name=f"sum{j}")
             shifted = pipe.reg(shift_window(m, value, amount, SCORE_BITS, name=f"logit{j}"), name=f"window{j}")
-            logit = pipe.reg(round_fixed(m, pipe.reg(sign, name=f"sign{j}"), *shifted, name=f"logit{j}"), name=f"logit{j}")
+            logit = pipe.reg(round_fixed(m, pipe.reg(sign, name=f"sign{j}"), *shifted, name=f"logit{j}"),
+                             name=f"logit{j}")
             if design.model.final_logit_softcapping:
                 logit = softcap(m, pipe, design.model.final_logit_softcapping, logit, name=f"capped{j}")
             # below 2**23 * 2**16 / 2**8 = 2**31
@@ -199,7 +206,8 @@ class Sampler(wiring.Component):
         lanes, tiles = design.hw.vector_lanes, design.head_matmul.n_tiles
         seed = Signal(32, reset_less=True, name="held_seed")
         running = Link("running")
-        row, group = Signal(range(design.hw.entries), name="row"), Signal(range(design.hw.columns // lanes), name="group")
+        row, group = Signal(range(design.hw.entries), name="row"), Signal(range(design.hw.columns // lanes),
+                                                                          name="group")
         tile = Signal(range(tiles))
         pipe = Pipeline(m, running, o, stages=THREEFRY_STAGES + NOISE_STAGES, name="noise")
         with m.If(start):
@@ -221,7 +229,8 @@ class Sampler(wiring.Component):
 
 
 def gumbel_noise(m, pipe, word, name):
-    """-ln(-ln(1 - w)) + 4 of a random word, w = (word + 1/2) / 2**32, in units of 2**-SCORE_FRACTION, 7 stages later."""
+    """-ln(-ln(1 - w)) + 4 of a random word, w = (word + 1/2) / 2**32, in units of 2**-SCORE_FRACTION, 7 stages
+    later."""
     log, final = neg_log_table(), gumbel_table()
     upper = word[31]
     # Stage 1: twice the word or its complement, and 1: min(w, 1 - w) in units of 2**-33.

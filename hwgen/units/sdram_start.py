@@ -7,10 +7,11 @@ __all__ = ["SdramStart"]
 
 
 class SdramStart(wiring.Component):
-    """A Wishbone master that writes a list of registers once, from the reset on, with pauses, as software would to start a memory
-    controller.
+    """A Wishbone master that writes a list of registers once, from the reset on, with pauses, as software would to
+    start a memory controller.
 
-    A write is offered until it is acknowledged; one cycle and its pause later the next is. ``ready`` follows the last one's pause. A
+    A write is offered until it is acknowledged; one cycle and its pause later the next is. ``ready`` follows the last
+    one's pause. A
     write that is refused ends it: ``failed``. `golden.sdram_start` has the cycles.
 
     Parameters
@@ -37,7 +38,8 @@ class SdramStart(wiring.Component):
         for step in self._steps:
             if step.address % 4:
                 raise ValueError(f"Address of a start-up step must be a multiple of 4, not {step.address:#x}")
-        super().__init__({"wb_adr": Out(30), "wb_dat_w": Out(32), "wb_cyc": Out(1), "wb_stb": Out(1), "wb_we": Out(1), "wb_ack": In(1),
+        super().__init__({"wb_adr": Out(30), "wb_dat_w": Out(32), "wb_cyc": Out(1), "wb_stb": Out(1), "wb_we": Out(1),
+                          "wb_ack": In(1),
                           "wb_err": In(1),
                           "ready": Out(1), "failed": Out(1)})
 
@@ -59,5 +61,6 @@ class SdramStart(wiring.Component):
             with m.Switch(index):
                 for number, step in enumerate(steps):
                     with m.Case(number):
-                        m.d.sync += [self.wb_adr.eq(step.address // 4), self.wb_dat_w.eq(step.data), pause.eq(step.wait)]
+                        m.d.sync += [self.wb_adr.eq(step.address // 4), self.wb_dat_w.eq(step.data),
+                                     pause.eq(step.wait)]
         return m

@@ -12,14 +12,15 @@ __all__ = ["SwiGlu"]
 
 
 class SwiGlu(wiring.Component):
-    """The activation of the MLP. Its name is that of silu with a gate; which function f, and whether of a gate, `Design.block` says.
+    """The activation of the MLP. Its name is that of silu with a gate; which function f, and whether of a gate,
+    `Design.block` says.
 
-    With a gate ``h = bf16(bf16(f(g)) * u)`` of V/2 pairs per cycle, without ``h = bf16(f(u))`` of V elements. f of "relu2" is
-    ``max(g, 0)**2``, that of "relu" ``max(g, 0)``; the others' is ``g * t(g)``, where t is `sigmoid_table` of
-    ``trunc(|g| * 2**SIGMOID_FRACTION)``.
+    With a gate ``h = bf16(bf16(f(g)) * u)`` of V/2 pairs per cycle, without ``h = bf16(f(u))`` of V elements. f of
+    "relu2" is ``max(g, 0)**2``, that of "relu" ``max(g, 0)``; the others' is ``g * t(g)``, where t is `sigmoid_table`
+    of ``trunc(|g| * 2**SIGMOID_FRACTION)``.
 
-    Each product is exact before its rounding. A granule taken in cycle s is offered in cycle s + 10, or s + 4 of "relu2" and s + 3 of
-    "relu", and without a gate 2 cycles earlier (``golden.swiglu.latency``), one per cycle.
+    Each product is exact before its rounding. A granule taken in cycle s is offered in cycle s + 10, or s + 4 of
+    "relu2" and s + 3 of "relu", and without a gate 2 cycles earlier (``golden.swiglu.latency``), one per cycle.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ class SwiGlu(wiring.Component):
         mirrored = reg(Mux(g4.sign, one - t, t)[:table.out_fraction + 1], "mirrored")
         # 5, 6, 7, 8: times g, its highest bit, normalized, rounded
         product = reg(reg(g4.significand, "g_sig") * mirrored, "product")
-        (count, zero), product = (reg(value, name) for value, name in ((leading_zeros(m, product, name=f"lane{lane}"), "found"),
+        (count, zero), product = (reg(value, name)
+                                  for value, name in ((leading_zeros(m, product, name=f"lane{lane}"), "found"),
                                                                        (product, "product_")))
         # the product's highest bit is worth 2**2 when the exponent is 0: [1, 2) * [1, 2) takes two below it
         biased = reg(reg(g4.exponent, "g_exp", 3) + (len(product) - 1 - 7 - table.out_fraction) - count, "biased")
@@ -100,7 +102,8 @@ class SwiGlu(wiring.Component):
 def _product(m, reg, x, y, name, lane, prefix=""):
     """The product of two bf16 in two stages, rounded."""
     square = reg(x.significand * y.significand, f"{prefix}square")
-    low_exponent, high_exponent = (reg(x.exponent + y.exponent - bias, f"{prefix}exponent{bias}_") for bias in (127, 126))
+    low_exponent, high_exponent = (reg(x.exponent + y.exponent - bias, f"{prefix}exponent{bias}_")
+                                   for bias in (127, 126))
     high = square[-1]
     rounded = round_bf16(m, reg(x.sign ^ y.sign, f"{prefix}sign"), Mux(high, square, square << 1)[:16],
                          Mux(high, high_exponent, low_exponent),

@@ -14,8 +14,8 @@ def check_divisor(divisor):
 
 
 class UartTransmitter(wiring.Component):
-    """A byte, least significant bit first. A byte taken in cycle s drives its start bit in the cycles s + 1 to s + divisor; the next is
-    taken in cycle s + 10 * divisor, so that its start bit follows the stop bit directly.
+    """A byte, least significant bit first. A byte taken in cycle s drives its start bit in the cycles s + 1 to s +
+    divisor; the next is taken in cycle s + 10 * divisor, so that its start bit follows the stop bit directly.
 
     Parameters
     ----------
@@ -50,9 +50,10 @@ class UartTransmitter(wiring.Component):
 class UartReceiver(wiring.Component):
     """What comes on a wire, as bytes, each for one cycle: nobody can hold it back.
 
-    The wire passes two flip-flops. A bit is sampled in its middle; a start bit that is gone by then was noise, and a byte without a
-    stop bit is dropped. A byte whose start bit begins in cycle s is there in cycle `golden.uart.received_cycle(s, divisor)`.
-    The sender's clock may be off by 4 % (half a bit in ten, less the sampling grid).
+    The wire passes two flip-flops. A bit is sampled in its middle; a start bit that is gone by then was noise, and a
+    byte without a stop bit is dropped. A byte whose start bit begins in cycle s is there in cycle
+    `golden.uart.received_cycle(s, divisor)`. The sender's clock may be off by 4 % (half a bit in ten, less the sampling
+    grid).
 
     Parameters
     ----------

@@ -15,8 +15,9 @@ class VectorBuffer(wiring.Component):
 
     Granules of a row are written in order, rows in any interleaving; part 0 restarts the row's largest magnitude, which
     gives the scale of all of the row's codes. A write is always ready, and is seen, data and scale both, by requests
-    taken two cycles later, or after that (``golden.vector_buffer.WRITE_LATENCY``). A row that is written while it is read gives slices with
-    the scale of some moment in between. Elements that were never written are 0, until a row is used again.
+    taken two cycles later, or after that (``golden.vector_buffer.WRITE_LATENCY``). A row that is written while it is
+    read gives slices with the scale of some moment in between. Elements that were never written are 0, until a row is
+    used again.
 
     A request taken in cycle s is answered in cycle s + 4 (``golden.vector_buffer.READ_LATENCY``), one per cycle.
 
@@ -30,7 +31,8 @@ class VectorBuffer(wiring.Component):
 
     Members
     -------
-    w : In(stream)    {x: bf16[write_lanes], row, part}, and with ``least`` the `scale_key` of the least scale that the row may have
+    w : In(stream)    {x: bf16[write_lanes], row, part}, and with ``least`` the `scale_key` of the least scale that the
+        row may have
     r : In(stream)    {row, part, meta}
     o : Out(stream)   {codes[read_lanes], exp, meta}: element = code value * 2**exp
 
@@ -54,9 +56,11 @@ class VectorBuffer(wiring.Component):
         self._meta_bits, self._least = Shape.cast(meta).width, least
         super().__init__({
             "w": In(stream.Signature(data.StructLayout({
-                "x": data.ArrayLayout(unsigned(16), write_lanes), "row": range(rows), "part": range(length // write_lanes),
+                "x": data.ArrayLayout(unsigned(16), write_lanes), "row": range(rows),
+                "part": range(length // write_lanes),
                 **({"least": 9} if least else {})}))),
-            "r": In(stream.Signature(data.StructLayout({"row": range(rows), "part": range(self._slices), "meta": meta}))),
+            "r": In(stream.Signature(data.StructLayout({"row": range(rows), "part": range(self._slices),
+                                                        "meta": meta}))),
             "o": Out(stream.Signature(slice_layout(read_lanes, meta))),
         })
 

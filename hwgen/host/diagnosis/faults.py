@@ -22,7 +22,8 @@ from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_th
 from ...plan.stream_map import describe
 from ..links.link import Link
 
-__all__ = ["AdapterFault", "Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants",
+__all__ = ["AdapterFault", "Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault",
+           "constants",
            "parse_fault", "rewired", "rope_entry"]
 
 KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
@@ -80,7 +81,8 @@ class WeightFault:
 
 @dataclass(frozen=True)
 class AdapterFault:
-    """A bit of the adapters' memory that flips once, when its adapter has been loaded. ``beat``: of the whole memory."""
+    """A bit of the adapters' memory that flips once, when its adapter has been loaded. ``beat``: of the whole
+    memory."""
     beat: int
     byte: int
     bit: int
@@ -125,7 +127,8 @@ class AdapterFault:
             matrix, rank = divmod(row if in_a else column, hw.adapter_rank)
             what = (f"{'A' if in_a else 'B'} of {matrices[matrix]}, rank {rank}, {'input' if in_a else 'output'} "
                     f"{column if in_a else row}, bit {self.bit}" if matrix < len(matrices) else "unused")
-        return (f"adapter memory, beat {self.beat}, byte {self.byte}, bit {self.bit}: adapter {self.number_in(design)}, "
+        return (f"adapter memory, beat {self.beat}, byte {self.byte}, bit {self.bit}: adapter "
+                f"{self.number_in(design)}, "
                 f"layer {place.layer}, {place.project}, {what}")
 
 
