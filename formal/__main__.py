@@ -30,7 +30,8 @@ def run(proofs, say=print):
 
 def _proved(proof):
     verdict, count = prove(proof)
-    return f"{count} properties hold {_HELD[verdict.kind].format(depth=verdict.depth)}, by {proof.method} ({verdict.seconds:.1f} s)"
+    held = _HELD[verdict.kind].format(depth=verdict.depth)
+    return f"{count} properties hold {held}, by {proof.method} ({verdict.seconds:.1f} s)"
 
 
 def _refuted(proof, name):

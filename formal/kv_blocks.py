@@ -46,10 +46,11 @@ def _harness(design):
             found.append(port.data)
         return found
 
-    entries, owners, freed = rows("table", hw.slots * hw.blocks_per_slot), rows("owners",
-                                                                                hw.blocks), rows("freed", hw.blocks)
+    entries, owners = rows("table", hw.slots * hw.blocks_per_slot), rows("owners", hw.blocks)
+    freed = rows("freed", hw.blocks)
     table = [entries[s * hw.blocks_per_slot:(s + 1) * hw.blocks_per_slot] for s in slots]
-    lengths, own, head, tail, queued, unused = list(inside.lengths), inside.own, inside.head, inside.tail, inside.queued, inside.unused
+    lengths, own, head = list(inside.lengths), inside.own, inside.head
+    tail, queued, unused = inside.tail, inside.queued, inside.unused
     ready, decide, look, copy, walk = map(h.state, ("READY", "DECIDE", "LOOK", "COPY", "WALK"))
     fork, first, end, step = inside.fork, inside.first, inside.end, inside.step
     asked = [ask.p.slot == s for s in slots]

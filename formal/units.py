@@ -79,7 +79,8 @@ def _sums_in_order(h, unit):
     """
     own = SimpleNamespace(**h.inside.command._asdict(), **h.inside.line._asdict(), base=h.inside._place.base)
     hw, design = _design().hw, _design()
-    sums, cmd, groups, parts = unit.i.payload, unit.cmd, hw.columns // hw.vector_lanes, design.layer_hidden() // hw.vector_lanes
+    sums, cmd = unit.i.payload, unit.cmd
+    groups, parts = hw.columns // hw.vector_lanes, design.layer_hidden() // hw.vector_lanes
     # as a number, in that order
     place = StructLayout({"group": range(groups), "entry": range(hw.entries), "tile": range(parts // groups + 1)})
     coming, most = Signal(place), own.top_entry

@@ -228,9 +228,10 @@ class AxiWrites:
                         burst, answer = None, (cycle + self.latency, self.fail(burst[0]))
                 if takes and offers["aw"]:
                     tag, address, length, asize, kind = offers["aw"]
-                    assert burst is answer is None, f"burst {offers['aw']} before the answer to the one before, in cycle {cycle}"
-                    assert (tag, asize, kind) == (0, size,
-                                                  1) and address % memory.word == 0, f"burst {offers['aw']} in cycle {cycle}"
+                    assert burst is answer is None, (f"burst {offers['aw']} before the answer to the one before, "
+                                                     f"in cycle {cycle}")
+                    assert (tag, asize, kind) == (0, size, 1), f"burst {offers['aw']} in cycle {cycle}"
+                    assert address % memory.word == 0, f"burst {offers['aw']} in cycle {cycle}"
                     end = address + length * memory.word
                     assert address // PAGE == end // PAGE, f"burst {offers['aw']} crosses 4 KiB in cycle {cycle}"
                     burst = [address, address, length + 1]

@@ -35,8 +35,8 @@ class Host:
 
         def sink(name, **more):
             return StreamSink(dut, name, clock, shape=getattr(PORTS, name).p.shape(), **more)
-        self.command, self.kv_command, self.result = source("command",
-                                                            idle=idle), source("kv_command"), source("result", idle=idle)
+        self.command, self.kv_command = source("command", idle=idle), source("kv_command")
+        self.result = source("result", idle=idle)
         self.outcome = sink("outcome", stall=lambda _: self.deaf or rng.random() < stall)
         self.kv_answer = sink("kv_answer", stall=stall)
         self.entry = sink("entry", stall=lambda _: not self.free

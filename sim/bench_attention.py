@@ -25,7 +25,8 @@ class Memory:
     """Answers requests in order, ``latency`` cycles later or when asked again; stalls and idles by chance."""
 
     def __init__(self, dut, request, answer, clock, shapes, lookup, latency, idle=0, stall=0):
-        self.dut, self.clock, self.lookup, self.latency, self.idle, self.stall = dut, clock, lookup, latency, idle, stall
+        self.dut, self.clock, self.lookup = dut, clock, lookup
+        self.latency, self.idle, self.stall = latency, idle, stall
         self.req, self.ans = ({n: getattr(dut, f"{p}__{n}") for n in ("valid", "ready", "payload")}
                               for p in (request, answer))
         self.shapes, self.queue, self.rng = shapes, [], random.Random(f"{cocotb.RANDOM_SEED} {request}")

@@ -461,7 +461,8 @@ async def adapters(dut):
     refused."""
     clock, _, host = await begin(dut)
     words, steps = PARAMS["adapters"], PARAMS["adapted"]
-    assert await host.read("ADAPTER_WORDS") == len(words[0]) and await host.fields("ADAPTER_STATUS") == {"loaded": 0, "missing": 0}
+    assert await host.read("ADAPTER_WORDS") == len(words[0])
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 0, "missing": 0}
     for number in (0, DESIGN.hw.adapters + 1):
         await refused(host.write("ADAPTER_LOAD", number=number))
     await refused(host.write("ADAPTER_DATA", value=1))

@@ -25,7 +25,8 @@ async def begin(dut):
 
 def checked(dut):
     """What the chip has counted; it has no complaint."""
-    assert value_of(dut.chip_error) == 0, f"error {value_of(dut.chip_error)} in the chip's cycle {value_of(dut.chip_error_cycle)}"
+    error = value_of(dut.chip_error)
+    assert error == 0, f"error {error} in the chip's cycle {value_of(dut.chip_error_cycle)}"
     return {name: value_of(getattr(dut, f"chip_{name}")) for name in ("refreshes", "activates", "reads", "writes")}
 
 

@@ -47,7 +47,8 @@ async def streams(dut):
     data = power_up(MEMORY, chip_address(MEMORY, words)).astype("<u2").tobytes()
     assert found == [int.from_bytes(data[i:i + BYTES], "little")
                      for i in range(0, len(data), BYTES)] * PARAMS["streams"]
-    assert value_of(dut.chip_error) == 0, f"error {value_of(dut.chip_error)} in the chip's cycle {value_of(dut.chip_error_cycle)}"
+    error = value_of(dut.chip_error)
+    assert error == 0, f"error {error} in the chip's cycle {value_of(dut.chip_error_cycle)}"
     counts = {name: value_of(getattr(dut, f"chip_{name}")) - count for name, count in before.items()}
     assert counts["reads"] == len(words) * PARAMS["streams"]
     counts |= {"cycles": cycles[-1] - start, "steady": cycles[-1] - cycles[0], "words": counts["reads"] - BYTES // WORD}

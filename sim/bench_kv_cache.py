@@ -209,8 +209,8 @@ async def history(dut, pattern):
         await c.fill()
         answers.add(await c.admit(next(slot for slot, text in enumerate(c.texts) if len(text) < HW.context)))
     for _ in range(120):
-        slot, other, length = c.rng.randrange(HW.slots), c.rng.randrange(max(2,
-                                                                             HW.slots)) % HW.slots, c.rng.randrange(HW.context + 1)
+        slot, other = c.rng.randrange(HW.slots), c.rng.randrange(max(2, HW.slots)) % HW.slots
+        length = c.rng.randrange(HW.context + 1)
         if DESIGN.positions_kept:       # a text that grows long, and a cut before all that it has given back
             slot, length = c.rng.choice([0, 0, 0, slot]), c.rng.choice([0, length, length])
         if c.rng.random() < (0.85 if DESIGN.positions_kept else 0.7):

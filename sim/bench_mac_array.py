@@ -184,7 +184,8 @@ async def any_order(dut):
         tile, offsets = with_offsets(rng, w.tolist())
         tiles.append(tile)
         while True:
-            entry, last, end, exp = chance.randrange(T), chance.random() < 0.3, chance.random() < 0.3, chance.randrange(-512, 512)
+            entry, last, end = chance.randrange(T), chance.random() < 0.3, chance.random() < 0.3
+            exp = chance.randrange(-512, 512)
             x = codes(rng, X_FMT, L)
             ops.append({"codes": x.tolist(), "entry": entry, "exp": exp, "first": int(sums[entry] is None),
                         "last": int(last),

@@ -36,8 +36,9 @@ class Chip:
     async def play(self, commands, data=0):
         for wait, command, bank, address in commands:
             self.nothing()
-            self.dut.ras_n.value, self.dut.cas_n.value, self.dut.we_n.value = command >> 2 & 1, command >> 1 & 1, command & 1
-            self.dut.ba.value, self.dut.a.value, self.dut.data.value, self.dut.driven.value = bank, address, data, int(command == WRITE)
+            self.dut.ras_n.value, self.dut.cas_n.value = command >> 2 & 1, command >> 1 & 1
+            self.dut.we_n.value, self.dut.ba.value = command & 1, bank
+            self.dut.a.value, self.dut.data.value, self.dut.driven.value = address, data, int(command == WRITE)
             await self.clock.edge()
             self.nothing()
             await self.clock.edge(wait - 1)

@@ -46,7 +46,8 @@ class Bus:
     """
 
     def __init__(self, dut, clock, registers, wait, apart, early):
-        self.dut, self.clock, self.registers, self.wait, self.apart, self.early = dut, clock, registers, wait, apart, early
+        self.dut, self.clock, self.registers = dut, clock, registers
+        self.wait, self.apart, self.early = wait, apart, early
         self.first = 0
         for ready in (dut.m_axi_arready, dut.m_axi_awready, dut.m_axi_wready):
             ready.value = int(early)

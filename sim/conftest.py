@@ -26,7 +26,8 @@ def pytest_configure(config):
         config.add_cleanup(lambda: counting.__exit__(None, None, None))
     if folder := config.getoption("--design"):
         if not Path(folder, "manifest.json").is_file():
-            raise pytest.UsageError(f"--design must be a folder that `hwgen emit` wrote, with its manifest.json, not {folder}")
+            raise pytest.UsageError("--design must be a folder that `hwgen emit` wrote, with its manifest.json, "
+                                    f"not {folder}")
         runner.POINTS = runner.ROOT / "build" / "design" / Path(folder).resolve().name
         runner.POINTS.mkdir(parents=True, exist_ok=True)
         if not hasattr(config, "workerinput") and not config.option.collectonly:
@@ -54,9 +55,9 @@ def pytest_terminal_summary(terminalreporter, config):
 def pytest_ignore_collect(collection_path, config):
     """A given design has its own tests; the others have their own designs."""
     name = collection_path.name
-    if name.startswith("test_") and collection_path.suffix == ".py" and (name
-                                                                         == "test_design.py") != bool(config.getoption("--design")):
-        return True
+    if name.startswith("test_") and collection_path.suffix == ".py":
+        if (name == "test_design.py") != bool(config.getoption("--design")):
+            return True
     return None
 
 

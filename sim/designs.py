@@ -67,9 +67,10 @@ def random_formats(seed, changes):
         found += [f"{name}=e2m1" for name in projects if rng.random() < 0.4]
         if rng.random() < 0.7:
             first = rng.randrange(layers)
-            found.append(f"layers.{first}-{rng.randrange(first, layers)}{rng.choice(['', *('.' + name for name in projects)])}={rng.choice(['e2m1', base])}")  # noqa: E501
-    if changes.get("tie_word_embeddings",
-                   True) or changes.get("head") == "pair" or changes.get("head_bias") or kind != "rows" and rng.random() < 0.3:
+            last, part = rng.randrange(first, layers), rng.choice(["", *("." + name for name in projects)])
+            found.append(f"layers.{first}-{last}{part}={rng.choice(['e2m1', base])}")
+    if (changes.get("tie_word_embeddings", True) or changes.get("head") == "pair" or changes.get("head_bias")
+            or kind != "rows" and rng.random() < 0.3):
         found.append(f"head={base}")
     elif kind == "mixed":
         found.append("head=e2m1")

@@ -62,7 +62,8 @@ def chip_address(memory, address):
     """Where LiteDRAM keeps a word of the bus: its number in the chip, bank, row and column one behind the other.
     Numbers, or arrays of them."""
     word = address // (memory.data_width // 8)
-    column, bank, row = word % memory.columns, word // memory.columns % memory.banks, word // memory.columns // memory.banks
+    column, line = word % memory.columns, word // memory.columns
+    bank, row = line % memory.banks, line // memory.banks
     return (bank * memory.rows + row) * memory.columns + column
 
 

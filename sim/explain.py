@@ -70,7 +70,8 @@ def _number(code, number):
     if number == "fp8":
         return ", ".join(_number(code, fmt) for fmt in FORMATS.values())
     if isinstance(number, Fp8):
-        return f"{number} {number.int_value(code) * 2.0 ** number.unit_exp:.9g}" if number.is_finite(code) else f"{number} not finite"
+        said = f"{number.int_value(code) * 2.0 ** number.unit_exp:.9g}" if number.is_finite(code) else "not finite"
+        return f"{number} {said}"
     return f"bf16 {struct.unpack('>f', struct.pack('>I', code << 16))[0]:.9g}"
 
 

@@ -28,7 +28,8 @@ from cocotb.regression import RegressionManager
 
 PLAN = json.loads(os.environ["HWGEN_MUTANTS"])
 #: What an assertion on cycles speaks of; its text is that of ``ast.unparse``.
-CYCLES = re.compile(r"cycle|latency|\btook\b|\btaken\b|\btakes\b|\bsent\b|\bdone\b|\bstart\b|\bwaited\b|levels|\bwire\b", re.IGNORECASE)
+CYCLES = re.compile(r"cycle|latency|\btook\b|\btaken\b|\btakes\b|\bsent\b|\bdone\b|\bstart\b|\bwaited\b|levels|"
+                    r"\bwire\b", re.IGNORECASE)
 
 
 def is_on_cycles(test):
@@ -138,7 +139,10 @@ def _fork(number, times, limit):
     with os.fdopen(hear, "rb") as file:
         text = file.read()
     _, status = os.waitpid(child, 0)
-    ended = f"ended by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"ended with {os.WEXITSTATUS(status)}"
+    if os.WIFSIGNALED(status):
+        ended = f"ended by signal {os.WTERMSIG(status)}"
+    else:
+        ended = f"ended with {os.WEXITSTATUS(status)}"
     return json.loads(text) if text else {"values": f"{ended} (24: more than {limit} s)", "cycles": None, "times": {}}
 
 

@@ -132,11 +132,13 @@ def _again(failure, verilog, bound):
                                             f"+dump_for={round(failure.difference) - first + WINDOW * PERIOD}"])
         where = _waves_in(folder)
     except Exception as error:      # whatever it is, the first failure is to be told
-        return f"not written, as the run with waveforms failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        words = str(error).splitlines()[0] if str(error) else ""
+        return f"not written, as the run with waveforms failed: {type(error).__name__}: {words}"
     if again is None:
         return f"{where}; but the test passes when it runs alone: rerun all"
     other = "" if again.said == failure.said else f"; but alone it fails in another way: {again.said.splitlines()[0]}"
-    return f"{where}, from {first} ns on; the difference is at {round(failure.difference)} ns, {PERIOD} ns are a cycle{other}"
+    return (f"{where}, from {first} ns on; the difference is at {round(failure.difference)} ns, "
+            f"{PERIOD} ns are a cycle{other}")
 
 
 def _waves_in(folder):
@@ -147,7 +149,8 @@ def _rerun(seed):
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
     design = os.environ.get("HWGEN_DESIGN")
     words = [test, *(["--design", design] if design else [])]
-    return f"WAVES=1 HWGEN_SEED={seed} python -m pytest {shlex.join(words)}" if test else f"with WAVES=1 HWGEN_SEED={seed}"
+    how = f"WAVES=1 HWGEN_SEED={seed}"
+    return f"{how} python -m pytest {shlex.join(words)}" if test else f"with {how}"
 
 
 def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, internals, opt, plusargs=(), component=None):

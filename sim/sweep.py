@@ -368,7 +368,8 @@ class _Flips:
             if (place := (memory, line, offset, part)) not in self.done:
                 self.done.add(place)
                 row = (line * self.blocks + block) * self.size + offset
-                yield memory, row * self.parts + part if memory.endswith("codes") else row, self.rng.randrange(self.bits[memory])
+                address = row * self.parts + part if memory.endswith("codes") else row
+                yield memory, address, self.rng.randrange(self.bits[memory])
 
 
 class _Adapters:
@@ -487,8 +488,8 @@ def play(case, folder):
             corrected, failed, fault = machine.ecc()
             counts["corrected"] += corrected
             if failed or fault or corrected and not counts["flips"]:
-                raise Mismatch(f"error correction of the KV memory: {corrected} corrected, {failed} failed, first at {fault}, "
-                               f"after {counts['flips']} single wrong bits in words of their own")
+                raise Mismatch(f"error correction of the KV memory: {corrected} corrected, {failed} failed, "
+                               f"first at {fault}, after {counts['flips']} single wrong bits in words of their own")
         if driven["reset"]:
             _again(link, design, driven, counts)
     return counts

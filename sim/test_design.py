@@ -114,7 +114,8 @@ class Mine:
     def model(self):
         """The folder's own weights, quantized as they are. ValueError if its image is not that of its manifest."""
         found = unpack(read_image(self.folder / self.about["weights"]["image"], self.design), self.design)
-        whole = not self.design.model.learned_positions or self.design.hw.context >= self.design.model.max_position_embeddings
+        model = self.design.model
+        whole = not model.learned_positions or self.design.hw.context >= model.max_position_embeddings
         if whole and found.digest != self.about["model_id"]:
             raise ValueError(f"Weights of {self.folder.name} must be those of its manifest, "
                              f"{self.about['model_id'][:8]}, not "
@@ -164,7 +165,8 @@ def test_bus(mine, unit):
 def test_system(mine):
     """The folder's Verilog with the folder's weights."""
     if mine.design.scaled:
-        pytest.skip("the reader of weights (sim/unpack.py) knows no offsets, which this recipe asks for: make sweep has them")
+        pytest.skip("the reader of weights (sim/unpack.py) knows no offsets, which this recipe asks for: "
+                    "make sweep has them")
     design, quantized = mine.design, mine.model()
     text, weights = mine.verilog, mine.folder / mine.about["weights"]["image"]
     if mine.axi:

@@ -65,11 +65,12 @@ def test_a_failure_explains_itself(sim, monkeypatch):
     monkeypatch.setattr(runner, "WINDOW", 2)
     case, noticed, given, lane, assertion, unit, waves, rerun, log = failure(sim)
     code = r"0x[0-9a-f]+ \(e3m4 (-?[0-9.]+|not finite)\)"
-    found = re.fullmatch(rf"values/pattern=0: assert o: item 0, cycle 1, field lanes\[1\]: got ({code}), expected ({code}) "
-                         r"\(50 of 50 items differ\)", case)
+    found = re.fullmatch(r"values/pattern=0: assert o: item 0, cycle 1, field lanes\[1\]: "
+                         rf"got ({code}), expected ({code}) \(50 of 50 items differ\)", case)
     assert int(found[1][:5].strip(), 16) ^ int(found[3][:5].strip(), 16) == 32
     assert re.fullmatch(r"  noticed in cycle 51, 50 cycles later", noticed)
-    assert given.startswith("  input i: item 0, cycle 0, that of this item: tag ") and lane == f"    lanes[1] {found[3]}"
+    assert given.startswith("  input i: item 0, cycle 0, that of this item: tag ")
+    assert lane == f"    lanes[1] {found[3]}"
     assert re.fullmatch(r"  sim/bench_runner.py:\d+: assert await sink.wait\(.*\) == items", assertion)
     assert unit == f'unit: register (StreamRegister) on {sim}, seed 7, {{"lanes": 2, "depth": 1}}'
     path, at = re.fullmatch(r"waves: (\S+), from (15) ns on; the difference is at 35 ns, 10 ns are a cycle",
@@ -90,7 +91,8 @@ def test_a_run_with_waveforms_that_fails_does_not_hide_the_failure(monkeypatch):
         raise OSError("no space")
     monkeypatch.setattr(runner, "_waves_in", fail)
     lines = failure(runner.simulators()[-1])
-    assert "o: item 0" in lines[0] and "waves: not written, as the run with waveforms failed: OSError: no space" in lines
+    assert "o: item 0" in lines[0]
+    assert "waves: not written, as the run with waveforms failed: OSError: no space" in lines
 
 
 def test_no_waveforms_when_they_are_not_wanted(monkeypatch):
@@ -137,7 +139,8 @@ def test_slices_and_fields_of_what_a_sink_received_know_their_transfers():
     assert explanation(items[1:].field("x"), [[0, 0x3F80], [0, 0x4000]])[0] == \
         "o: item 2, cycle 8, field x[1]: got 0x3f80 (bf16 1), expected 0x4000 (bf16 2) (1 of 2 items differ)"
     assert explanation([3, 6, 8], items.field("codes"))[0] == \
-        "o: item 1, cycle 5, field codes: got 0x5 (e4m3 0.009765625), expected 0x6 (e4m3 0.01171875) (1 of 3 items differ)"
+        ("o: item 1, cycle 5, field codes: got 0x5 (e4m3 0.009765625), expected 0x6 (e4m3 0.01171875) "
+         "(1 of 3 items differ)")
     too_many = explanation(items, [item for _, item in received[:2]])[0]
     assert too_many.startswith("o: item 2, cycle 8: got x [0x0 (bf16 0), 0x3f80 (bf16 1)], codes 0x8")
 

@@ -67,7 +67,8 @@ def test_it_is_emitted(tmp_path):
                           tie_word_embeddings=False)
     about = emit(design, random_model(design), tmp_path / "top", name="top")
     lint(tmp_path / "top/top.v", "top")
-    assert about["derived"]["head_address"] is None and "head" not in about["weights"] and about["weights"]["parameter"] == "ROM_FILE"
+    assert about["derived"]["head_address"] is None
+    assert "head" not in about["weights"] and about["weights"]["parameter"] == "ROM_FILE"
     assert {f"top_wires_{name}" for name in ("qkv_0", "o_0", "gate_up_0", "down_0",
                                              "head")} <= set(re.findall(r"module (\w+)",
                                                                         (tmp_path / "top/top.v").read_text()))

@@ -58,7 +58,8 @@ def serial_sums(matrix, x, bits, stuck=None):
                 at[network.inputs + adder, 0, time + 1] = kept(("sum", adder), state.get(("sum", adder), 0))
         for adder, (time, level) in enumerate(plan.adders):
             negative = network.adders[adder][4]
-            a, b, carry = at[plan.operands[adder][0]], at[plan.operands[adder][1]] ^ negative, kept(("carry", adder), state["carry", adder])
+            a, b = at[plan.operands[adder][0]], at[plan.operands[adder][1]] ^ negative
+            carry = kept(("carry", adder), state["carry", adder])
             if level == plan.levels:
                 after["sum", adder] = a ^ b ^ carry
             else:

@@ -65,9 +65,10 @@ def test_report(tmp_path, capsys, monkeypatch):
     out, err = lines(capsys, f"report {tmp_path / 'secret'} --shape tiny,entries=3 --formats e4m3")
     said = dict(line.split(": ", 1) for line in out[2:-1])
     assert out[0] == out[-1] == "```" and out[1].startswith("hwgen ") and err == []
-    assert '"rope_theta": 20000.0' in said["model"] and '"entries": 3' in said["shape"] and '"weight_format": "e4m3"' in said["formats"]
-    assert "amaranth 0." in said["packages"] and "c++ " in said["programs"] and (said["design"],
-                                                                                 said["seed"]) == ("accepted", "12")
+    assert '"rope_theta": 20000.0' in said["model"] and '"entries": 3' in said["shape"]
+    assert '"weight_format": "e4m3"' in said["formats"]
+    assert "amaranth 0." in said["packages"] and "c++ " in said["programs"]
+    assert (said["design"], said["seed"]) == ("accepted", "12")
     private = {str(tmp_path), "secret", str(Path.home()), getpass.getuser(), socket.gethostname()} - {"", "/"}
     assert [word for word in private if word in "\n".join(out)] == []
     assert '"overrides": ["' in lines(capsys, "report demo --formats weights=e2m1,head=e3m4")[0][-4]

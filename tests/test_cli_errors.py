@@ -111,8 +111,9 @@ WRONG = {
                                      "Option --calibration must not be empty"),
     "waveform of an empty name": (["run", "good", "--prompt", "x", "--trace", ""], "Option --trace must not be empty"),
     "report over the trace": ("trace run --model good --link golden file --json ./file", "must be different files"),
-    "report and picture in one": ("trace run --synthetic prompt=3 --model good --link golden --json x.svg --picture x.svg",
-                                  "must be different files"),
+    "report and picture in one": (
+        "trace run --synthetic prompt=3 --model good --link golden --json x.svg --picture x.svg",
+        "must be different files"),
     "unknown shape": (EMIT.format("good --shape enormous"), "Shape must be one of tiny, .* not 'enormous'"),
     "unknown format": (EMIT.format("good --formats int4"), "one of e3m4, e4m3, not 'int4'"),
     "more context than the model has": (EMIT.format("good --shape context=1000"),
@@ -235,16 +236,16 @@ def test_a_missing_compiler(models, capsys, monkeypatch, line):
     monkeypatch.setenv("PATH", str(models))
     before = tree(models)
     assert main(line.split()) == 2
-    assert capsys.readouterr().err == (f"hwgen {line.split()[0]}: error: Verilator needs make on the PATH (Debian: apt-get install g++ make)\n")  # noqa: E501
+    assert capsys.readouterr().err == (f"hwgen {line.split()[0]}: error: Verilator needs make on the PATH "
+                                       "(Debian: apt-get install g++ make)\n")
     assert tree(models) == before
 
 
 def test_a_cache_that_cannot_be_written(models, capsys, monkeypatch):
     monkeypatch.setenv("HWGEN_CACHE", "file/cache")
     assert main("run good --prompt x".split()) == 2
-    assert capsys.readouterr().err == ("hwgen run: error: file/cache: Cache must be a folder that can be written and has room "
-                                       "(HWGEN_CACHE names "
-                                       "another), not this one: Not a directory\n")
+    assert capsys.readouterr().err == ("hwgen run: error: file/cache: Cache must be a folder that can be written "
+                                       "and has room (HWGEN_CACHE names another), not this one: Not a directory\n")
 
 
 def test_a_cache_that_is_full(models, capsys, tmp_path):
@@ -268,7 +269,8 @@ def test_streams_that_take_nothing(tmp_path, stream, code, words, line):
     command = f"{sys.executable} -m hwgen {line.format(tmp_path / 'x')} {stream}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True,
                           env=dict(os.environ, PYTHONPATH=str(ROOT)))
-    assert done.returncode == code and done.stderr.count("\n") == code and done.stderr.endswith(words + "\n" * code), done.stderr
+    assert done.returncode == code and done.stderr.count("\n") == code, done.stderr
+    assert done.stderr.endswith(words + "\n" * code), done.stderr
     assert bool(done.stdout) != code
 
 
@@ -284,7 +286,8 @@ def test_letters_that_the_terminal_lacks(tmp_path):
 @pytest.mark.parametrize("number, code, word", [*STOPS, (signal.SIGHUP, 129, "terminated")])
 def test_interrupted_in_an_import(tmp_path, number, code, word):
     """Before anything is under way: of numpy, in an import that drops what is raised."""
-    (tmp_path / "numpy.py").write_text("import time\nprint('here', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n")  # noqa: E501
+    (tmp_path / "numpy.py").write_text("import time\nprint('here', flush=True)\n"
+                                       "try:\n    time.sleep(60)\nexcept BaseException:\n    pass\n")
     process = start("--help", path=f"{tmp_path}:{ROOT}")
     assert process.stdout.readline() == "here\n"
     process.send_signal(number)

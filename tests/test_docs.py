@@ -45,7 +45,8 @@ def test_pictures_are_what_their_commands_draw():
     assert draw_machine.FILE.read_text(encoding="utf-8") == draw_machine.svg(), "run: python -m tools.draw_machine"
     drawn = bench_shapes.svg(ledger.load("shapes.json"))
     assert bench_shapes.FILE.read_text(encoding="utf-8") == drawn, "run: python -m tools.bench_shapes --draw"
-    assert draw_cost.FILE.read_text(encoding="utf-8") == draw_cost.svg(ledger.load("synth.json")), "run: python -m tools.draw_cost"
+    drawn = draw_cost.svg(ledger.load("synth.json"))
+    assert draw_cost.FILE.read_text(encoding="utf-8") == drawn, "run: python -m tools.draw_cost"
     assert draw_peers.FILE.read_text(encoding="utf-8") == draw_peers.svg(), "run: python -m tools.draw_peers"
 
 

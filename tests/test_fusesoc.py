@@ -94,7 +94,8 @@ def test_sim_with_weights_outside(tmp_path, changes, axi):
 @pytest.mark.nightly
 def test_sim_with_verilator(chip, tools, tmp_path):
     copied(chip, tmp_path)
-    flags = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD_NEWEST=-std=c++20 CFG_LDLIBS_THREADS=-pthread"  # noqa: E501
+    flags = ("CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD_NEWEST=-std=c++20 "
+             "CFG_LDLIBS_THREADS=-pthread")
     said, well = fusesoc(tmp_path, "sim_verilator", "chip", path=tools, MAKEFLAGS=flags)
     assert well and "PASS: chip: 2 passes" in said
 

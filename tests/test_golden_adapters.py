@@ -170,11 +170,11 @@ def test_the_memory_holds_each_code_once():
     checkpoint, design, quantized = machine()
     codes = quantize_adapter(random_adapter(checkpoint, rank=5), quantized, design)
     beats, part = pack_adapter(codes, design), design.adapter_map["gate_up", 1]
-    assert beats.shape == (design.adapter_map.beats,
-                           128) and beats[part.address, :2].view("<i2")[0] == codes.parts["gate_up", 1].exponent
+    assert beats.shape == (design.adapter_map.beats, 128)
+    assert beats[part.address, :2].view("<i2")[0] == codes.parts["gate_up", 1].exponent
     a = beats[part.a_address:part.b_address].reshape(1, 10, 16, 8).transpose(0, 2, 1, 3).reshape(16, 80)[:, :72]
-    assert np.array_equal(a[:5], codes.parts["gate_up", 1].a["gate"]) and np.array_equal(a[8:13],
-                                                                                         codes.parts["gate_up", 1].a["up"])
+    assert np.array_equal(a[:5], codes.parts["gate_up", 1].a["gate"])
+    assert np.array_equal(a[8:13], codes.parts["gate_up", 1].a["up"])
     assert not a[5:8].any() and not a[13:].any()
     b = beats[part.b_address:part.end].reshape(part.b.n_tiles, 2, 16, 8).transpose(0, 2, 1, 3).reshape(-1, 16)
     assert np.array_equal(b[:400:2, :5], codes.parts["gate_up",

@@ -157,8 +157,8 @@ def test_what_is_given_back(window, entries, size):
 def test_a_text_longer_than_the_memory():
     """An entry may take the block that it gives back. A single slot has a block table then."""
     blocks = windowed(5, kv_blocks=2, slots=1)
-    assert fill(blocks, 0, 40) == [ErrorCode.OK] * 40 and blocks.tables[0] == [None] * 8 + [0,
-                                                                                            1] and not blocks.free_blocks
+    assert fill(blocks, 0, 40) == [ErrorCode.OK] * 40
+    assert blocks.tables[0] == [None] * 8 + [0, 1] and not blocks.free_blocks
     assert fill(windowed(6, kv_blocks=2), 0, 9) == [ErrorCode.OK] * 8 + [ErrorCode.NO_BLOCK]        # position 8 sees 3
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hwgen.golden.numbers import bf16, fp8_ints
-from hwgen.golden.residual import add, add_values, embed, granules, magnitude, saturated, set_sums, signature, value_granules
+from hwgen.golden.residual import (add, add_values, embed, granules, magnitude, saturated, set_sums, signature,
+                                   value_granules)
 from sim.designs import small_design
 
 

@@ -101,8 +101,8 @@ def test_what_is_read_is_the_model(changes):
     def values(name, record, index, layer=None):
         section = design.stream[name, layer]
         shape = section.matmul.n_tiles, section.matmul.k_tiles, section.matmul.codes, design.hw.columns, design.hw.lanes
-        ints = design.array_format.values()[golden.tiles(stream, design,
-                                                         section).reshape(shape)].sum(axis=2).swapaxes(1, 2).reshape(section.matmul.rows, -1)
+        codes = golden.tiles(stream, design, section).reshape(shape)
+        ints = design.array_format.values()[codes].sum(axis=2).swapaxes(1, 2).reshape(section.matmul.rows, -1)
         rows = golden.row_offsets(stream, design, section).astype(int)[:, None] if design.scaled else 0
         return np.ldexp(ints.astype(float), design.array_format.unit_exp
                         + int(golden.record(stream, design, design.stream[record, layer])[0][index]) + rows)

@@ -48,9 +48,9 @@ def test_common_pairs_are_made_once():
 def test_progress_is_of_all_weights():
     seen = []
     network(random_ints(E2M1, 6, 2 * BLOCK_INPUTS + 1), lambda done, total: seen.append((done, total)))
-    assert [done for done, _ in seen] == [6 * BLOCK_INPUTS, 12 * BLOCK_INPUTS,
-                                          6 * (2 * BLOCK_INPUTS + 1)] and {total
-                                                                           for _, total in seen} == {6 * (2 * BLOCK_INPUTS + 1)}
+    weights = 6 * (2 * BLOCK_INPUTS + 1)
+    assert [done for done, _ in seen] == [6 * BLOCK_INPUTS, 12 * BLOCK_INPUTS, weights]
+    assert {total for _, total in seen} == {weights}
 
 
 def test_frames_hold_the_largest_sum():

@@ -11,7 +11,8 @@ from hwgen.golden.numbers import fp8_ints
 from hwgen.golden.vector_buffer import quantize as codes_of
 from hwgen.host.diagnosis.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
-from hwgen.host.diagnosis.faults import AdapterFault, ConstantFault, FlippingLink, KvFault, WeightFault, WireFault, constants, parse_fault, rewired
+from hwgen.host.diagnosis.faults import (AdapterFault, ConstantFault, FlippingLink, KvFault, WeightFault, WireFault,
+                                         constants, parse_fault, rewired)
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.adapter_codes import pack_adapter
@@ -48,7 +49,8 @@ class Machine(GoldenLink):
         position = self.decoder.blocks.tables[slot].index(block) * self.design.hw.kv_block + offset
         row = getattr(self.decoder.kv, memory.replace("exps", "exp"))[layer, slot, position, head:head + 1]
         if memory.endswith("exps"):
-            row[0] = (int(row[0]) ^ 1 << bit) % 1024 if (int(row[0]) ^ 1 << bit) % 1024 < 512 else (int(row[0]) ^ 1 << bit) % 1024 - 1024
+            flipped_bit = (int(row[0]) ^ 1 << bit) % 1024
+            row[0] = flipped_bit if flipped_bit < 512 else flipped_bit - 1024
         else:
             row[0, part * self.design.hw.attention_lanes + bit // 8] ^= 1 << bit % 8
 
@@ -92,8 +94,8 @@ def test_weights(which):
     wrong, fault = flipped(MODEL, DESIGN, WEIGHTS[which], 5)
     mismatch, diagnosis = found(Machine(wrong))
     assert mismatch.layer == (1 if "layer 1" in fault.where(DESIGN) else 0)
-    assert diagnosis.unit == "weights" and named(diagnosis,
-                                                 fault) and diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    said = "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, said
 
 
 NARROW = small_design(**SHAPE | dict(head_dim=8, formats="e4m3,weights=e2m1,head=e4m3", hidden_size=40, tile_beats=2))
@@ -112,8 +114,8 @@ def test_e2m1_and_offsets(which):
     wrong, fault = flipped(NARROW_MODEL, NARROW, *OFFSETS[which])
     mismatch, diagnosis = found(Machine(wrong, design=NARROW), NARROW_MODEL)
     assert mismatch.layer == (1 if "layer 1" in fault.where(NARROW) else 0)
-    assert diagnosis.unit == "weights" and named(diagnosis,
-                                                 fault) and diagnosis.again, "\n".join([fault.where(NARROW), *diagnosis.lines()])
+    said = "\n".join([fault.where(NARROW), *diagnosis.lines()])
+    assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, said
 
 
 @pytest.mark.parametrize("memory, element, bit", [("k_codes", 5, 6), ("v_codes", 2, 5), ("k_exps", None, 1),
@@ -123,8 +125,8 @@ def test_kv_memory(memory, element, bit):
     machine = Machine(MODEL)
     mismatch, diagnosis = found(FlippingLink(machine, [fault]))
     assert mismatch.layer == 1 and mismatch.number == 2
-    assert diagnosis.unit == "kv_cache" and named(diagnosis,
-                                                  fault) and not diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    said = "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert diagnosis.unit == "kv_cache" and named(diagnosis, fault) and not diagnosis.again, said
 
 
 def residuals(design, model, *faults):
@@ -148,8 +150,8 @@ def felt(design, model, name, first=0):
 def test_constants(name):
     table, fault = constants(DESIGN)[name], felt(DESIGN, MODEL, name, 12 * (name == "rope_low"))
     _, diagnosis = found(Machine(MODEL, [fault]))
-    assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis,
-                                                                   fault), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    said = "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis, fault), said
 
 
 def test_constants_of_a_softcap():
@@ -219,8 +221,8 @@ def test_constants_of_units_of_other_blocks(name, table, first):
     fault = felt(design, model, table, first)
     _, diagnosis = found(Machine(model, [fault], design), model)
     unit = constants(design)[table].unit
-    assert diagnosis.unit == f"{unit}, a constant" and named(diagnosis,
-                                                             fault), "\n".join([fault.where(design), *diagnosis.lines()])
+    said = "\n".join([fault.where(design), *diagnosis.lines()])
+    assert diagnosis.unit == f"{unit}, a constant" and named(diagnosis, fault), said
 
 
 def test_a_table_is_of_one_unit():
@@ -280,8 +282,8 @@ def of_wires(project, layer, kind, number, value):
 def test_registers_of_wires(place):
     fault, machine = of_wires(*place)
     _, diagnosis = found(machine, WIRED_MODEL)
-    assert diagnosis.unit == "wired" and named(diagnosis,
-                                               fault) and diagnosis.again, "\n".join([fault.where(WIRED), *diagnosis.lines()])
+    said = "\n".join([fault.where(WIRED), *diagnosis.lines()])
+    assert diagnosis.unit == "wired" and named(diagnosis, fault) and diagnosis.again, said
 
 
 @pytest.mark.parametrize("spelling, design, complaint", [

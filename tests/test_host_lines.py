@@ -156,4 +156,5 @@ def test_a_port_that_goes_away_when_it_is_told_to_stop(capsys, monkeypatch):
 def test_a_missing_port_is_noticed_before_the_work(capsys, command):
     assert main([*command.split(), "--link", "serial:/dev/nothing"]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "/dev/nothing: Serial port must be one that is there, not missing (there are: " in err
+    assert err.count("\n") == 1
+    assert "/dev/nothing: Serial port must be one that is there, not missing (there are: " in err

@@ -49,7 +49,8 @@ def test_arrivals_are_poisson():
 def test_synthetic():
     made = Synthetic.parse("requests=50,prompt=1:40,output=~9,longest=32,seed=5")
     lines = list(made.lines())
-    assert lines == list(made.lines()) != list(Synthetic.parse("requests=50,prompt=1:40,output=~9,longest=32,seed=6").lines())
+    other = Synthetic.parse("requests=50,prompt=1:40,output=~9,longest=32,seed=6")
+    assert lines == list(made.lines()) != list(other.lines())
     assert max(line["prompt_length"] + line["output_length"] for line in lines) == 32
     assert min(min(line["prompt_length"], line["output_length"]) for line in lines) == 1
 

@@ -126,13 +126,15 @@ def test_files_for_viewers(tmp_path):
     save, commands, names, mapping = (path.read_text()
                                       for path in write_views(tmp_path / "x.vcd", VERILOG, "dut", DESIGN))
     head = next(phase.value for phase in phases(DESIGN.block) if phase.name == "HEAD")
-    assert f'[dumpfile] "{tmp_path}/x.vcd"' in save and f"^1 {tmp_path}/x.phases.txt\n+{{phase}} TOP.dut.phase[3:0]" in save
+    assert f'[dumpfile] "{tmp_path}/x.vcd"' in save
+    assert f"^1 {tmp_path}/x.phases.txt\n+{{phase}} TOP.dut.phase[3:0]" in save
     assert ("TOP.dut.command__valid\n+{command__ready} TOP.dut.command__ready\n"
             "@22\n+{command__payload} TOP.dut.command__payload[63:0]") in save
     assert "-unit\n@22\n+{unit.o__payload} TOP.dut.unit.o__payload[7:0]" in save
     assert commands.startswith("variable_add TOP.dut.phase\nitem_focus a_TOP.dut.phase\nitem_set_format x.phases\n")
     assert "divider_add unit\nvariable_add TOP.dut.unit.o__payload\n" in commands
-    assert f"{head} head\n" in names and mapping.startswith("Name = x.phases\nBits = 4\n0 idle\n") and f"\n{head} head\n" in mapping
+    assert f"{head} head\n" in names and f"\n{head} head\n" in mapping
+    assert mapping.startswith("Name = x.phases\nBits = 4\n0 idle\n")
 
 
 def test_fst_without_its_libraries(tmp_path, monkeypatch):
@@ -182,7 +184,8 @@ def test_a_waveform_says_what_the_link_says(tmp_path):
             for name in ("clk", "command__valid", "phase")}
     start = seen["command__valid"][0][0]
     cycles = {time // 10 for time, _ in seen["clk"]}
-    assert start > 10 * first.cycles and len(seen["clk"]) == 2 * len(cycles) and second.cycles < len(cycles) < second.cycles + 50
+    assert start > 10 * first.cycles and len(seen["clk"]) == 2 * len(cycles)
+    assert second.cycles < len(cycles) < second.cycles + 50
     said = [(cycle, phase) for (cycle, phase, _), (_, before, _) in zip(second.phases[1:], second.phases)
             if phase != before]
     assert [((time - start) // 10, value) for time, value in seen["phase"]

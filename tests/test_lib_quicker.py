@@ -66,7 +66,8 @@ def test_another_would_be_noticed(text, tmp_path, old, new):
 def test_results_that_depend_on_each_other_in_a_circle():
     """As words: their bits do not."""
     wires = "".join(f"  wire [1:0] _value{i};\n" for i in (1, 2))
-    text = f"module top (\n);\n{wires}  assign _value1 = {{ _value2[0], a }};\n  assign _value2 = {{ b, _value1[0] }};\nendmodule\n"
+    text = (f"module top (\n);\n{wires}  assign _value1 = {{ _value2[0], a }};\n"
+            "  assign _value2 = { b, _value1[0] };\nendmodule\n")
     assert quicker(text) == text
 
 

@@ -84,7 +84,8 @@ def test_two_designs_share_no_name():
 
 
 def test_the_same_bytes_in_another_process():
-    program = "from hwgen.lib.verilog import *; from sim.example_units import *; print(emit_design(Quad(2), 'chip'), end='')"
+    program = ("from hwgen.lib.verilog import *; from sim.example_units import *; "
+               "print(emit_design(Quad(2), 'chip'), end='')")
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": "."},
                           cwd=Path(__file__).parent.parent,
                           capture_output=True, text=True, check=True)

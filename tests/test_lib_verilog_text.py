@@ -247,7 +247,8 @@ class Emptied(wiring.Component):
 
 def test_a_part_with_another_reset_is_what_it_is():
     text = emit_design(Emptied(), "chip")
-    assert "// SyncFIFO: Synchronous first in, first out queue.\n// Source: amaranth/lib/fifo.py\nmodule chip_queue (" in text
+    assert ("// SyncFIFO: Synchronous first in, first out queue.\n// Source: amaranth/lib/fifo.py\n"
+            "module chip_queue (") in text
     assert ("w_data", "input", 4) in ports(text, "chip_queue") and ".w_data({ clear, i__payload[3:1] })" in text
 
 

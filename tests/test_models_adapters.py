@@ -203,7 +203,8 @@ def test_info_says_what_an_adapter_takes(capsys):
 
 
 VOICE = ("ACCORDION, n. An instrument in harmony with the sentiments of an assassin.\n"
-         "APHORISM, n. Predigested wisdom.\nAPPLAUSE, n. The echo of a platitude.\nBORE, n. A person who talks when you wish him to listen.")  # noqa: E501
+         "APHORISM, n. Predigested wisdom.\nAPPLAUSE, n. The echo of a platitude.\n"
+         "BORE, n. A person who talks when you wish him to listen.")
 
 
 def test_the_shipped_adapter_has_another_voice():

@@ -199,8 +199,8 @@ def test_numbers_of_each_layer(tmp_path):
                    and writer.add_head_count_kv(numbers))
         return tmp_path / "m.gguf"
     assert load(file([2, 2])).shape == dataclasses.replace(SHAPE, name="m")
-    assert refusal(file([2,
-                         4])).endswith("Metadata llama.attention.head_count_kv must be the same in all layers, not [2, 4]")
+    assert refusal(file([2, 4])).endswith(
+        "Metadata llama.attention.head_count_kv must be the same in all layers, not [2, 4]")
 
 
 def test_window(tmp_path):

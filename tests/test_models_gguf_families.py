@@ -233,9 +233,8 @@ def fields(arch, config):
         found |= {"rope.scaling.type": rope["rope_type"], "rope.scaling.factor": rope["factor"],
                   "rope.scaling.original_context_length": rope.get("original_max_position_embeddings")}
     if rope["rope_type"] == "longrope":
-        original = rope["original_max_position_embeddings"]
-        found |= {"rope.scaling.attn_factor": math.sqrt(1
-                                                        + math.log(config["max_position_embeddings"] / original) / math.log(original)),
+        original, longest = rope["original_max_position_embeddings"], config["max_position_embeddings"]
+        found |= {"rope.scaling.attn_factor": math.sqrt(1 + math.log(longest / original) / math.log(original)),
                   "rope.scaling.original_context_length": original}
     if arch in ("gemma2", "gemma3", "exaone4", "cohere2"):
         found["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]

@@ -374,8 +374,9 @@ def test_tensor_in_two_shards(tmp_path):
 
 def test_scale_of_weights_that_are_not_fp8(tmp_path):
     write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.full(1, 2.0)})
-    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale must scale FP8 weights of a model "
-                                 f"whose config.json has a quantization_config, and {Q1} is none: use the unquantized model")
+    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale must scale FP8 weights of a "
+                                 "model whose config.json has a quantization_config, "
+                                 f"and {Q1} is none: use the unquantized model")
 
 
 def test_missing_shard(tmp_path):
@@ -471,7 +472,8 @@ def test_fp8_scale_of_no_layout(tmp_path):
     write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.ones(5)},
                  dtype=lambda name: "F8_E4M3" if name == Q1 else "F32",
                  config={"quantization_config": {"quant_method": "fp8"}})
-    assert "must be one number, 72 (one per row), or one per block of 128 x 128, not of shape [5]" in refusal(tmp_path, Q1)
+    assert ("must be one number, 72 (one per row), or one per block of 128 x 128, not of shape [5]"
+            in refusal(tmp_path, Q1))
 
 
 def test_tokenizer_refusals(tmp_path):

@@ -61,9 +61,8 @@ def folder(path, rng, without=()):
 
 
 def test_all_codes_and_scales():
-    blocks, scales = np.arange(256, dtype=np.uint8).repeat(255).reshape(-1, 255,
-                                                                        16)[:16], np.arange(255,
-                                                                                            dtype=np.uint8)[None].repeat(16, axis=0)
+    blocks = np.arange(256, dtype=np.uint8).repeat(255).reshape(-1, 255, 16)[:16]
+    scales = np.arange(255, dtype=np.uint8)[None].repeat(16, axis=0)
     with np.errstate(over="ignore"):
         want = exact(blocks, scales).astype(np.float32)
         assert (dequantized(blocks, scales) == want).all()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from hwgen.models import random_checkpoint
-from hwgen.models.quantize import Matrix, bf16, bf16_values, encode, quantize, quantize_head, quantize_matrix, scale_exponent
+from hwgen.models.quantize import (Matrix, bf16, bf16_values, encode, quantize, quantize_head, quantize_matrix,
+                                   scale_exponent)
 from hwgen.params.block import dense
 from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
 from hwgen.params.hardware import Recipe

@@ -32,7 +32,10 @@ def test_nearest_is_what_encode_does(fmt):
     halves = np.arange(0, 200, dtype=np.float32) * np.float32(fmt.max_value / 96)       # ties
     for values in (x, halves, -halves):
         codes = encode(values, fmt)
-        exact = codes.view(ORACLES[fmt]).astype(np.float32) if fmt in ORACLES else fmt.values()[codes] * 2.0 ** fmt.unit_exp
+        if fmt in ORACLES:
+            exact = codes.view(ORACLES[fmt]).astype(np.float32)
+        else:
+            exact = fmt.values()[codes] * 2.0 ** fmt.unit_exp
         assert (nearest(values, fmt) == exact).all()
 
 

@@ -183,7 +183,8 @@ def test_classes_that_make_the_tokenizer_anew(tmp_path):
     for legacy, pieces in ((True, ["▁a", "</s>", "▁a"]), (False, ["▁a", "</s>", "a"])):
         tokenizer = folder_tokenizer(tmp_path, {"tokenizer_class": "LlamaTokenizer", "legacy": legacy})
         assert [tokenizer._core.id_to_token(i) for i in tokenizer.encode("a</s>a")] == pieces
-    assert tokenizer.notes["tokenizer"] == "tokenizer.json, made anew as LlamaTokenizer, which splits otherwise behind a special token"
+    assert tokenizer.notes["tokenizer"] == ("tokenizer.json, made anew as LlamaTokenizer, "
+                                            "which splits otherwise behind a special token")
     assert tokenizer.warnings == []
 
 

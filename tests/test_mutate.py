@@ -21,7 +21,8 @@ def test_every_unit_has_a_bench_and_every_bench_is_of_a_unit():
 
 
 def test_a_mutation_in_words():
-    command = "mutate -ctrl mutant 8 3 -mode cnot0 -module x -cell $and$design.v:2$1 -port A -portbit 1 -ctrlbit 2 -wire $2 -wirebit 1 -src design.v:2.1-2.3"  # noqa: E501
+    command = ("mutate -ctrl mutant 8 3 -mode cnot0 -module x -cell $and$design.v:2$1 -port A -portbit 1 -ctrlbit 2 "
+               "-wire $2 -wirebit 1 -src design.v:2.1-2.3")
     assert mutate._where(command, VERILOG, {}) == "cnot0 by [2] x and.A[1] $2=word[1]; Verilog: assign y = $1 & a;"
     assert mutate._where(f"{command} -src hwgen/units/__init__.py:9", VERILOG,
                          {("\\x", "$and$design.v:2$1"): "\\y"}).endswith("=word[1] -> y; hwgen/units/__init__.py:9")
@@ -29,7 +30,8 @@ def test_a_mutation_in_words():
 
 def test_a_wire_is_named_in_its_own_module():
     other = ["module \\y.z (a);", "  assign other = $2 ;", "endmodule"]
-    command = "mutate -ctrl mutant 8 3 -mode inv -module {} -cell $and$design.v:9$1 -port A -portbit 1 -wire $2 -wirebit 1 -src design.v:2.1-2.3"  # noqa: E501
+    command = ("mutate -ctrl mutant 8 3 -mode inv -module {} -cell $and$design.v:9$1 -port A -portbit 1 "
+               "-wire $2 -wirebit 1 -src design.v:2.1-2.3")
     text = [*other, *VERILOG, "endmodule"]
     assert [mutate._where(command.format(name), text, {}).split(";")[0]
             for name in ("x", "\\y.z")] == ["inv x and.A[1] $2=word[1]", "inv \\y.z and.A[1] $2=other[1]"]
@@ -69,7 +71,8 @@ def test_explanations_are_of_units():
 def test_a_miter_compares_a_payload_only_while_it_is_offered_and_keeps_to_the_streams_rule():
     text = equivalence._miter("x", [*PORTS, Port("mutant", "input", 3)])
     text = text.replace("\\", "").replace(" ", "")
-    assert "xb(.mutant(which),.i__valid(i__valid)" in text and "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text  # noqa: E501
+    assert "xb(.mutant(which),.i__valid(i__valid)" in text
+    assert "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text
     assert "wirewrong=(was_i__valid&&(!i__valid||i__payload!=was_i__payload));" in text
     assert "was_i__valid<=i__valid&&!a_i__ready&&!rst;" in text and "inputclk;" in text
 

@@ -58,14 +58,15 @@ def test_recipe_with_e2m1():
     assert recipe("layers.3-5=e2m1").format_of("head") == recipe("layers.3-5=e2m1").format_of("o", 2) == E3M4
     assert recipe("e4m3,down=e2m1,scales=matrix") == Recipe(weight_format=E4M3, activation_format=E4M3, kv_format=E4M3,
                                                             overrides=(Override(E2M1, "down"),))
-    assert recipe("layers.0-1=e3m4").scales == "matrix" and recipe("head=e2m1,layers.0-1=e2m1,down=e3m4").format_of("down", 1) == E3M4
+    assert recipe("layers.0-1=e3m4").scales == "matrix"
+    assert recipe("head=e2m1,layers.0-1=e2m1,down=e3m4").format_of("down", 1) == E3M4
     assert repr(Recipe()).count("=") == 5 + 4 * 5 and "overrides" in repr(mixed)
 
 
 def test_recipe_with_e2m5():
     """Of weights, with offsets of rows, and of keys and values."""
-    assert recipe("weights=e2m5") == Recipe(weight_format=E2M5,
-                                            scales="row") and recipe("weights=e2m5,scales=matrix") == Recipe(weight_format=E2M5)
+    assert recipe("weights=e2m5") == Recipe(weight_format=E2M5, scales="row")
+    assert recipe("weights=e2m5,scales=matrix") == Recipe(weight_format=E2M5)
     mixed = recipe("weights=e2m1,head=e2m5,layers.1.down=e2m5")
     assert (mixed.weight_format, mixed.format_of("down", 1), mixed.format_of("down", 0),
             mixed.scales) == (E2M5, E2M5, E2M1, "row")

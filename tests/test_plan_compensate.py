@@ -132,7 +132,8 @@ def test_a_part_in_codes_is_the_models_own(tmp_path):
     model = outlier(random_checkpoint(shape_of("llama")))
     keep(made(model), model, tmp_path / "kept", largest=1.0, source="a test")
     there = load_kept(tmp_path / "kept", need_tokenizer=False)
-    assert (there.tensor("model.layers.0.input_layernorm.weight") != model.tensor("model.layers.0.input_layernorm.weight")).any()
+    norm = "model.layers.0.input_layernorm.weight"
+    assert (there.tensor(norm) != model.tensor(norm)).any()
     parts = OnePart(model, there.tensor, [[1, 2, 3]])
     for matrix in model.shape.block.matrices:
         parts.coded = {name := f"model.layers.1.{matrix.tensor}"}
@@ -159,8 +160,8 @@ def test_an_earlier_folder_stays_until_the_new_one_is_there(stopped_at, tmp_path
     monkeypatch.setattr(Path, "rename", stopped)
     with pytest.raises(KeyboardInterrupt):
         kept_mini(folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and [path.name
-                                                                                      for path in tmp_path.iterdir()] == ["kept"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     monkeypatch.undo()
     assert kept_mini(folder) and [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -205,7 +206,8 @@ def test_damaged_folder(damage, complaint, tmp_path):
     damage(folder)
     with pytest.raises(ModelError, match=complaint) as error:
         load_kept(folder)
-    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value) and str(error.value).endswith("run hwgen quantize again")
+    said = str(error.value)
+    assert "\n" not in said and str(tmp_path) in said and said.endswith("run hwgen quantize again")
 
 
 @pytest.mark.parametrize("damage", [damage for damage, _ in DAMAGES])
@@ -242,8 +244,8 @@ def test_two_that_write_a_folder_wait_for_each_other(tmp_path, monkeypatch):
         slow.wait()
     for thread in threads:
         thread.join()
-    assert not failed and load_kept(tmp_path / "kept").kept.digest == model.digest and [path.name
-                                                                                        for path in tmp_path.iterdir()] == ["kept"]
+    assert not failed and load_kept(tmp_path / "kept").kept.digest == model.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_program(tmp_path, capsys):
@@ -277,8 +279,8 @@ def test_plan_takes_a_kept_model_in_its_formats(words, said, tmp_path, capsys):
         assert main((words.format(kept=model) + more).split()) == 0
         out.append(capsys.readouterr())
     assert out[0] == out[1] and said in out[0].out and "weights=e2m1" in out[0].err
-    assert main((words
-                 + " --formats e3m4").format(kept=tmp_path / "kept").split()) == 2 and "Formats must be those" in capsys.readouterr().err
+    assert main((words + " --formats e3m4").format(kept=tmp_path / "kept").split()) == 2
+    assert "Formats must be those" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, complaint", [

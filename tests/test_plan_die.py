@@ -71,7 +71,8 @@ def test_one_engine_is_the_machine(users):
     found = small("most_engines=1,position=100", users=users, tokens=3000.0)
     time = pass_timeline(found.design, [100] * users, [True] * users)
     assert found.engines == (1, 1, 1) and found.tiles == 1 and found.pass_cycles == time.counters["cycles"] + GAP
-    assert found.cycles["attention"] == time.counters["attention"] and found.cycles["array"] == time.counters["mac_busy"]
+    assert found.cycles["attention"] == time.counters["attention"]
+    assert found.cycles["array"] == time.counters["mac_busy"]
 
 
 def test_engines_share_heads_and_positions():
@@ -118,12 +119,14 @@ def test_other_blocks_have_more_units():
     plain, more = (plan(die(dataclasses.replace(DEMO, block=dense(norms=norms, qk_norm=norm)), tokens=20_000.0,
                             context=256))
                    for norms, norm in (("pre", None), ("sandwich", QkNorm("head"))))
-    assert more.design.hw == plain.design.hw and more.transistors["vectors and control"] > 1.2 * plain.transistors["vectors and control"]
+    assert more.design.hw == plain.design.hw
+    assert more.transistors["vectors and control"] > 1.2 * plain.transistors["vectors and control"]
 
 
 def test_more_users_take_more_memory():
     one, four = small(), small(users=4)
-    assert four.sram["keys and values"] == 4 * one.sram["keys and values"] and four.sram["adapters"] == 4 * one.sram["adapters"]
+    assert four.sram["keys and values"] == 4 * one.sram["keys and values"]
+    assert four.sram["adapters"] == 4 * one.sram["adapters"]
     assert four.rom["matrices"] >= one.rom["matrices"] and four.speed >= 20_000
 
 
@@ -166,4 +169,5 @@ def test_program(capsys, tmp_path, llama):
 
 def test_name_of_a_preset(capsys):
     assert main(["plan", "die", "Demo", "--tokens-per-second", "20000"]) == 0
-    assert "demo, 256,704 weights: 20,000 tokens/s for each of 1 user, 256 positions, e3m4, weights=e2m1, head" in capsys.readouterr().out
+    assert ("demo, 256,704 weights: 20,000 tokens/s for each of 1 user, 256 positions, e3m4, weights=e2m1, head"
+            in capsys.readouterr().out)

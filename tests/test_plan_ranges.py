@@ -150,8 +150,9 @@ def test_outliers_for_which_another_format_is_better(mini, names):
 def test_what_was_not_tried_is_not_said_to_be_no_better(mini):
     """E3M4 weights would be, and are not among what is tried in place of E2M1."""
     assert kl(mini)[0] < 0.2 * kl(mini, "weights=e2m1,head=e3m4")[0]
-    assert said(mini, "weights=e2m1,head=e3m4")[-1].endswith(", and other activations do not make it half of that "
-                                                             "(hwgen accuracy MODEL --recipe R compares formats of weights)")
+    assert said(mini, "weights=e2m1,head=e3m4")[-1].endswith(
+        ", and other activations do not make it half of that "
+        "(hwgen accuracy MODEL --recipe R compares formats of weights)")
 
 
 @pytest.mark.parametrize("name", ["model.layers.1.self_attn.v_proj.weight", "model.layers.2.mlp.down_proj.weight"])

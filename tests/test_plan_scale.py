@@ -105,7 +105,8 @@ def test_utilization_is_of_useful_products():
     scale = Scale(model=LLAMA3_70B, split="pipeline", halves=1, hbm_tb_s=1000.0, attention_engines=4096,
                   vector_units=4096, entries=1024)
     found = outcome(scale, 1)
-    assert 0.9 < found.busy["arrays"] <= 1 and 0.93 * found.busy["arrays"] < found.mac_utilization < found.busy["arrays"]
+    assert 0.9 < found.busy["arrays"] <= 1
+    assert 0.93 * found.busy["arrays"] < found.mac_utilization < found.busy["arrays"]
 
 
 def test_parse():

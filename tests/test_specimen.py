@@ -13,4 +13,5 @@ def test_specimen_is_current(tmp_path):
     committed = {p.name: p.read_bytes() for p in SPECIMEN.iterdir()}
     assert sorted(written) == sorted(committed)
     for name, text in written.items():
-        assert text == committed[name], f"rtl_out/specimen/{name} is not what hwgen emits: run `make specimen` and look at the difference"
+        assert text == committed[name], (f"rtl_out/specimen/{name} is not what hwgen emits: "
+                                         "run `make specimen` and look at the difference")

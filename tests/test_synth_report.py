@@ -177,7 +177,8 @@ def test_the_techmap_of_gw5a_multiplies(tmp_path):
             "assign DOUT = A * B;\nendmodule\n"
     names = [f'{register}REG_{what}' for register in "ABPO" for what in ("CLK", "CE", "RESET")]
     (tmp_path / "model.v").write_text(model.format("\n".join(f'parameter {name} = "";' for name in names)))
-    product = "module {}(input signed [{}:0] a, input signed [{}:0] b, output signed [{}:0] y); assign y = a * b; endmodule\n"
+    product = ("module {}(input signed [{}:0] a, input signed [{}:0] b, output signed [{}:0] y); "
+               "assign y = a * b; endmodule\n")
     (tmp_path / "products.v").write_text(product.format("gold", 5, 4, 10) + product.format("gate", 5, 4, 10)
                                          + product.format("wide", 10, 10, 20))
     yosys(tmp_path, "read_verilog products.v", "wreduce", "techmap -map map.v gate wide",

@@ -34,7 +34,8 @@ from hwgen.plan.loading import reading
 from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
-PROMPTS = "She was", "The next morning,", "It is a truth", "Mr. Darcy", "There was", "He had been", "I am", "In the evening"
+PROMPTS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy", "There was", "He had been", "I am",
+           "In the evening")
 LENGTHS = 32, 64
 
 
@@ -69,7 +70,8 @@ def synthesized(chosen):
             script = files.synthesis_script(sources, "top.json", family.name, own=design.hw.dsp_columns > 0,
                                             pairs=design.hw.dsp_pairs > 0)
         else:
-            script = f"read_verilog {' '.join(sources)}\n{family.synthesis} -top top -flatten\ntee -o stat.json stat -json\n"
+            script = (f"read_verilog {' '.join(sources)}\n{family.synthesis} -top top -flatten\n"
+                      "tee -o stat.json stat -json\n")
         (work / "synth.ys").write_text(script)
         with stage("synthesis (minutes)"):
             run_tool("yosys", "-q", "synth.ys", folder=work, log="log")
@@ -145,7 +147,8 @@ BEFORE = {"ulx3s-85f": 20_037, "ulx3s-12f": 11_283, "tang-console-138k": 6_387}
 
 
 def bench(name):
-    rows, prefix = built(name) if (ROOT / "fpga" / name / "report.json").exists() else synthesized(board(name)), name.replace("-", "_")
+    rows = built(name) if (ROOT / "fpga" / name / "report.json").exists() else synthesized(board(name))
+    prefix = name.replace("-", "_")
     rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
     if name in BEFORE:
         found = next(value for n, value, *_ in rows if n == f"{prefix}_tokens_per_second")

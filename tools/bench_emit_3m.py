@@ -71,7 +71,8 @@ def main():
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         names = re.findall(r"^module (\S+?) *\(", text, re.MULTILINE)
         assert len(names) == len(set(names))
-        print(f"{ROWS * TILES * macs:,} MACs: {seconds:.1f} s ({cpu:.1f} s of CPU), {len(text):,} bytes, {len(names)} modules", flush=True)
+        print(f"{ROWS * TILES * macs:,} MACs: {seconds:.1f} s ({cpu:.1f} s of CPU), {len(text):,} bytes, "
+              f"{len(names)} modules", flush=True)
         for name in (n for n in names if n == "grid" or n.isidentifier() and any(f"_{part}_" in n for part in PARTS)):
             file.write_text(interfaces(text, name))
             verilator.lint(file, name)

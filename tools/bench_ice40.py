@@ -40,9 +40,9 @@ def main():
         units = {place.module: place.path[-1] for place in places if place.path
                  and (len(place.path) == 1 or place.path[:-1] in WHOLE)
                  and place.path not in WHOLE}
-        (work / "synth.ys").write_text("\n".join(["read_verilog machine.v", *(f"setattr -mod -set keep_hierarchy 1 \\{name}"
-                                                                              for name in units),
-                                                  "synth_ice40 -dsp -top machine", "tee -o stat.json stat -json", ""]))
+        kept = (f"setattr -mod -set keep_hierarchy 1 \\{name}" for name in units)
+        (work / "synth.ys").write_text("\n".join(["read_verilog machine.v", *kept, "synth_ice40 -dsp -top machine",
+                                                  "tee -o stat.json stat -json", ""]))
         run_tool("yosys", "-q", "synth.ys", folder=work, log="log")
         text = (work / "stat.json").read_text()
     found = json.loads(text[text.index("{"):])

@@ -56,7 +56,8 @@ def main():
             result = checked.run_pass([Entry(0, position, 1009 * position % design.model.vocab_size, want)])
             if want:
                 results.append(result)
-            print(f"position {position}: {result.cycles:,} cycles, {result.counters['mac_busy']:,} of them with the MACs busy", flush=True)
+            print(f"position {position}: {result.cycles:,} cycles, {result.counters['mac_busy']:,} of them "
+                  "with the MACs busy", flush=True)
     n, Phase = len(results), phases(design.block)
     cycles = sum(r.counters["cycles"] for r in results)
     busy = sum(r.counters["mac_busy"] for r in results)

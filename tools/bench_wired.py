@@ -62,7 +62,8 @@ def cmos(text):
                                                        "tee -q -o stat.json stat -json -tech cmos", ""]))
         run_tool("yosys", "-q", "synth.ys", folder=Path(folder), log="yosys.log")
         found = json.loads(Path(folder, "stat.json").read_text())["modules"]["\\top"]
-    return int(str(found["estimated_num_transistors"]).rstrip("+")) - PLAIN_FLIP_FLOP * found["num_cells_by_type"].get("$_DFF_P_", 0)
+    flip_flops = found["num_cells_by_type"].get("$_DFF_P_", 0)
+    return int(str(found["estimated_num_transistors"]).rstrip("+")) - PLAIN_FLIP_FLOP * flip_flops
 
 
 def parallel(ints, low, high):
@@ -83,8 +84,8 @@ def parallel(ints, low, high):
     wires = "".join(f"  wire [{width[0] - 1}:0] w{i};\n"
                     for i, width in enumerate(widths)) + f"  wire [{widths[-1][1] - 1}:0] w{len(widths)};\n"
     calls = "".join(f"  stage{i} s{i} (w{i}, w{i + 1});\n" for i in range(len(texts)))
-    top = (f"module top (input [{widths[0][0] - 1}:0] x, output [{widths[-1][1] - 1}:0] y);\n{wires}{calls}  assign w0 = x;\n"
-           f"  assign y = w{len(texts)};\nendmodule\n")
+    top = (f"module top (input [{widths[0][0] - 1}:0] x, output [{widths[-1][1] - 1}:0] y);\n"
+           f"{wires}{calls}  assign w0 = x;\n  assign y = w{len(texts)};\nendmodule\n")
     return "\n".join([*parts, *texts, top])
 
 

@@ -86,8 +86,8 @@ class _Text:
         # elsewhere
         self._asked = {}
         for i in range(1, len(lines)):
-            if (mark := branches.MARK.match(lines[i
-                                                  - 1])) and not self._empty(i) and not _NEXT.match(mark[1]) and (condition := _CONDITION.search(lines[i])):  # noqa: E501
+            mark, condition = branches.MARK.match(lines[i - 1]), _CONDITION.search(lines[i])
+            if mark and condition and not self._empty(i) and not _NEXT.match(mark[1]):
                 self._asked.setdefault((self.modules[i], condition[1]), mark[1])
 
     def _empty(self, i):
@@ -182,11 +182,13 @@ def judge(reached, of_points, about):
             if mark is not None and not found:
                 complaints.append(f"{unit}: no {kind} were counted: its benches did not run")
             elif units[-1].percent < units[-1].mark:
-                complaints.append(f"{unit}: {units[-1].percent:.2f} % of the {kind} that can be reached are, less than the mark of {mark} %")  # noqa: E501
+                complaints.append(f"{unit}: {units[-1].percent:.2f} % of the {kind} that can be reached are, "
+                                  f"less than the mark of {mark} %")
     for i, each in enumerate(about["unreachable"]):
         of = [unit for unit in units if re.fullmatch(each["unit"], unit.name)]
         if i not in used and all(unit.total for unit in of):
-            complaints.append(f"{each['unit']}: nothing that is missed is {each['what']!r}, which tools/coverage.json explains")
+            complaints.append(f"{each['unit']}: nothing that is missed is {each['what']!r}, "
+                              "which tools/coverage.json explains")
     return units, complaints
 
 
@@ -206,7 +208,9 @@ def page(units, complaints, reached):
     rows, details = [], []
     for name in sorted({unit.name for unit in units}):
         pair = [unit for unit in units if unit.name == name]
-        cells = "".join(f"<td>{u.total}<td>{u.reached}<td>{u.total - u.reachable}<td{' class=bad' if u.percent < u.mark else ''}>{u.percent:.2f}<td>{u.mark:g}" for u in pair)  # noqa: E501
+        cells = "".join(f"<td>{u.total}<td>{u.reached}<td>{u.total - u.reachable}"
+                        f"<td{' class=bad' if u.percent < u.mark else ''}>{u.percent:.2f}<td>{u.mark:g}"
+                        for u in pair)
         rows.append(f"<tr><td><a href='#{name}'>{name}</a>{cells}</tr>")
         missed = "".join(f"<li>{said(what)}<span> {said('cannot be reached: ' + why) if why else ''}</span>"
                          for u in pair
@@ -235,7 +239,8 @@ def summary(units):
         of = [unit for unit in units if unit.kind == kind]
         total, reached, reachable = (sum(getattr(unit, name) for unit in of)
                                      for name in ("total", "reached", "reachable"))
-        yield f"{kind}: {reached} of {total} reached, {total - reachable} cannot be, {100 * reached / max(1, reachable):.2f} % of the others"  # noqa: E501
+        yield (f"{kind}: {reached} of {total} reached, {total - reachable} cannot be, "
+               f"{100 * reached / max(1, reachable):.2f} % of the others")
 
 
 def record(units, command):

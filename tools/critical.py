@@ -173,7 +173,8 @@ def main():
     groups = defaultdict(list)
     for path in chosen:
         groups[ends[id(path)]].append(path)
-    print(f"{len(chosen)} of {len(found)} ends are reached after {slower:.2f} ns, the last after {found[0].delay:.2f} ns")
+    print(f"{len(chosen)} of {len(found)} ends are reached after {slower:.2f} ns, "
+          f"the last after {found[0].delay:.2f} ns")
     print("| from | to | ends | slowest | levels | wire |\n|---|---|---|---|---|---|")
     for (begin, end), of in sorted(groups.items(), key=lambda item: -item[1][0].delay):
         print(f"| {begin} | {end} | {len(of)} | {of[0].delay:.2f} ns | {of[0].levels} | "

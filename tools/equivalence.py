@@ -90,7 +90,7 @@ def _miter(top, ports):
         valid, enable = stream(port.name, "valid"), by_name.get(re.sub("WR_(DATA|ADDR)$", "WR_EN", port.name))
         if port.name.endswith("__payload") and valid in outputs:
             differ += [f"(\\a_{port.name} != \\b_{port.name} && \\a_{valid.name} )"]
-        elif port.name.endswith("WR_DATA") and enable in outputs:       # what bits of a memory are not written is nobody's concern
+        elif port.name.endswith("WR_DATA") and enable in outputs:       # of a memory, the bits that are written
             differ += [f"(|((\\a_{port.name} ^ \\b_{port.name} ) & \\a_{enable.name} ))"]
         elif port.name.endswith("WR_ADDR") and enable in outputs:
             differ += [f"(\\a_{port.name} != \\b_{port.name} && |\\a_{enable.name} )"]
@@ -146,7 +146,8 @@ def compare(folder, top, number, limit, parts=()):
     nothing = size.split()[3:] == [b"0", b"1", b"0"] and output == b"0"
     if nothing or "Property proved" in said:
         return "equivalent"
-    return "different" if "was asserted in frame" in said and "RD_DATA" not in (folder / "ports.txt").read_text() else "open"
+    failed = "was asserted in frame" in said and "RD_DATA" not in (folder / "ports.txt").read_text()
+    return "different" if failed else "open"
 
 
 def _of(miter, names, number):

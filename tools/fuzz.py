@@ -68,10 +68,8 @@ TEXTS = ("the rein", "", " é\n\x00\u2028\U0001f600", "</s><s>")
 
 RAW = "@raw:"       # a string that stands for the JSON text behind it
 VALUES = (None, True, False, 0, -1, 1, 2, 3, 0.5, 1e-9, -1e308, 1e308, 2**31, 2**32, 2**63, 2**64, 10**6, 10**9,
-          10**30, -2**63,
-          float("nan"), float("inf"), "", "x",
-          "0", "１２", "a\0b", "a\nb\x1b[2J", "../x", "/dev/zero", "é" * 300, "a" * 10_000, [], {}, [[]], [None], {"a": 1}, [0] * 1000, ["x"],  # noqa: E501
-          "none", "null",
+          10**30, -2**63, float("nan"), float("inf"), "", "x", "0", "１２", "a\0b", "a\nb\x1b[2J", "../x",
+          "/dev/zero", "é" * 300, "a" * 10_000, [], {}, [[]], [None], {"a": 1}, [0] * 1000, ["x"], "none", "null",
           RAW + '"\\ud800"', RAW + "9" * 5000, RAW + "1e999", RAW + "-0", RAW + "[" * 5000 + "]" * 5000,
           RAW + '{"a":' * 5000 + "1" + "}" * 5000, RAW + "[" * 99_999)
 
@@ -304,10 +302,9 @@ class Gguf(Target):
             for _ in range(rng.choice([1, 1, 2])):
                 i = rng.randrange(len(fields))
                 key, value = fields[i]
-                fields[i:i + 1] = rng.choice([[(key, rng.choice(GGUF_VALUES))]] * 6
-                                             + [[], [(key, value)] * 2, [(key + b"x", value)],
-                                                                                       [(key,
-                                                                                         fields[rng.randrange(len(fields))][1])]])
+                wrong = [[(key, rng.choice(GGUF_VALUES))]] * 6
+                wrong += [[], [(key, value)] * 2, [(key + b"x", value)], [(key, fields[rng.randrange(len(fields))][1])]]
+                fields[i:i + 1] = rng.choice(wrong)
             return {"model.gguf": gguf_file(whole, fields, rest)}
         return {"model.gguf": blind(rng, whole, len(whole) - 8000)}
 
@@ -349,9 +346,11 @@ class TokenizerFiles(Target):
                 options["chat_template"] = rng.choice(self.TEMPLATES)
             files["tokenizer_config.json"] = damaged(rng, options)
         if rng.random() < 0.15:
-            files["chat_template.jinja"] = rng.choice(self.TEMPLATES).encode("utf-8",
-                                                                             "surrogatepass") if rng.random() < 0.5 else blind(
-                rng, self.json("tokenizer_config.json")["chat_template"].encode())
+            if rng.random() < 0.5:
+                template = rng.choice(self.TEMPLATES).encode("utf-8", "surrogatepass")
+            else:
+                template = blind(rng, self.json("tokenizer_config.json")["chat_template"].encode())
+            files["chat_template.jinja"] = template
         return files
 
     def attempts(self, folder, rng):
@@ -799,7 +798,9 @@ def fuzz(tasks, seed, jobs, say, targets=TARGETS):
                 name, number = w.task
                 if died or late:
                     w.process.join(1)
-                    what = f"the process died with code {w.process.exitcode}" if died else "the process answered no more"
+                    what = "the process answered no more"
+                    if died:
+                        what = f"the process died with code {w.process.exitcode}"
                     accepted, finding = False, Finding(name, number, what.split(" with")[0], what)
                     busy.remove(w)
                     w.end()
@@ -846,7 +847,8 @@ def main():
         if time.monotonic() - shown[0] > 10:
             shown[0] = time.monotonic()
             found = sum(count for (_, outcome), count in counts.items() if outcome == "finding")
-            print(f"{counts.total():,} of {options.inputs:,} inputs, {found} findings, {time.monotonic() - start:.0f} s", flush=True)
+            print(f"{counts.total():,} of {options.inputs:,} inputs, {found} findings, "
+                  f"{time.monotonic() - start:.0f} s", flush=True)
 
     counts, findings = fuzz(tasks_of(names, options.inputs, options.first), options.seed, options.jobs, say)
     places = {}

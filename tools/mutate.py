@@ -112,7 +112,8 @@ def mutate(case, count, seed, folder):
     width = count.bit_length() + 1
     # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times
     # are read by nothing. And `proc` makes multiplexers whose undefined input nothing selects.
-    read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n"
+    read = (f"read_verilog design.v\nhierarchy -top {case.name}\n"
+            "proc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n")
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
     # A register that a bench sets must stay one.
     set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple))
@@ -132,7 +133,8 @@ def mutate(case, count, seed, folder):
     for command in (folder / "mutants.ys").read_text().splitlines():
         number = int(re.search(rf"-ctrl mutant {width} (\d+)", command)[1])
         mutants.append(Mutant(number, command, _where(command, lines, drives)))
-    return "/* verilator lint_off WIDTH */\n/* verilator lint_off LATCH */\n" + (folder / "mutated.v").read_text(), mutants
+    waived = "/* verilator lint_off WIDTH */\n/* verilator lint_off LATCH */\n"
+    return waived + (folder / "mutated.v").read_text(), mutants
 
 
 def _beside(verilog, folder):
@@ -220,7 +222,8 @@ def _where(command, verilog, drives):
             if file == "design.v":
                 said = f"Verilog: {verilog[int(line.split('.')[0]) - 1].strip()}"
                 break
-    return f"{options['mode']}{control} {options['module']} {cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]{wire}{drive}; {said}"  # noqa: E501
+    place = f"{cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]"
+    return f"{options['mode']}{control} {options['module']} {place}{wire}{drive}; {said}"
 
 
 # Runs
@@ -419,9 +422,9 @@ def main():
         counted[unit] = Counter(entry["verdict"] for entry in mutants)
         if options.record or not options.unit:
             record(unit, counted[unit], f"python -m tools.mutate {how}")
-        spent = time.monotonic() - began
+        spent, left = time.monotonic() - began, len(units) - k - 1
         print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
-              + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
+              + f"; {spent:.0f} s, {left} units to go, about {spent / (k + 1) * left:.0f} s", flush=True)
         for entry in mutants:
             if entry["verdict"] in ("survived", "explained", "argued"):
                 print(f"  {entry['verdict']} {entry['case']} {entry['number']} ({entry['proof']}): {entry['where']}"

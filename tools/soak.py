@@ -26,7 +26,8 @@ def main():
     total, start = Counter(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for part, (design, stall) in enumerate((design, stall) for design in (DESIGN, HALVES) for stall in (0.0, 0.3)):
-            about = f"{design.hw.entries} entries in {design.hw.halves} halves, {design.hw.slots} slots, {design.hw.blocks} blocks, stall {stall}"  # noqa: E501
+            about = (f"{design.hw.entries} entries in {design.hw.halves} halves, {design.hw.slots} slots, "
+                     f"{design.hw.blocks} blocks, stall {stall}")
             total += soak(Path(folder), -(-options.passes // 4), 4 * options.seed + part, stall,
                           lambda done, about=about: done % 100 or print(f"{about}: {done} passes", flush=True), design)
     for name, count in total.most_common():

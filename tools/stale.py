@@ -167,7 +167,8 @@ def main():
         stale += 1
         why = f"commit {result.commit.rstrip('+')} is not in this checkout" if found is None else (
             f"since {result.commit}: {', '.join(found)}{' ...' if len(found) == MOST else ''}")
-        print(f"{result.date} {result.file}, {result.count} result{'s' * (result.count > 1)}: {result.command}\n    {why}")
+        print(f"{result.date} {result.file}, {result.count} result{'s' * (result.count > 1)}: {result.command}\n"
+              f"    {why}")
     print(f"{stale} of {len(chosen)} runs are older than their sources")
     return 0
 

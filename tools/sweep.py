@@ -85,9 +85,9 @@ def apart(seed, number):
     except (ValueError, IndexError, subprocess.TimeoutExpired) as error:
         _kill(process)
         process.communicate()
-        why = f"no end within {LIMIT} s" if isinstance(error,
-                                                       subprocess.TimeoutExpired) else f"ended with code {process.returncode}"
-        last = [] if isinstance(error, subprocess.TimeoutExpired) else said.splitlines()[-3:]
+        endless = isinstance(error, subprocess.TimeoutExpired)
+        why = f"no end within {LIMIT} s" if endless else f"ended with code {process.returncode}"
+        last = [] if endless else said.splitlines()[-3:]
         return {"case": number, "commit": ledger.commit(), "result": "failed", "seconds": LIMIT,
                 "said": [why, *last, f"again: python -m tools.sweep --seed {seed} --case {number}"]}
     finally:

@@ -106,8 +106,8 @@ def made(tasks, jobs):
     def one(task):
         shape, unit, target = task
         start = time.monotonic()
-        found = {"routed": synth.route, "osu018": synth.silicon_cost}.get(target,
-                                                                          lambda unit: synth.synthesize(unit, target))(unit)
+        ways = {"routed": synth.route, "osu018": synth.silicon_cost}
+        found = ways.get(target, lambda unit: synth.synthesize(unit, target))(unit)
         number, took = next(done), time.monotonic() - start
         if took > 0.5 or number == len(tasks):
             print(f"{number:4}/{len(tasks)} {took:6.1f} s  {target:8} {shape:10} {unit.name}", flush=True)

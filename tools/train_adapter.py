@@ -31,7 +31,8 @@ from hwgen.models import DEMO, load  # noqa: E402
 
 RANK, ALPHA, LENGTH, BATCH = 8, 16, 255, 12
 #: Entries that have one of these are left out: of 1911, about peoples, and best not learnt.
-_UNKIND = re.compile(r"nigg|negro|\bdark(?:y|ies)|\bjews?\b|jewish|hebrew|injun|chinam[ae]n|squaw|hottentot|savage|mulatto|african|mongol|ethiop", re.IGNORECASE)  # noqa: E501
+_UNKIND = re.compile(r"nigg|negro|\bdark(?:y|ies)|\bjews?\b|jewish|hebrew|injun|chinam[ae]n|squaw|hottentot|savage|"
+                     r"mulatto|african|mongol|ethiop", re.IGNORECASE)
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -127,8 +128,8 @@ def main():
         if step % 50 == 0:
             print(f"step {step}: {float(loss.detach()):.3f}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    tensors = {f"base_model.model.{name}.lora_{letter.upper()}.weight": getattr(part,
-                                                                                letter).detach().to(torch.bfloat16).contiguous()
+    tensors = {f"base_model.model.{name}.lora_{letter.upper()}.weight":
+               getattr(part, letter).detach().to(torch.bfloat16).contiguous()
                for name, part in parts.items() for letter in "ab"}
     for part in parts.values():
         part.a.data, part.b.data = (p.detach().to(torch.bfloat16).float() for p in (part.a, part.b))

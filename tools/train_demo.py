@@ -19,11 +19,12 @@ Needs: pip install torch transformers tokenizers safetensors   (CPU torch is eno
 examples:
   python tools/train_demo.py                         an hour on two cores
   python tools/train_demo.py --minutes 3 --out x     a quick one, to see that everything works
-  python tools/train_demo.py --model
-  hidden_size=48,intermediate_size=64,num_hidden_layers=3,num_attention_heads=2,vocab_size=384 \\
+  python tools/train_demo.py --model \\
+      hidden_size=48,intermediate_size=64,num_hidden_layers=3,num_attention_heads=2,vocab_size=384 \\
       --out hwgen/models/mini --steps 8000 --workers 1           the small boards' model
   python tools/train_demo.py --out hwgen/models/wire --e2m1 --eager --steps 8000 --workers 1 \\
-      --model hidden_size=32,intermediate_size=80,num_hidden_layers=1,num_attention_heads=2,vocab_size=320,tie_word_embeddings=0
+      --model \\
+      hidden_size=32,intermediate_size=80,num_hidden_layers=1,num_attention_heads=2,vocab_size=320,tie_word_embeddings=0
                                                      the one that is logic
   python tools/train_demo.py --text a.txt b.txt      other text (UTF-8, blank lines between paragraphs)
   python tools/train_demo.py --check --out x         only measure and sample a folder that exists

@@ -40,7 +40,8 @@ def _text(name, design, axi):
         "phase": f"where the pass is: {lists}", "layer": "the layer that the pass is in",
         "model_id": "which weights the latest pass read, from their header; 0 before",
         "counter_address": "number of the counter that is read", "counter_data": "that counter, one cycle later",
-        "signature_address": f"layer * {design.hw.entries} + row of the signature that is read; rows are the entries that were not refused",
+        "signature_address": f"layer * {design.hw.entries} + row of the signature that is read; "
+                             "rows are the entries that were not refused",
         "signature_data": "that signature, one cycle later: CRC-32 of the row's residual after the layer",
         "inv_temperature": "1 / temperature, in units of 1/256; 0: the likeliest token",
         "seed": "of the sampler's noise: any",
@@ -142,5 +143,6 @@ def instantiation(about):
     wired = {port: f"({name}_{port})" + ("" if port == final else ",") for port in ports}
     rows = [f"    .{port:{wide}} {wired[port]:{wide + len(name) + 4}}  // {p['direction']}: {_about(p)}"
             for port, p in ports.items()]
-    title = f"// An instance of {name}, to paste into a module: connect the wires, or put your own signals in their place. Made by hwgen."
+    title = (f"// An instance of {name}, to paste into a module: connect the wires, "
+             "or put your own signals in their place. Made by hwgen.")
     return "\n".join([title, *wires, "", opening, *rows, ");", ""])

@@ -47,7 +47,8 @@ class Registers:
                 yield f"{stem}_MASK", field.mask, ""
         for word, (fields, text) in self._words.items():
             for field in fields:
-                yield f"{word.upper()}_{field.name.upper()}_BIT", field.lsb, f"of {text}; {_bits(field.width)}: {field.text}"
+                yield (f"{word.upper()}_{field.name.upper()}_BIT", field.lsb,
+                       f"of {text}; {_bits(field.width)}: {field.text}")
                 yield f"{word.upper()}_{field.name.upper()}_BITS", field.width, ""
         for i, (error, text) in enumerate(RESULT_ERRORS.items()):
             yield f"ERROR_CODE_{error.upper()}", i, text

@@ -71,7 +71,8 @@ def tool_versions():
 def check_fst():
     """:class:`VerilatorError` if what writes FST cannot be compiled: Verilator's runtime takes the system's lz4 and
     zlib."""
-    program = "#include <lz4.h>\n#include <zlib.h>\nint main() { return LZ4_versionNumber() && zlibVersion() ? 0 : 1; }\n"
+    program = ("#include <lz4.h>\n#include <zlib.h>\n"
+               "int main() { return LZ4_versionNumber() && zlibVersion() ? 0 : 1; }\n")
     with tempfile.TemporaryDirectory() as work:
         done = subprocess.run(["c++", "-x", "c++", "-", "-o", f"{work}/try", "-llz4", "-lz"], input=program, text=True,
                               capture_output=True)

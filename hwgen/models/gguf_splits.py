@@ -69,7 +69,8 @@ _KINDS = {
     "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2": Splits((r"\p{N}", _GPT2)),
     "falcon": Splits((r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]")),
     "deepseek-llm": Splits((
-        r"[\r\n]", rf"\s?[{_DEEPSEEK_LETTERS}]+", r"\s?(?:[!-/:-~！-／：-～‘-‟]|、|。)+", r"\s+$", _EAST_ASIAN, r"\p{N}+")),
+        r"[\r\n]", rf"\s?[{_DEEPSEEK_LETTERS}]+", r"\s?(?:[!-/:-~！-／：-～‘-‟]|、|。)+", r"\s+$",
+        _EAST_ASIAN, r"\p{N}+")),
     "deepseek-coder": Splits((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST_ASIAN, r"\p{N}")),
     "deepseek-v3 hunyuan-dense joyai-llm hy_v4": Splits((r"\p{N}{1,3}", _CJK, _DEEPSEEK3)),
     "tekken": Splits((_cased("", r"\p{N}"),), whole_tokens=True, start=True),

@@ -160,8 +160,8 @@ def unknown(design):
     known = table()["ecp5"]
     wanted = {*(row for unit in {*known, *OWN} - _absent(design)
                 for row in changes(unit, design)), *OWN} - _absent(design)
-    return sorted(wanted
-                  - set(known)) + ["logic of adapters, and what they add to the array's columns"] * bool(design.hw.adapters)
+    adapters = ["logic of adapters, and what they add to the array's columns"] * bool(design.hw.adapters)
+    return sorted(wanted - set(known)) + adapters
 
 
 def features(unit, design, kind):

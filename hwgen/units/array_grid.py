@@ -13,8 +13,8 @@ __all__ = ["ArrayGrid", "GridRow", "GridSum", "GridTile"]
 def _name(design):
     """What tells the parts of two designs' grids apart."""
     hw, recipe = design.hw, design.recipe
-    return (f"{design.array_format}_{recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}"
-            f"_b{hw.tile_beats}_a{design.acc_bits}")
+    return (f"{design.array_format}_{recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}"
+            f"_v{hw.vector_lanes}_b{hw.tile_beats}_a{design.acc_bits}")
 
 
 class GridTile(wiring.Component):

@@ -36,8 +36,8 @@ def run_layout(words):
 
 def _name(design):
     hw = design.hw
-    return (f"{design.array_format}_{design.recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}"
-            f"_a{design.acc_bits}_o{design.largest_block}{'_rows' * design.scaled}")
+    return (f"{design.array_format}_{design.recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}"
+            f"_v{hw.vector_lanes}_a{design.acc_bits}_o{design.largest_block}{'_rows' * design.scaled}")
 
 
 class ColumnCodes(wiring.Component):

@@ -66,8 +66,8 @@ class VectorBuffer(wiring.Component):
 
     @property
     def module_name(self):
-        return (f"vector_buffer_{self._rows}x{self._slices * self._read_lanes}_w{self._write_lanes}_r{self._read_lanes}_{self._fmt.name}"
-                f"_m{self._meta_bits}{'_least' if self._least else ''}")
+        return (f"vector_buffer_{self._rows}x{self._slices * self._read_lanes}_w{self._write_lanes}"
+                f"_r{self._read_lanes}_{self._fmt.name}_m{self._meta_bits}{'_least' if self._least else ''}")
 
     def elaborate(self, platform):
         m = Module()

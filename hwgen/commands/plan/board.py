@@ -199,7 +199,8 @@ def _say_adapters(estimate):
     print(f"adapters {design.hw.adapters} of rank {design.hw.adapter_rank} or less, {size:,} bytes each"
           + (f"; {adapter_seconds(design, board.baud):,.1f} s to load one, at {board.baud:,} baud" if board else ""))
     without, adapted = (cycles_with(design, number) for number in (0, 1))
-    print(f"         one text with an adapter: {adapted:,.0f} cycles a token, {100 * (adapted / without - 1):.1f} % more")
+    print(f"         one text with an adapter: {adapted:,.0f} cycles a token, "
+          f"{100 * (adapted / without - 1):.1f} % more")
 
 
 def _speed(cycles, mhz):

@@ -53,7 +53,8 @@ def kv_header(decoder, design):
     """What kv_memory.h needs: where the memories are, in Verilator's words, if that of the decoder is ``decoder``."""
     adapters = f"#define ADAPTER_MEMORY top->rootp->{decoder}__DOT__adapters__DOT__memory__DOT__memory__DOT__rows\n"
     adapters *= bool(design.hw.adapters)
-    return f"{adapters}#define KV_MEMORY(name) top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n"
+    rows = f"top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows"
+    return f"{adapters}#define KV_MEMORY(name) {rows}\n"
 
 
 def _user_cache():
