@@ -56,7 +56,7 @@ class Boot:
     sent: list = field(default_factory=list)
     loads: list = field(default_factory=list)
     bytes: list = field(default_factory=list)
-    check: int = None
+    check: int | None = None
     error: int = CardError.NONE
     block: int = 0
     end: int = 0
@@ -71,9 +71,9 @@ class _Again(Exception):
 
 
 class _Reader:
-    def __init__(self, head, size, timing, answer, held, checked):
+    def __init__(self, head, size, timing, answer, ready, held, checked):
         self.head, self.size, self.timing = head, size, timing
-        self.answer, self.held, self.checked = answer, held, checked
+        self.answer, self.ready, self.held, self.checked = answer, ready, held, checked
         self.boot, self.now, self.half, self.selected, self.crc = Boot(), 0, timing.slow, False, b""
 
     def byte(self, out=0xFF):
@@ -203,7 +203,7 @@ class _Reader:
 
     def run(self):
         boot, self.since = self.boot, 0
-        self.now = self.ready() + 1
+        self.now = self.ready + 1
         self.since = self.now
         try:
             self.start()
@@ -234,6 +234,4 @@ def boot(head, size, timing, answer, *, ready=0, held=lambda now: (now, 0), chec
     held : callable         a cycle -> (the first from there on in which the loader has ended its block, its error)
     checked : callable      the same of the read-back, with its CRC
     """
-    reader = _Reader(head, size, timing, answer, held, checked)
-    reader.ready = lambda: ready
-    return reader.run()
+    return _Reader(head, size, timing, answer, ready, held, checked).run()

@@ -32,7 +32,8 @@ def fixed_matrices(quantized, design, progress=None):
 
 
 def _made(quantized, design, progress):
-    wanted, block = [], design.block
+    wanted: list[tuple] = []
+    block = design.block
     for index, layer in enumerate(quantized.layers):
         for project in block.of(Project):
             first = getattr(layer, project.matrices[0])

@@ -85,7 +85,8 @@ class CardTiming:
 
 def card_timing(clock):
     """`CardTiming` of a machine with a clock of so many MHz."""
-    return CardTiming(*(math.ceil(clock * 1e6 / 2 / most) for most in (_SLOW, _FAST)), round(clock * 1e6 * _PATIENCE))
+    slow, fast = (math.ceil(clock * 1e6 / 2 / most) for most in (_SLOW, _FAST))
+    return CardTiming(slow, fast, round(clock * 1e6 * _PATIENCE))
 
 
 def card_blocks(size):

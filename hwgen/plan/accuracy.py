@@ -72,12 +72,26 @@ class PartlyFp8(Reference):
         return super().times(self._rounded("activations", x), name)
 
     def _attention(self, q, keys, values, window):
-        return super()._attention(*(self._rounded("heads", a) for a in (q, keys, values)), window)
+        q, keys, values = (self._rounded("heads", a) for a in (q, keys, values))
+        return super()._attention(q, keys, values, window)
 
     def probabilities(self, p):
         fmt = self._formats.get("p")
         return p if fmt is None else fp8_rounded(p * np.float32(2.0 ** fmt.max_exp), fmt,
                                                  largest=np.float32(fmt.max_value))
+
+
+class _Golden:
+    """What `golden` gives."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+
+    def __call__(self, tokens):
+        return self._decoder.logits(tokens)
+
+    def clipped(self):
+        return self._decoder.saturated
 
 
 def golden(checkpoint, recipe, hw, quantized=None):
@@ -87,14 +101,8 @@ def golden(checkpoint, recipe, hw, quantized=None):
     ``quantized``: the model in that recipe, if it is there. Of a shape only residual_fraction changes a logit; what is
     counted depends on vector_lanes too.
     """
-    decoder = GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe),
-                            quantized or quantize(checkpoint, recipe))
-
-    def logits(tokens):
-        return decoder.logits(tokens)
-
-    logits.clipped = lambda: decoder.saturated
-    return logits
+    return _Golden(GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe),
+                                 quantized or quantize(checkpoint, recipe)))
 
 
 def variants(checkpoint, recipes, hw, *, parts=False, kept=None):

@@ -179,7 +179,7 @@ class _Rounded(PartlyFp8, Texts):
         block = checkpoint.shape.block
         self._of = {matrix.tensor: (matrix, project.name) for project in block.of(Project) for matrix in block.matrices
                     if matrix.name in project.matrices}
-        self._inputs = None, None
+        self._inputs: tuple = None, None      # (layer, project), and its inputs' products
 
     def times(self, x, name):
         x = self._rounded("activations", x)
@@ -227,8 +227,14 @@ def compensate(checkpoint, recipe, texts, progress=None, *, balance=True):
         if progress:
             progress(done, total)
 
-    powers, found, largest = {}, None, 0.0
-    exact = _Exact(checkpoint, texts, lambda *seen: found.seen(*seen) if balance else None)
+    def seen(*what):
+        if balance:
+            assert found is not None        # a layer is under way
+            found.seen(*what)
+
+    found: _Balance | None = None
+    powers, largest = {}, 0.0
+    exact = _Exact(checkpoint, texts, seen)
     with np.errstate(over="ignore"):
         x = exact.start()
         for i in range(layers):

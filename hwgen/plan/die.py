@@ -97,8 +97,9 @@ class Die:
                 raise ValueError(f"{name} must be a power of two, at least 2, not {value}")
         if self.adapter_time >= 1:
             raise ValueError(f"adapter_time must be below 1, not {self.adapter_time:g}")
-        object.__setattr__(self, "recipe", self.recipe or recipe(default_formats(self.model)))
-        self.recipe.check(self.model)
+        chosen = self.recipe or recipe(default_formats(self.model))
+        object.__setattr__(self, "recipe", chosen)
+        chosen.check(self.model)
 
     @property
     def attention_lanes(self):
@@ -118,6 +119,7 @@ class Die:
     def design(self, lanes, columns):
         """The machine with an array of that size."""
         vector = min(self.vector_lanes, self.attention_lanes, lanes, columns)
+        assert self.recipe is not None      # since __post_init__
         return Design(model=self.model, recipe=self.recipe, hw=HwShape(
             lanes=lanes, columns=columns, entries=self.users, slots=self.users, context=self.context,
             vector_lanes=vector, attention_lanes=self.attention_lanes))
@@ -229,7 +231,8 @@ class Plan:
     @property
     def binds(self):
         """What to change for a faster one, and for a smaller one."""
-        return max(self.cycles, key=self.cycles.get), max(self.transistors, key=self.transistors.get)
+        return (max(self.cycles, key=lambda part: self.cycles[part]),
+                max(self.transistors, key=lambda part: self.transistors[part]))
 
 
 # -- bits

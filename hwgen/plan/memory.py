@@ -135,7 +135,7 @@ def _select(width, inputs):
 
 def _in_blocks(memory, blocks):
     """(blocks, words that are read side by side) with the cheapest width of a block's word."""
-    best = None
+    found = []
     for width, rows in blocks.rows.items():
         stacks = -(-memory.depth // rows)
         # What a stack leaves of its last block holds a part of the next: any bits of a ROM, whole bytes of what is
@@ -143,10 +143,8 @@ def _in_blocks(memory, blocks):
         byte, granule = (1, memory.width) if memory.rom else (min(blocks.byte, width), memory.granule or memory.width)
         bits = memory.width // granule * -(-granule // byte) * byte
         count = -(-stacks * bits // width)
-        cost = blocks.cost * count + memory.width * (stacks - 1)
-        if best is None or cost < best[0]:
-            best = cost, count, stacks
-    return best[1:]
+        found.append((blocks.cost * count + memory.width * (stacks - 1), count, stacks))
+    return min(found, key=lambda each: each[0])[1:]
 
 
 def place(memory, family):

@@ -189,7 +189,7 @@ def _ranges_of(exact, checkpoint, fraction, matrices, cost):
 def _compare(weights, matrix, factor, in_blocks=False):
     """`MatrixRange` of a matrix, which may be one of MXFP4 blocks, and its codes."""
     step = max(1, _CHUNK // weights.shape[1])
-    errors, sizes, largest, anew, blocks_in_all = [], [], 0.0, 0, 0
+    of_errors, of_exact, largest, anew, blocks_in_all = [], [], 0.0, 0, 0
     for start in range(0, len(weights), step):
         here = slice(start, start + step)
         exact = np.ldexp(weights[here] * np.float32(factor), -matrix.exponent)      # as large as codes: squares fit
@@ -197,13 +197,13 @@ def _compare(weights, matrix, factor, in_blocks=False):
         lo = matrix.lo if matrix.lo is None else matrix.lo[here_too]
         rows, blocks = (part if part is None else part[here] for part in (matrix.rows, matrix.blocks))
         off = Matrix(matrix.codes[here_too], 0, matrix.fmt, lo, rows, blocks).values() - exact
-        errors.append(np.einsum("ij,ij->i", off, off))
-        sizes.append(np.einsum("ij,ij->i", exact, exact))
+        of_errors.append(np.einsum("ij,ij->i", off, off))
+        of_exact.append(np.einsum("ij,ij->i", exact, exact))
         largest = max(largest, np.abs(exact).max())
         if in_blocks:
             changed = off.reshape(len(off), -1, BLOCK).any(axis=2)
             anew, blocks_in_all = anew + int(changed.sum()), blocks_in_all + changed.size
-    errors, sizes = np.concatenate(errors), np.concatenate(sizes)
+    errors, sizes = np.concatenate(of_errors), np.concatenate(of_exact)
     if not sizes.any():
         return MatrixRange(0.0, 0.0, anew=(anew, blocks_in_all))
     real = sizes > 0
@@ -230,7 +230,8 @@ def measure(checkpoint, quantized, fraction, tokens):
     def weights(name):
         values = checkpoint.tensor(name)
         if values.ndim == 2 and name not in matrices:
-            matrices[name] = _compare(values, *_matrix(quantized, name), name in checkpoint.in_blocks)
+            matrix, factor = _matrix(quantized, name)
+            matrices[name] = _compare(values, matrix, factor, name in checkpoint.in_blocks)
         return values
 
     with np.errstate(all="ignore"):         # what is no number is said to be so
@@ -375,8 +376,11 @@ def _anew(matrices):
 
 def rounded_anew(checkpoint, quantized):
     """The sentence that `problems` has of a model's matrices in MXFP4, in a list, or none. Reads each of them once."""
-    return _anew({name: _compare(checkpoint.tensor(name), *_matrix(quantized, name), True)
-                  for name in sorted(checkpoint.in_blocks)})
+    found = {}
+    for name in sorted(checkpoint.in_blocks):
+        matrix, factor = _matrix(quantized, name)
+        found[name] = _compare(checkpoint.tensor(name), matrix, factor, True)
+    return _anew(found)
 
 
 def advice(checkpoint, quantized, fraction, text=CALIBRATION):

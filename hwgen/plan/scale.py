@@ -335,7 +335,7 @@ def outcome(scale, samples=8):
     codes = sum(norm.writes == "normed" for norm in model.block.of(Norm))
     sent = (of_sums * sums + of_codes * codes) * model.hidden_size * (scale.chips - 1) / scale.chips
     links = sent * n * scale.layers if scale.split == "tensor" else 0
-    order = sorted(busy, key=busy.get)
+    order = sorted(busy, key=lambda engine: busy[engine])
     binds = order[-1] if busy[order[-1]] >= 0.85 * cycles else "the phases' order"
     return Outcome(
         cycles=cycles, seconds=seconds, in_out=n / seconds, out=wanted / seconds,

@@ -155,6 +155,14 @@ def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), 
         yield stack.enter_context(pins_link(executable, design, quantized, faults=faults, **more))
 
 
+class _PinsLink(RegisterLink):
+    """A `RegisterLink` to a simulated board, to which things happen: `PinsLine.flip` and ``control``."""
+
+    def __init__(self, pins, *args, **more):
+        super().__init__(*args, **more)
+        self.flip, self.control = pins.flip, pins.control
+
+
 @contextlib.contextmanager
 def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES,
               memory=None, loaded=True, card=None):
@@ -170,9 +178,8 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
         if axi.loader:
             pins = PinsLine(executable, memory or card and "-", card or ())
             stack.callback(pins.close)
-            link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized,
-                                patience=600, weights=False)
-            link.flip, link.control = pins.flip, pins.control
+            link = _PinsLink(pins, FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized,
+                             patience=600, weights=False)
             if loaded:
                 link.card()
                 load_weights(link, pack(quantized, design))
@@ -186,9 +193,8 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
                                                    design, faults))
         pins = PinsLine(executable)
         stack.callback(pins.close)
-        link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized,
-                            patience=600)
-        link.flip, link.control = pins.flip, pins.control
+        link = _PinsLink(pins, FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized,
+                         patience=600)
         yield flipping(link, faults)
 
 

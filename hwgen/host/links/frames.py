@@ -170,7 +170,8 @@ class FramePort:
 
     def _results(self, batch, answer):
         """What an answer says. LinkError for one that is refused, or that is not as long as this request's."""
-        results, at = [], 0
+        results: list[list[int] | None] = []
+        at = 0
         for operation in batch:
             status = answer[at] if at < len(answer) else MALFORMED
             if status:

@@ -102,11 +102,13 @@ class PinsLine:
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
         os.close(theirs)
+        assert self._process.stdin is not None and self._process.stdout is not None     # they are pipes
+        self._in, self._out = self._process.stdin, self._process.stdout
 
     def write(self, data):
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            self._in.write(data)
+            self._in.flush()
         except BrokenPipeError:
             raise LinkError(f"The simulation ended with code {self._process.wait()}") from None
 
@@ -120,7 +122,7 @@ class PinsLine:
         os.write(self._control, f"{line}\n".encode())
 
     def read(self, seconds):
-        out = self._process.stdout.fileno()
+        out = self._out.fileno()
         if not select.select([out], [], [], seconds)[0]:
             return b""
         data = os.read(out, 4096)
@@ -130,12 +132,12 @@ class PinsLine:
 
     def close(self):
         try:
-            self._process.stdin.close()
+            self._in.close()
             self._process.wait(timeout=20)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._out.close()
         os.close(self._control)
 
 

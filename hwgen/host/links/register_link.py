@@ -1,6 +1,6 @@
 """A link to a machine by its registers (docs/axi.md), whatever they are reached over."""
 import time
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +20,8 @@ __all__ = ["MemoryState", "RegisterLink"]
 CHUNK = 4096        # bytes that a line is given at once
 
 
-class MemoryState(NamedTuple):
+@dataclass(frozen=True)
+class MemoryState:
     """What a loader says of its memory, and of the latest block.
 
     busy, ready, failed, loaded : bool
@@ -43,7 +44,8 @@ class MemoryState(NamedTuple):
         code = status >> 8 & 7
         if code not in list(LoadError):
             raise LinkError(f"The machine's loader gave error {code}, which must be below {len(LoadError)}")
-        return cls(*(bool(status >> bit & 1) for bit in range(4)), LoadError(code), count, crc, weights)
+        busy, ready, failed, loaded = (bool(status >> bit & 1) for bit in range(4))
+        return cls(busy, ready, failed, loaded, LoadError(code), count, crc, weights)
 
 
 class RegisterLink(Link):
@@ -254,6 +256,7 @@ class RegisterLink(Link):
             return not state.busy or state.block != latest
         while state is None or state.busy:
             self._wait(moved, "the reading of its card")
+            assert state is not None        # moved() was called
             latest = state.block
             progress(latest)
         return state
@@ -312,7 +315,7 @@ class RegisterLink(Link):
                              Write(self._register("LOOP"), (min(count, 0xFFFF),))])
         self._give(entries)
         # of the pass under way; of the next; passes that ended
-        texts, going, passes, ended = range(len(entries)), [], 0, False
+        texts, going, passes, ended = list(range(len(entries))), [], 0, False
         try:
             while not ended:
                 found = []

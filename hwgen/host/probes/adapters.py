@@ -104,8 +104,10 @@ class _Part:
             wrong = fp8_ints(self.b ^ 1 << bit, self.fmt)
             self.case.tried += wrong.size
             delta = (z[:, None] * (wrong - right).astype(np.int64)) << self.shift[:, None, None].astype(np.int64)
-            yield from felt(self.case, self.name, sums, self.exp, delta, lambda r, c, bit=bit, wrong=wrong: self._wrong(
-                "b", int(r), int(c), bit, wrong[r, c]))
+
+            def suspect(r, c, wrong=wrong, bit=bit):
+                return self._wrong("b", int(r), int(c), bit, wrong[r, c])
+            yield from felt(self.case, self.name, sums, self.exp, delta, suspect)
 
     def _hits(self, sums):
         return self.case.hits(self.case.stages.after_sums(self.name, sums, self.exp))
