@@ -295,6 +295,34 @@ def score_factor(shape):
     return math.log2(math.e) * (1 / math.sqrt(shape.head_dim) if shape.score_scale is None else shape.score_scale)
 
 
+def _layer(i, shape, recipe, matrices, read):
+    """Layer ``i`` in codes: its matrices, gains and biases. ``matrices`` as of `quantize`, ``read``: name -> tensor."""
+    block, blocks = shape.block, recipe.largest_block(shape)
+    project_of = {name: project.name for project in block.of(Project) for name in project.matrices}
+    prefix = f"model.layers.{i}."
+    factor = np.float64(score_factor(shape))
+
+    def scaled(values, scales):
+        return values * factor if scales else values
+
+    parts, scores = {}, None if block.qk_norm else block.queries
+    for matrix in block.matrices:
+        name = prefix + matrix.tensor
+        parts[matrix.name] = matrices.get(name) or quantize_matrix(
+            scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i),
+            rows=recipe.row_offsets(matrix.name), blocks=blocks)
+    for norm in block.of(Norm):
+        parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain
+                                else read(prefix + norm.tensor))
+    if block.qk_norm:
+        for matrix, tensor in ((block.queries, block.qk_norm.q_tensor), (block.keys, block.qk_norm.k_tensor)):
+            parts[block.gain_of(matrix).name] = bf16(scaled(read(prefix + tensor), matrix == block.queries))
+    for matrix in block.matrices:
+        if matrix.biased:
+            parts[f"{matrix.name}_bias"] = bf16(scaled(read(prefix + matrix.bias), matrix == scores))
+    return Layer(**parts)
+
+
 def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     """All of a checkpoint in codes, reading one tensor at a time.
 
@@ -316,32 +344,7 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
         return values
 
     recipe.check(shape)
-    block, blocks = shape.block, recipe.largest_block(shape)
-    project_of = {name: project.name for project in block.of(Project) for name in project.matrices}
-
-    def layer(i):
-        prefix = f"model.layers.{i}."
-        factor = np.float64(score_factor(shape))
-
-        def scaled(values, scales):
-            return values * factor if scales else values
-
-        parts, scores = {}, None if block.qk_norm else block.queries
-        for matrix in block.matrices:
-            name = prefix + matrix.tensor
-            parts[matrix.name] = matrices.get(name) or quantize_matrix(
-                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i),
-                rows=recipe.row_offsets(matrix.name), blocks=blocks)
-        for norm in block.of(Norm):
-            parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain
-                                    else read(prefix + norm.tensor))
-        if block.qk_norm:
-            for matrix, tensor in ((block.queries, block.qk_norm.q_tensor), (block.keys, block.qk_norm.k_tensor)):
-                parts[block.gain_of(matrix).name] = bf16(scaled(read(prefix + tensor), matrix == block.queries))
-        for matrix in block.matrices:
-            if matrix.biased:
-                parts[f"{matrix.name}_bias"] = bf16(scaled(read(prefix + matrix.bias), matrix == scores))
-        return Layer(**parts)
+    blocks = recipe.largest_block(shape)
 
     def table(name):
         return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair",
@@ -349,9 +352,9 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
 
     embedding = table("model.embed_tokens.weight")
     positions = table("model.embed_positions.weight") if shape.learned_positions else None
-    layers = tuple(layer(i) for i in range(shape.num_hidden_layers))
+    layers = tuple(_layer(i, shape, recipe, matrices, read) for i in range(shape.num_hidden_layers))
     gains = read("model.norm.weight")
-    final_gain, final_bias = bf16(gains), bf16(read("model.norm.bias")) if block.final_bias else None
+    final_gain, final_bias = bf16(gains), bf16(read("model.norm.bias")) if shape.block.final_bias else None
     if shape.tie_word_embeddings:
         head = embedding
     elif "lm_head.weight" in matrices:

@@ -56,6 +56,18 @@ def _spans(passes, slot):
     return spans
 
 
+def _outline(levels, y):
+    """Points of a row's area at height ``y``, one level for each of _BINS times."""
+    heights, bottom = [f"{y + _BAR * (1 - level):.1f}" for level in levels], y + _BAR
+    points = [f"{_LEFT},{bottom}", f"{_LEFT},{heights[0]}"]
+    for i in range(1, _BINS):
+        if heights[i] != heights[i - 1]:
+            at = f"{_LEFT + i * _WIDTH / _BINS:g}"
+            points += [f"{at},{heights[i - 1]}", f"{at},{heights[i]}"]
+    points += [f"{_LEFT + _WIDTH},{heights[-1]}", f"{_LEFT + _WIDTH},{bottom}"]
+    return " ".join(points)
+
+
 def timeline_svg(report):
     """The picture of a `hwgen.host.serving.Report`, as text. Colours follow the reader's light or dark setting."""
     passes, cycles, scheduler = report.scheduler.passes, report.cycles, report.scheduler
@@ -73,14 +85,7 @@ def timeline_svg(report):
         """A row that is full where the level is 1."""
         nonlocal y
         row(label, words)
-        heights, bottom = [f"{y + _BAR * (1 - level):.1f}" for level in levels], y + _BAR
-        points = [f"{_LEFT},{bottom}", f"{_LEFT},{heights[0]}"]
-        for i in range(1, _BINS):
-            if heights[i] != heights[i - 1]:
-                at = f"{_LEFT + i * _WIDTH / _BINS:g}"
-                points += [f"{at},{heights[i - 1]}", f"{at},{heights[i]}"]
-        points += [f"{_LEFT + _WIDTH},{heights[-1]}", f"{_LEFT + _WIDTH},{bottom}"]
-        out.append(f'<polygon class="{kind}" points="{" ".join(points)}"/>')
+        out.append(f'<polygon class="{kind}" points="{_outline(levels, y)}"/>')
         y += _ROW
 
     for engine, counter in ENGINES.items():

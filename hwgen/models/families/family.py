@@ -213,14 +213,31 @@ class Given:
         return plan
 
 
-def fields_of(given):
-    """Fields of the `ModelShape` of a configuration, but for its name and its start and end tokens; `given.ropes` is
-    set."""
-    family, options = given.family, given.options
+def _check_neutral(family, options):
+    """ValueError for an option at a value that would need what the machine lacks."""
     for option, (neutral, missing) in family.neutral.items():
         value = options.raw(option, neutral[0])
         if not any(type(value) is type(other) and value == other for other in neutral):
             raise ValueError(f"Option {option} must be {shown(neutral[0])}, not {shown(value)}: {missing}")
+
+
+def _note_layers(given, types):
+    """Notes on how many layers have a window, and how many no RoPE."""
+    windows = sorted({kind.window for kind in types if kind.window is not None})
+    if windows:
+        layers = sum(kind.window is not None for kind in types)
+        given.about.notes["window"] = f"{windows[0]} positions ({given.said(given.name('sliding_window'))})" + (
+            "" if layers == given.layers else f", in {layers} of {given.layers} layers")
+    unturned = sum(not kind.rotary for kind in types)
+    if unturned:
+        given.about.notes["layers without RoPE"] = f"{unturned} of {given.layers}"
+
+
+def fields_of(given):
+    """Fields of the `ModelShape` of a configuration, but for its name and its start and end tokens; `given.ropes` is
+    set."""
+    family, options = given.family, given.options
+    _check_neutral(family, options)
     for option in (*family.defaults, *family.ignored):      # those that only the tensors' recipes read are known too
         if option not in family.options and not (option == "rms_norm_eps" and family.epsilon):
             options.raw(option)
@@ -265,13 +282,6 @@ def fields_of(given):
     given.ropes = [rope if kind.rotary else None for kind, rope in types]
     types = tuple(kind for kind, _ in types)
     alike = len(set(types)) == 1 and types[0].rotary and types[0].rope_theta is None
-    windows = sorted({kind.window for kind in types if kind.window is not None})
-    if windows:
-        layers = sum(kind.window is not None for kind in types)
-        given.about.notes["window"] = f"{windows[0]} positions ({given.said(given.name('sliding_window'))})" + (
-            "" if layers == given.layers else f", in {layers} of {given.layers} layers")
-    unturned = sum(not kind.rotary for kind in types)
-    if unturned:
-        given.about.notes["layers without RoPE"] = f"{unturned} of {given.layers}"
+    _note_layers(given, types)
     return made | {"rope_theta": main.theta, "rope_scaling": main.scaling, "sliding_window": types[0].window
                    if alike else None, "layer_types": () if alike else types}
