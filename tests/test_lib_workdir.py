@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hwgen.emit import project
+from hwgen.emit import replace
 from hwgen.lib.workdir import MARK, sweep, work_folder
 
 
@@ -60,6 +60,6 @@ def test_what_emit_was_moving_when_it_was_killed_is_not_lost(tmp_path, dead, mov
     (dead / "old/notes.txt").write_text("years of work")
     if moved:
         (tmp_path / "out").mkdir()
-    sweep(tmp_path, ".out-", rescue=lambda folder: project._rescue(tmp_path / "out", folder / "old"))
+    sweep(tmp_path, ".out-", rescue=lambda folder: replace.rescue(tmp_path / "out", folder / "old"))
     assert names(tmp_path) == {"out"} and (tmp_path / "out/notes.txt").read_text() == "years of work"
     assert (tmp_path / "out/out.v").exists() != moved

@@ -1,18 +1,13 @@
 """An emitted project: a folder of files that an SoC project can use as it is."""
-import contextlib
 import errno
 import json
 import os
-import signal
-import threading
 from pathlib import Path
 
 from ..lib.netlist import RESERVED
 from ..lib.verilator import waiver_file
 from ..lib.verilog import emit_design, hierarchy, ports
 from ..lib.workdir import work_folder
-from ..models import ModelError
-from ..models.json_file import read_json, take
 from ..models.pack import model_id
 from ..models.wires import fixed_matrices
 from ..params.axi import PAGE
@@ -24,6 +19,7 @@ from .ipxact import ipxact, ipxact_file
 from .manifest import manifest
 from .ports import inst_file, instantiation, port_table
 from .registers import Registers
+from .replace import is_output, replace, rescue
 from .testbench import has_testbench, testbench
 from .vivado import packaging, script_file
 
@@ -46,7 +42,7 @@ def check_output(folder, name):
         if os.path.ismount(folder):     # it cannot be moved
             raise ValueError(f"Output must be a folder that can be replaced, and {folder} is a mount: name a "
                              "folder in it")
-        if any(folder.iterdir()) and not _is_ours(folder):
+        if any(folder.iterdir()) and not is_output(folder):
             raise ValueError("Output folder must be new, empty or an earlier output (with manifest.json), and "
                              f"{folder} is none of these")
     parent = folder.absolute().parent
@@ -92,7 +88,7 @@ def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=
     if os.path.lexists(folder):
         folder = folder.resolve()       # a link stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with work_folder(folder.parent, f".{folder.name}-", rescue=lambda dead: _rescue(folder, dead / "old")) as work:
+    with work_folder(folder.parent, f".{folder.name}-", rescue=lambda dead: rescue(folder, dead / "old")) as work:
         project = work / "project"
         project.mkdir()
         wires = {"wires": fixed_matrices(quantized, design)} if design.hw.wired else {}
@@ -108,100 +104,39 @@ def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=
         if component is None and has_testbench(design):
             described |= {f"{name}_tb.v": ("testbench: two passes, with the tokens and signatures that must come",
                                            testbench(design, quantized, name, ports(verilog, name), axi, adapters))}
-        files = {f"{name}.v": "the machine; every module's name starts with the top's",
-                 image: _about_image(design, axi), "manifest.json": "shape, formats, ports, counters, memory map",
-                 f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
-                 f"{name}.vlt": "waivers of Verilator's warnings in the machine, each with its reason",
-                 f"{name}_hierarchy.json": "each instance of the machine: its module, and the source and the page on that",
-                 inst_file(name): "an instance of it, to paste into a module",
-                 ipxact_file(name): "IP-XACT (IEEE 1685-2014)",
-                 script_file(name): "packages it as an IP of Vivado's (written, not run)",
-                 "README.md": "how to use these files",
-                 **{file: f"adapter {number}: its beats, as they are loaded" for number, file in enumerate(loaded, 1)},
-                 **{file: purpose for file, (purpose, _) in described.items()}}
+        files = _purposes(design, axi, name, image, loaded, described)
         about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files,
                          axi=axi, registers=registers, adapters=digests)
-        texts = {f"{name}.v": verilog, f"{name}_hierarchy.json": _hierarchy(verilog, name),
-                 "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
-                 f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"),
-                 inst_file(name): instantiation(about), ipxact_file(name): ipxact(about),
-                 script_file(name): packaging(about), "README.md": _readme(about),
-                 **{file: text for file, (_, text) in described.items()}}
-        for file, text in texts.items():
+        for file, text in _texts(about, verilog, described).items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
-        _replace(folder, project, work / "old")
+        replace(folder, project, work / "old")
     return about
 
 
-def _manifest_of(folder):
-    """The manifest of an earlier output, or None."""
-    try:
-        about = read_json(folder / "manifest.json", default={})
-        take(take(about, "generator", dict), "hwgen", str)
-        take(about, "files", dict)
-        return about
-    except (ModelError, ValueError, TypeError):
-        return None
+def _purposes(design, axi, name, image, loaded, described):
+    """File -> what it is for, of each file of the project."""
+    return {f"{name}.v": "the machine; every module's name starts with the top's",
+            image: _about_image(design, axi), "manifest.json": "shape, formats, ports, counters, memory map",
+            f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
+            f"{name}.vlt": "waivers of Verilator's warnings in the machine, each with its reason",
+            f"{name}_hierarchy.json": "each instance of the machine: its module, and the source and the page on that",
+            inst_file(name): "an instance of it, to paste into a module",
+            ipxact_file(name): "IP-XACT (IEEE 1685-2014)",
+            script_file(name): "packages it as an IP of Vivado's (written, not run)",
+            "README.md": "how to use these files",
+            **{file: f"adapter {number}: its beats, as they are loaded" for number, file in enumerate(loaded, 1)},
+            **{file: purpose for file, (purpose, _) in described.items()}}
 
 
-def _is_ours(folder):
-    return _manifest_of(folder) is not None
-
-
-def _replace(folder, project, old):
-    """Move ``project`` to the place of ``folder``, whose own files go to ``old``; others stay."""
-    if not folder.exists():
-        project.rename(folder)
-        return
-    with _uninterrupted():
-        folder.rename(old)
-        try:
-            project.rename(folder)
-            _keep_theirs(old, folder)
-        except OSError:         # as of something in there that somebody else owns, or that is mounted
-            if folder.exists():
-                _keep_theirs(folder, old)
-                folder.rename(project)
-            old.rename(folder)
-            raise
-
-
-def _keep_theirs(old, folder):
-    """Move what is in an output and is not of it to another one."""
-    known = _manifest_of(old)
-    ours = set(known["files"]) if known else set()
-    for path in sorted(old.iterdir()):
-        if path.name not in ours and not (folder / path.name).exists():
-            path.rename(folder / path.name)
-
-
-def _rescue(folder, old):
-    """End what a `_replace` that was killed has begun."""
-    if old.is_dir():
-        if folder.exists():
-            _keep_theirs(old, folder)
-        else:
-            old.rename(folder)
-
-
-@contextlib.contextmanager
-def _uninterrupted():
-    """Ctrl-C, termination and the end of the terminal wait until the end of this.
-
-    A mask would not do: it is one thread's, numpy and progress bars have others, and a signal that any of them gets
-    strikes the main one.
-    """
-    came, before = [], {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if threading.current_thread() is threading.main_thread() and signal.getsignal(number) not in (None, signal.SIG_IGN):
-                before[number] = signal.signal(number, lambda number, _: came.append(number))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+def _texts(about, verilog, described):
+    """File -> its text, of each file but the images."""
+    name = about["top"]
+    return {f"{name}.v": verilog, f"{name}_hierarchy.json": _hierarchy(verilog, name),
+            "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
+            f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"),
+            inst_file(name): instantiation(about), ipxact_file(name): ipxact(about),
+            script_file(name): packaging(about), "README.md": _readme(about),
+            **{file: text for file, (_, text) in described.items()}}
 
 
 def _about_image(design, axi):

@@ -328,6 +328,23 @@ def _named_tokens(options, defaults, padding, tokens, path):
     return named
 
 
+def _core(path):
+    """(Tokenizer of the tokenizers library, its padding, the file's object) of a tokenizer.json."""
+    import tokenizers
+    with library_errors(f"{path}: File must be a tokenizer of the tokenizers library", quiet=True):
+        core = tokenizers.Tokenizer.from_str(_text_file(path, _LONGEST_TOKENIZER))
+        padding = core.padding
+        core.no_padding()
+        core.no_truncation()
+        core.encode("a")  # some mistakes show only then
+    layout = read_object(path, _LONGEST_TOKENIZER)
+    model = _mapping(layout.get("model"), path, "model")
+    if model.get("dropout"):
+        raise ModelError(f"{path}: Option dropout must be null, not {model['dropout']}: "
+                         "a text would have other tokens each time")
+    return core, padding, layout
+
+
 def load_tokenizer(folder):
     """The Tokenizer of a folder: ``tokenizer.json`` with what the files beside it add to it or change in it.
 
@@ -340,17 +357,7 @@ def load_tokenizer(folder):
         raise ModelError(f"{path} is missing: save the model's tokenizer there "
                          "(AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers)")
     files = _Files(folder)
-    with library_errors(f"{path}: File must be a tokenizer of the tokenizers library", quiet=True):
-        core = tokenizers.Tokenizer.from_str(_text_file(path, _LONGEST_TOKENIZER))
-        padding = core.padding
-        core.no_padding()
-        core.no_truncation()
-        core.encode("a")  # some mistakes show only then
-    layout = read_object(path, _LONGEST_TOKENIZER)
-    model = _mapping(layout.get("model"), path, "model")
-    if model.get("dropout"):
-        raise ModelError(f"{path}: Option dropout must be null, not {model['dropout']}: "
-                         "a text would have other tokens each time")
+    core, padding, layout = _core(path)
     _refuse_options(files, core)
     name = files.tokenizer_class(layout)
     defaults = _CLASS_TOKENS.get(name, {})
