@@ -318,7 +318,7 @@ def test_a_top_without_pll():
 
 def test_a_top_with_a_memory(tools, tmp_path):
     """Its pins are constrained, each of them; the chip has a clock of its own, which the PLL makes."""
-    chosen = dataclasses.replace(board("ulx3s-85f"), memory=MT48LC16M16)
+    chosen = dataclasses.replace(board("ulx3s-85f"), clock=45, memory=MT48LC16M16)
     text, lpf = files.top(chosen, "machine"), FAMILIES["ecp5"].constraints(chosen)
     ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"^ +(?:input|output|inout) +wire "
                                                                                  r"+(?:\[(\d+):0\])? *(\w+)", text,
