@@ -142,7 +142,7 @@ def test_a_shape_that_cuts_the_context_says_so(capsys):
     assert "1 slot of 256 tokens, e3m4" in whole
 
 
-@pytest.mark.parametrize("more, clock", [("", 45), ("--mhz 30", 30), ("--clock 70", 70)])
+@pytest.mark.parametrize("more, clock", [("", 60), ("--mhz 30", 30), ("--clock 70", 70)])
 def test_a_boards_speed_is_projected_at_its_clock(capsys, monkeypatch, more, clock):
     """The board's link is the golden model here: only the clock matters."""
     def link(screen, options, design, quantized, faults):

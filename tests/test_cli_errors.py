@@ -318,8 +318,13 @@ def start(*words, path=ROOT, **more):
     return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True,
                             env=dict(os.environ, PYTHONPATH=str(path)), **more,
-                            # a shell's background jobs ignore Ctrl-C, and theirs do
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                            preexec_fn=_heed)
+
+
+def _heed():
+    """A shell's background jobs ignore Ctrl-C, those of nohup the end of the terminal, and what they start does too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(condition):
