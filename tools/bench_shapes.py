@@ -19,6 +19,7 @@ from hwgen.plan.compare import candidates, compared, front
 from hwgen.plan.compare_picture import ticks
 from hwgen.plan.costs import KINDS
 from hwgen.plan.fit import fit, spelled
+from hwgen.plan.loading import reading
 from tools import ledger
 
 __all__ = ["FILE", "svg"]
@@ -49,7 +50,10 @@ def measured(board):
     if (report := ledger.ROOT / "fpga" / board.name / "report.json").exists():
         built = json.loads(report.read_text())
         design = Design(model=model, hw=HwShape(**built["shape"]), recipe=recipe(board.formats))
-        cycles = fit(design, board.family, capacity).cycles(design.hw.entries)
+        if board.memory:
+            cycles = reading(design, board.memory, built["clock"], design.hw.entries).cycles
+        else:
+            cycles = fit(design, board.family, capacity).cycles(design.hw.entries)
         rows += [(f"{board.name}/built/LUT", built["used"][names["lut"]], "LUT", "measured"),
                  (f"{board.name}/built/speed", round(1e6 * built["clock"] / cycles, 1), "tokens/s", "derived")]
     return [{"name": name, "value": value, "unit": unit, "kind": kind, "command": COMMAND}
@@ -153,7 +157,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draw", action="store_true", help="only draw what the ledger has")
     if not parser.parse_args().draw:
-        found = [entry for board in BOARDS.values() for entry in measured(board)]
+        # the board with a card is the one with a memory, once more
+        found = [entry for board in BOARDS.values() if not board.card for entry in measured(board)]
         RESULT.unlink(missing_ok=True)          # shapes of an earlier front have other names
         ledger.record(RESULT, found)
     FILE.write_text(svg(ledger.load(RESULT)), encoding="utf-8")
