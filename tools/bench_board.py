@@ -137,7 +137,8 @@ def built(name):
             ("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)]
     for case, mean in found.items():
         suffix = "" if case == max(found) else "_{}x{}".format(*case)
-        rows += [(f"cycles_per_token{suffix}", round(mean, 1), "cycles", "measured", simulated),
+        kind = "derived" if chosen.memory else "measured"
+        rows += [(f"cycles_per_token{suffix}", round(mean, 1), "cycles", kind, simulated),
                  (f"tokens_per_second{suffix}", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated)]
     return rows
 
