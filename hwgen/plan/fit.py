@@ -2,12 +2,11 @@
 import itertools
 from dataclasses import dataclass, fields, replace
 
-from ..golden.decode_loop import GAP
-from ..golden.sequencer import pass_timeline
 from ..params.design import Design
 from ..params.hardware import HwShape
 from ..params.presets import TINY
 from . import costs
+from .throughput import decode_cycles
 from .wired import expected
 
 __all__ = ["FULL", "Fit", "cycles_with", "fit", "largest", "smallest_change", "spelled"]
@@ -45,22 +44,14 @@ class Fit:
         """Cycles of a decoded token with that many texts at once, the mean over the positions that all of them have
         room for. The cycle model is exact, except for matrices that are logic, whose times depend a little on their
         weights."""
-        last = self.design.room(texts) - 1
-        # attention takes a time that is linear in the position
-        positions = sorted({round(k * last / 8) for k in range(9)})
         wires = expected(self.design) if self.design.hw.wired else None
-        passes = (pass_timeline(self.design, [p] * texts, [True] * texts, wires=wires).counters["cycles"] + GAP
-                  for p in positions)
-        return sum(passes) / len(positions) / texts
+        return decode_cycles(self.design, texts, wires=wires) / texts
 
 
 def cycles_with(design, number):
     """Cycles of a decoded token of one text with the adapter of that number, or with none if it is 0; as
     `Fit.cycles`."""
-    last = design.room(1) - 1
-    positions = sorted({round(k * last / 8) for k in range(9)})
-    return sum(pass_timeline(design, [p], [True], adapters=[number]).counters["cycles"] + GAP
-               for p in positions) / len(positions)
+    return decode_cycles(design, adapters=[number])
 
 
 def fit(design, family, capacity):

@@ -2,13 +2,12 @@
 from dataclasses import dataclass
 
 from ..golden.card_reader import byte_cycles, card_cycles
-from ..golden.decode_loop import GAP
 from ..golden.dram import read_cycles
-from ..golden.sequencer import pass_timeline
 from ..golden.weights import request_list
 from ..params.card import BLOCK_WAIT, card_timing
 from ..params.frames import FRAME_BYTES, MOST_WRITTEN
 from ..params.loader import BLOCK, BURST, ROUND_TRIP
+from .throughput import decode_cycles
 
 __all__ = ["Reading", "adapter_seconds", "card_seconds", "check_seconds", "load_seconds", "pass_bytes", "reading"]
 
@@ -83,7 +82,4 @@ class Reading:
 
 def reading(design, memory, clock, texts):
     """`Reading` of a design whose weights are in a board's memory, at ``clock`` MHz."""
-    last = design.room(texts) - 1
-    positions = sorted({round(k * last / 8) for k in range(9)})
-    passes = [pass_timeline(design, [p] * texts, [True] * texts).counters["cycles"] + GAP for p in positions]
-    return Reading(texts, sum(passes) / len(passes), read_cycles(memory, clock, pass_bytes(design, texts)))
+    return Reading(texts, decode_cycles(design, texts), read_cycles(memory, clock, pass_bytes(design, texts)))

@@ -1,11 +1,22 @@
 """Utilization of a machine's engines, and the lanes that keep its array busy: from the cycle model, for any shape."""
 import dataclasses
 
+from ..golden.decode_loop import GAP
 from ..golden.sequencer import pass_timeline
 
-__all__ = ["TARGET", "engine_use", "fewest_lanes", "traffic"]
+__all__ = ["TARGET", "decode_cycles", "engine_use", "fewest_lanes", "traffic"]
 
 TARGET = 0.95       # of the cycles in which the array shall be busy
+
+
+def decode_cycles(design, texts=1, **more):
+    """Cycles of a pass in which each of ``texts`` decodes a token, to the next one's begin: the mean over the positions
+    that all of them have room for. ``more`` is for the cycle model (`pass_timeline`)."""
+    last = design.room(texts) - 1
+    # attention takes a time that is linear in the position
+    positions = sorted({round(k * last / 8) for k in range(9)})
+    passes = (pass_timeline(design, [p] * texts, [True] * texts, **more).counters["cycles"] + GAP for p in positions)
+    return sum(passes) / len(positions)
 
 
 def traffic(hw, position):
