@@ -15,10 +15,8 @@ __all__ = ["add_load"]
 
 def add_load(commands):
     sub = add_command(commands, "load", run_load, "Write a model's weights into the memory of a board, once, over its "
-                      "line. What is there "
-                      "already stays: an interrupted load goes on where it was. Or write the image of an SD card, for "
-                      "a board that "
-                      "reads one.",
+                      "line. What is there already stays: an interrupted load goes on where it was. Or write the image "
+                      "of an SD card, for a board that reads one.",
                       "hwgen load models/smollm2-135m-instruct.gguf --board B --link serial:/dev/ttyUSB0")
     add_machine(sub)
     where = sub.add_mutually_exclusive_group(required=True)
@@ -38,7 +36,7 @@ def run_load(options, screen):
             options.link = "sim-uart"       # for a design of the board's machine; nothing is linked
         elif not is_board_link(options.link):
             raise ValueError(f"Link must be sim-uart or serial:DEVICE, not {options.link!r}: other machines are given "
-                             f"their weights "
+                             "their weights "
                              "as a file")
         chosen = chosen_board(options)
         if not chosen.memory:
