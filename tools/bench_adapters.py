@@ -6,7 +6,6 @@ through the UART pins of its simulated top, at the board's cycles per bit. What 
 (`hwgen.params.loader.ROUND_TRIP`). Nothing has run on hardware.
 """
 import tempfile
-import time
 from pathlib import Path
 
 from hwgen.fpga import files
@@ -21,6 +20,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan.loading import adapter_seconds
 from sim.designs import small_design
 from tools import ledger
+from tools.bench_load import cycles_so_far
 
 BOARD, SHAPE, POSITION = "ulx3s-85f", "demo,adapters=1", 128
 SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16,
@@ -35,14 +35,7 @@ def simulated(chosen):
     executable = build_pins(chosen, design, quantized, divisor=files.divisor(chosen))
     with tempfile.TemporaryDirectory() as folder, pins_link(executable, design, quantized, timeout=600) as link:
         def cycles():
-            report = Path(folder) / "cycles"
-            link.control(f"report {report}")
-            link.counters()         # which is answered behind it
-            while not report.exists():
-                time.sleep(0.01)
-            number = int(report.read_text())
-            report.unlink()
-            return number
+            return cycles_so_far(link, Path(folder) / "cycles", link.counters)
         before = cycles()
         none = cycles() - before
         link.load_adapter(1, random_adapter(design, 1))

@@ -41,6 +41,17 @@ SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, s
              source="stream")
 
 
+def cycles_so_far(link, report, ask):
+    """Cycles that a simulated top has run when it has answered ``ask()``; ``report`` is a file's path, for its use."""
+    link.control(f"report {report}")
+    ask()                   # which is answered behind it
+    while not report.exists():
+        time.sleep(0.01)
+    number = int(report.read_text())
+    report.unlink()
+    return number
+
+
 def simulated(chosen, size):
     """(cycles that a block of ``size`` bytes takes, cycles of reading it back), through the pins."""
     small = dataclasses.replace(chosen, memory=Memory())
@@ -53,13 +64,7 @@ def simulated(chosen, size):
         with pins_link(executable, design, quantized, axi=buses(small), memory=memory, loaded=False,
                        timeout=600) as link:
             def cycles():
-                link.control(f"report {report}")
-                link.memory()           # which is answered behind it
-                while not report.exists():
-                    time.sleep(0.01)
-                number = int(report.read_text())
-                report.unlink()
-                return number
+                return cycles_so_far(link, report, link.memory)
             data = random.Random(1).randbytes(size)
             counts = [cycles()]
             for block, words in ((link.load_block, data), (link.check_block, size)):
