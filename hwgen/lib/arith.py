@@ -14,8 +14,8 @@ from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed, unsigned
 
 __all__ = ["ADD_BF16_STAGES", "Bf16", "Fp8Aligned", "add_bf16", "at_least", "clip", "clip_fixed", "constant_rom",
            "fp8_align", "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "pwl_line",
-           "pwl_lookup", "rne_shift", "round_bf16", "round_fixed", "saturate", "scale_key", "shift_up", "shift_window",
-           "times", "unpack_bf16", "window_amount"]
+           "pwl_lookup", "rne_shift", "round_bf16", "round_fixed", "saturate", "scale_key", "shift_up", "sum_to_bf16",
+           "shift_window", "times", "unpack_bf16", "window_amount"]
 
 
 # Signals
@@ -263,6 +263,21 @@ class Fp8Aligned(NamedTuple):
     field: Value      # exponent field, less 1 where it is not 0
     zero: Value
     over: Value
+
+
+def sum_to_bf16(m, pipe, acc, highest, *, name):
+    """An exact sum as bf16, four stages of ``pipe`` later: magnitude, leading zeros, their shift, rounding.
+
+    ``highest`` is the biased exponent of the sum's highest bit, two stages later than ``acc``.
+    """
+    sign, mag = magnitude(m, acc, name=name)
+    sign, mag = pipe.reg(sign, name=f"{name}_sign", stages=3), pipe.reg(mag, name=f"{name}_m1")
+    count, zero = leading_zeros(m, mag, name=name)
+    count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
+    top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
+    biased = pipe.reg(highest - count, name=f"{name}_biased")
+    zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
+    return pipe.reg(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name), name=f"{name}_o")
 
 
 def fp8_align(m, bits, places, fmt, *, name):

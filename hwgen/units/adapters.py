@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import leading_zeros, magnitude, round_bf16, shift_up, times
+from ..lib.arith import sum_to_bf16, times
 from ..lib.layouts import EXP_BITS, SHIFT_BITS, adapter_layout, result_layout, runs_layout, tile_layout
 from ..lib.pick import pick
 from ..lib.pipeline import Pipeline
@@ -339,13 +339,4 @@ class AdapterSums(wiring.Component):
         design, i = self._design, self.i.p
         highest = pipe.reg(i.exp + (design.acc_unit + design.acc_bits - 1 + 127), name="highest", stages=2)
         for lane in range(design.hw.vector_lanes):
-            name = f"lane{lane}"
-            sign, mag = magnitude(m, i.acc[lane], name=name)
-            sign, mag = pipe.reg(sign, name=f"{name}_sign", stages=3), pipe.reg(mag, name=f"{name}_m1")
-            count, zero = leading_zeros(m, mag, name=name)
-            count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
-            top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
-            biased = pipe.reg(highest - count, name=f"{name}_biased")
-            zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
-            rounded = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
-            m.d.comb += self.o.p.x[lane].eq(pipe.reg(rounded, name=f"{name}_o"))
+            m.d.comb += self.o.p.x[lane].eq(sum_to_bf16(m, pipe, i.acc[lane], highest, name=f"lane{lane}"))

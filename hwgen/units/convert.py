@@ -6,7 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import ADD_BF16_STAGES, add_bf16, leading_zeros, magnitude, round_bf16, shift_up
+from ..lib.arith import ADD_BF16_STAGES, add_bf16, sum_to_bf16
 from ..lib.layouts import EXP_BITS, converted_layout, result_layout
 from ..lib.pipeline import Pipeline
 
@@ -99,7 +99,7 @@ class Convert(wiring.Component):
         bias = self._bias(m, pipe, here.at, command.second) if self._regions else None
         highest = self._highest(pipe, command, of_head)
         for lane in range(self._design.hw.vector_lanes):
-            rounded = self._round(m, pipe, i.acc[lane], highest[lane % len(highest)], f"lane{lane}")
+            rounded = sum_to_bf16(m, pipe, i.acc[lane], highest[lane % len(highest)], name=f"lane{lane}")
             if bias is not None:
                 rounded = add_bf16(m, pipe, rounded, bias[lane], name=f"lane{lane}_sum")
             m.d.comb += self.o.payload.x[lane].eq(rounded)
@@ -183,17 +183,6 @@ class Convert(wiring.Component):
         offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(design.hw.vector_lanes)]
         return [pipe.reg(found[lane % len(found)] + offset, name=f"own_highest{lane}")
                 for lane, offset in enumerate(offsets)]
-
-    def _round(self, m, pipe, acc, highest, name):
-        """bf16 of a sum, four stages later."""
-        sign, mag = magnitude(m, acc, name=name)
-        sign, mag = pipe.reg(sign, name=f"{name}_sign", stages=3), pipe.reg(mag, name=f"{name}_m1")
-        count, zero = leading_zeros(m, mag, name=name)
-        count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
-        top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
-        biased = pipe.reg(highest - count, name=f"{name}_biased")
-        zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
-        return pipe.reg(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name), name=f"{name}_o")
 
     def _bias(self, m, pipe, at, gate_up):
         """V biases, those at place ``at``, four stages later; 0 where the matrix has none."""
