@@ -69,12 +69,11 @@ class Data:
         low, high = {"wild": (-512, 512), "small": (-1, 1)}.get(kind, (-3, 4))
         # without an exponent: so the last bits of sums count
         most = (2 << fmt.man_bits) - 1 if kind == "small" else fmt.max_code
-        self.q, self.k, self.v = (codes(shape, most) for shape in ((hw.entries, d.heads, d.head), (*rows, d.head),
-                                                                   (*rows, d.head)))
+        self.q, self.k, self.v = (codes((*shape, d.padded_head_dim), most) for shape in ((hw.entries, d.heads), rows, rows))
         if kind == "small":
             self.v[rng.random(self.v.shape) < 0.7] = 0
         # so that scores differ by a few units of log2
-        middle = -int(np.log2((fmt.values()[most] * 2.0**fmt.unit_exp) ** 2 * d.head)) + 3
+        middle = -int(np.log2((fmt.values()[most] * 2.0**fmt.unit_exp) ** 2 * d.padded_head_dim)) + 3
         self.q_exp = rng.integers(low, high, (hw.entries, d.heads))
         self.k_exp, self.v_exp = (rng.integers(low, high, rows) + (0 if kind == "wild" else m) for m in (middle, 0))
         if kind == "wild":      # around the scores' range too, and at both ends

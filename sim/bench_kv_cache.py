@@ -16,7 +16,7 @@ DESIGN = small_design(**bench_params())
 PORTS = KvCache(DESIGN)
 HW = DESIGN.hw
 LANES = HW.attention_lanes
-PARTS = DESIGN.head // LANES
+PARTS = DESIGN.padded_head_dim // LANES
 LATENCY = read_latency(DESIGN)
 
 

@@ -45,10 +45,10 @@ class Bench:
     async def heads(self):
         """New heads in the buffer, and what they become: (codes [entries, qkv_heads, head], exponents)."""
         d = DESIGN
-        x = bf16(self.rng.normal(size=(d.hw.entries, d.qkv_heads, d.head))
+        x = bf16(self.rng.normal(size=(d.hw.entries, d.qkv_heads, d.padded_head_dim))
                  * 2.0 ** self.rng.integers(-3, 3, (d.hw.entries, d.qkv_heads, 1)))
         self.w.send([{"x": bits.tolist(), "row": row, "part": part}
-                     for row, granules in enumerate(bf16_bits(x).reshape(-1, d.head // V, V))
+                     for row, granules in enumerate(bf16_bits(x).reshape(-1, d.padded_head_dim // V, V))
                      for part, bits in enumerate(granules)])
         await self.w.drained()
         return quantize(x, d.recipe.kv_format)

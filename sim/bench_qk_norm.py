@@ -15,13 +15,13 @@ SPAN = DESIGN.block.qk_norm.span
 BANKS = PARAMS["banks"]
 UNIT = QkNorm(DESIGN, banks=BANKS)
 T, V, KV, HEADS = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.kv_heads, DESIGN.qkv_heads
-PARTS = DESIGN.head // V
+PARTS = DESIGN.padded_head_dim // V
 LAYOUT = UNIT.i.payload.shape()
 
 
 def vectors(rng, n):
     """bf16 bits [n, heads, head], padding 0: of all sizes, alike in size or not, with zeros and whole zero heads."""
-    size = (n, HEADS, DESIGN.head)
+    size = (n, HEADS, DESIGN.padded_head_dim)
     center = rng.choice([1, 20, 105, 115, 119, 121, 123, 127, 140, 253], size=(n, HEADS, 1))
     exponent = np.clip(center + rng.integers(-9, 10, size) * rng.integers(0, 3, (n, HEADS, 1)), 1, 254)
     bits = rng.integers(0, 2, size) << 15 | exponent << 7 | rng.integers(0, 128, size)
@@ -35,7 +35,7 @@ def gains(rng):
     """(of queries, of keys), bf16, padding 0; one in eight so small or large that products underflow or saturate."""
     out = []
     for heads in (DESIGN.heads, KV):
-        size = (heads if SPAN == "projection" else 1, DESIGN.head)
+        size = (heads if SPAN == "projection" else 1, DESIGN.padded_head_dim)
         scale = np.where(rng.random(size) < 0.125, rng.choice([2.0**-124, 2.0**126, 0], size), 1)
         gain = bf16(rng.normal(size=size) * scale)
         gain[:, DESIGN.model.head_dim:] = 0

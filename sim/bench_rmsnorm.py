@@ -17,7 +17,7 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, pack
 DESIGN = small_design(**bench_params()["design"])
 UNIT = RmsNorm(DESIGN)
 T, V = DESIGN.hw.entries, DESIGN.hw.vector_lanes
-PARTS = DESIGN.hidden // V
+PARTS = DESIGN.padded_hidden_size // V
 PLAIN, FINAL = any(norm.plain for norm in DESIGN.block.of(Norm)), DESIGN.block.final_bias
 
 
@@ -34,7 +34,7 @@ def edges(rng, count):
     for _ in range(100 * count if least < most else 0):
         bits = rng.integers(least, most)
         edge = int(rng.integers(1 << 15, 1 << 16)) << int(bits) - 16
-        rest, row = edge - int(rng.integers(2)) - epsilon, np.zeros(DESIGN.hidden, np.int64)
+        rest, row = edge - int(rng.integers(2)) - epsilon, np.zeros(DESIGN.padded_hidden_size, np.int64)
         for i in range(k):
             row[i] = min(math.isqrt(max(0, rest)), (1 << 15) - 1)
             rest -= int(row[i]) ** 2
@@ -55,7 +55,7 @@ EDGES = edges(np.random.default_rng(cocotb.RANDOM_SEED), 16)
 def rows(rng, count):
     """Residual rows [count, hidden] of all sizes, padding 0; some are corners."""
     k = DESIGN.model.hidden_size
-    out = np.zeros((count, DESIGN.hidden), np.int64)
+    out = np.zeros((count, DESIGN.padded_hidden_size), np.int64)
     corners = [np.zeros(k), np.full(k, -1), np.full(k, -2**31), np.full(k, 2**31 - 1),
                np.eye(1, k)[0] * 2**31 - 1, np.ones(k)]
     for row in out:
@@ -77,7 +77,7 @@ def gains(rng):
     k = DESIGN.model.hidden_size
     scale = np.where(rng.random(k) < 0.25, 2.0**rng.choice([*range(-128, -120), *range(122, 127)], k)
                      * rng.integers(0, 5, k).clip(0, 1), 1)
-    return np.concatenate([bf16(rng.normal(size=k) * scale), np.zeros(DESIGN.hidden - k)])
+    return np.concatenate([bf16(rng.normal(size=k) * scale), np.zeros(DESIGN.padded_hidden_size - k)])
 
 
 def bias_of(rng, y):
@@ -85,7 +85,8 @@ def bias_of(rng, y):
     away."""
     k = DESIGN.model.hidden_size
     factor = rng.choice([0, 1, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], k) * 2.0 ** rng.integers(-3, 4, k)
-    return np.concatenate([bf16(y[rng.integers(len(y), size=k), np.arange(k)] * factor), np.zeros(DESIGN.hidden - k)])
+    return np.concatenate([bf16(y[rng.integers(len(y), size=k), np.arange(k)] * factor),
+                           np.zeros(DESIGN.padded_hidden_size - k)])
 
 
 class Residual:
@@ -93,7 +94,7 @@ class Residual:
 
     def __init__(self, dut, clock, *, latency=1, idle=0, stall=0):
         self.dut, self.clock, self.latency, self.idle, self.stall = dut, clock, latency, idle, stall
-        self.rows, self.pending = np.zeros((T, DESIGN.hidden), np.int64), deque()
+        self.rows, self.pending = np.zeros((T, DESIGN.padded_hidden_size), np.int64), deque()
         self._rng = random.Random(cocotb.RANDOM_SEED)
         cocotb.start_soon(self._run())
 

@@ -11,14 +11,14 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, star
 DESIGN = small_design(**bench_params()["design"])
 UNIT = Rope(DESIGN)
 T, V, HEADS = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.qkv_heads
-PARTS = DESIGN.head // V
+PARTS = DESIGN.padded_head_dim // V
 ROPES = sorted({DESIGN.model.rope_of(layer) for layer in range(DESIGN.layers)}, key=str)      # None is one of them
 LAYOUT = UNIT.i.payload.shape()
 
 
 def vectors(rng, n):
     """bf16 bits [n, heads, head], padding 0: mostly pairs of like size, some at the ends of the range, some zeros."""
-    size = (n, HEADS, DESIGN.head)
+    size = (n, HEADS, DESIGN.padded_head_dim)
     center = rng.choice([1, 20, 120, 127, 140, 253], size=(n, HEADS, 1))
     exponent = np.clip(center + rng.integers(-9, 10, size), 1, 254)
     bits = rng.integers(0, 2, size) << 15 | exponent << 7 | rng.integers(0, 128, size)

@@ -37,7 +37,7 @@ def cases(rng, count):
 
 
 def items(rng, x):
-    limits = {"entry": DESIGN.hw.entries, "part": STEP * DESIGN.ff // V, "last": 2}
+    limits = {"entry": DESIGN.hw.entries, "part": STEP * DESIGN.padded_intermediate_size // V, "last": 2}
     return [{"x": row, **{name: int(rng.integers(limit)) for name, limit in limits.items()}} for row in x.tolist()]
 
 

@@ -189,7 +189,8 @@ async def cycles(dut):
         gains, tiles, exps = [], [], []
         for record, matrices, _ in runs(n, head):
             exps.append(golden.exps_cycle(DESIGN, previous))
-            gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
+            gains += [golden.gain_cycle(DESIGN, previous, i)
+                      for i in range(DESIGN.padded_hidden_size // HW.vector_lanes)]
             previous = golden.record_end(record, previous)
             for tiling, i in ((section.tiling, i) for section in matrices for i in range(section.matmul.tiles)):
                 previous = golden.tile_after_tile_cycle(tiling, previous, i)

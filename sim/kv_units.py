@@ -15,7 +15,7 @@ class HeadsToAttention(wiring.Component):
 
     def __init__(self, design):
         self._parts = (
-            VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.head,
+            VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.padded_head_dim,
                          write_lanes=design.hw.vector_lanes,
                          read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format,
                          meta=head_meta_layout(design)),

@@ -348,7 +348,7 @@ class _Flips:
 
     def __init__(self, design, rng):
         hw, self.rng = design.hw, rng
-        self.parts, self.blocks, self.size = design.head // hw.attention_lanes, hw.blocks, hw.kv_block
+        self.parts, self.blocks, self.size = design.padded_head_dim // hw.attention_lanes, hw.blocks, hw.kv_block
         self.lines, self.done = design.layers * design.kv_heads, set()
         self.bits = {"k_codes": stored_bits(8 * hw.attention_lanes), "v_codes": stored_bits(8 * hw.attention_lanes),
                      "k_exps": stored_bits(EXP_BITS), "v_exps": stored_bits(EXP_BITS)}

@@ -23,7 +23,7 @@ def test_blocks_behind_a_window(tmp_path):
 
 def words(blocks, slot, position):
     """{memory: index of the word of the last layer's last head (and part)} of a position."""
-    parts, size = DESIGN.head // DESIGN.hw.attention_lanes, DESIGN.hw.kv_block
+    parts, size = DESIGN.padded_head_dim // DESIGN.hw.attention_lanes, DESIGN.hw.kv_block
     block = blocks.tables[slot][position // size]
     row = ((DESIGN.layers * DESIGN.kv_heads - 1) * DESIGN.hw.blocks + block) * size + position % size
     return {name: row * parts + parts - 1 if name.endswith("codes") else row for name in MEMORIES}
@@ -45,7 +45,7 @@ def test_errors_in_the_kv_memory(tmp_path):
             for flip in flipped:
                 link.link.flip(*flip)
             # an exponent comes with each part of the K row; a word of codes with its own
-            expected += (DESIGN.head // DESIGN.hw.attention_lanes if bit < stored_bits(EXP_BITS) else 1) + 1
+            expected += (DESIGN.padded_head_dim // DESIGN.hw.attention_lanes if bit < stored_bits(EXP_BITS) else 1) + 1
             assert link.link.ecc() == (expected, 0, None)
         for bit in (0, 1):
             link.link.flip("k_codes", where["k_codes"], bit)

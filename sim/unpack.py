@@ -24,8 +24,8 @@ def read_image(path, design):
 def unpack(beats, design):
     """The `QuantizedModel` that a weight stream, uint8 [beats, bytes], was packed from."""
     block, model, hw, fmt = design.block, design.model, design.hw, design.recipe.weight_format
-    sizes = {"hidden": model.hidden_size, "ff": model.intermediate_size, "heads": design.heads * design.head,
-             "kv_heads": design.kv_heads * design.head}
+    sizes = {"hidden": model.hidden_size, "ff": model.intermediate_size, "heads": design.heads * design.padded_head_dim,
+             "kv_heads": design.kv_heads * design.padded_head_dim}
 
     def part(*name):
         section = design.stream[name if len(name) > 1 else name[0]]
@@ -35,7 +35,7 @@ def unpack(beats, design):
         """({name of a matrix: exponent}, gains, {name of a vector: numbers}) of a record."""
         section, data = part(*name)
         words, at = data.view("<u2"), design.record_header_granules * hw.vector_lanes
-        gains, at, vectors = words[at:at + design.hidden].copy(), at + design.hidden, {}
+        gains, at, vectors = words[at:at + design.padded_hidden_size].copy(), at + design.padded_hidden_size, {}
         for vector, granules in section.vectors:
             vectors[vector] = words[at:at + granules * hw.vector_lanes].copy()
             at += granules * hw.vector_lanes
@@ -51,7 +51,7 @@ def unpack(beats, design):
 
     def heads(values, rotary=False):
         """Stored heads without their padding, the elements of each in the checkpoint's order."""
-        stored = values.reshape(-1, design.head, values.shape[1])[:, :model.head_dim]
+        stored = values.reshape(-1, design.padded_head_dim, values.shape[1])[:, :model.head_dim]
         found = np.empty_like(stored)
         found[:, model.rotary_order() if rotary else slice(None)] = stored
         return found.reshape(-1, values.shape[1])

@@ -300,7 +300,7 @@ def test_a_board_is_given_what_it_holds(name):
     chosen = board(name)
     shape = load(chosen.model, need_tokenizer=False).shape
     design = Design(model=shape, hw=hw_shape(chosen.shape, shape), recipe=recipe(chosen.formats))
-    kv = 2 * design.layers * design.kv_heads * design.head * design.hw.context
+    kv = 2 * design.layers * design.kv_heads * design.padded_head_dim * design.hw.context
     weights = design.stream_beats * design.hw.beat_bytes
     assert design.hw.source == ("stream" if chosen.memory else "rom")
     if chosen.memory:

@@ -23,7 +23,7 @@ SHAPES = {
 
 
 def random_heads(design, shape, rng, scale=1.0):
-    return quantize(bf16(rng.normal(size=(*shape, design.head)) * scale), design.recipe.kv_format)
+    return quantize(bf16(rng.normal(size=(*shape, design.padded_head_dim)) * scale), design.recipe.kv_format)
 
 
 def values(codes, exps, fmt):
@@ -65,7 +65,7 @@ def test_one_row_is_its_value():
     rng = np.random.default_rng(0)
     q, k, v = (random_heads(design, shape, rng) for shape in ((design.heads,), (1, design.kv_heads),
                                                               (1, design.kv_heads)))
-    got = attention(design, *q, *k, *v).reshape(design.kv_heads, -1, design.head)
+    got = attention(design, *q, *k, *v).reshape(design.kv_heads, -1, design.padded_head_dim)
     expected = values(*v, design.recipe.kv_format)[0][:, None, :]
     assert np.all(np.abs(got - expected) <= np.abs(expected) * (2 ** -8 + 2 ** -11))
 
@@ -110,10 +110,10 @@ def defined(design, q, q_exp, k, k_exp, v, v_exp):
              for x, e in zip(d, v_exp[:, g])]
         h = z.bit_length() - 1
         r = reciprocal_table().compute((z << 15 >> h) - (1 << 15))
-        for i in range(design.head):
+        for i in range(design.padded_head_dim):
             n = sum(a * kv.int_value(int(c)) for a, c in zip(w, v[:, g, i]))
             out.append(rne(rne(n * Fraction(2) ** (top + kv.unit_exp)) * r / Fraction(2) ** (14 + h)))
-    return np.array([float(x) for x in out]).reshape(design.heads, design.head)
+    return np.array([float(x) for x in out]).reshape(design.heads, design.padded_head_dim)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -124,8 +124,8 @@ def test_definition(shape, low, high):
     for rows in (1, 2, 9):
         args = []
         for heads in ((design.heads,), (rows, design.kv_heads), (rows, design.kv_heads)):
-            codes = rng.integers(0, kv.max_code + 1,
-                                 (*heads, design.head)) | rng.integers(0, 2, (*heads, design.head)) << 7
+            shape = (*heads, design.padded_head_dim)
+            codes = rng.integers(0, kv.max_code + 1, shape) | rng.integers(0, 2, shape) << 7
             args += [codes.astype(np.uint8), rng.integers(low, high + 1, heads)]
         args[3] = args[3] - (12 if high < 100 else 0)      # scores of some units
         assert np.array_equal(attention(design, *args), defined(design, *args))

@@ -28,9 +28,9 @@ def test_error_bound(design):
     kinds = "k" * design.kv_heads + "v" * design.kv_heads + "q" * design.heads
     for entry in range(2):
         for head, kind in enumerate(kinds):
-            for k in range(design.head):
+            for k in range(design.padded_head_dim):
                 scale = exponents[entry] + exps[kind] + design.acc_unit
-                exact = int(acc[entry, head * design.head + k]) * Fraction(2) ** scale
+                exact = int(acc[entry, head * design.padded_head_dim + k]) * Fraction(2) ** scale
                 value = Fraction(float(got[entry, head, k]))
                 if abs(exact) > BF16_MAX:
                     assert abs(value) == BF16_MAX
@@ -62,14 +62,14 @@ def test_gate_and_up_alternate():
     design = DESIGNS[0]
     acc = np.ones((1, design.matmul("gate_up").rows), int)
     x = convert_gate_up(acc, [2], {"gate": 1, "up": -5}, design)
-    assert x.shape == (1, 2 * design.ff)
+    assert x.shape == (1, 2 * design.padded_intermediate_size)
     assert (x[0, 0::2] == 2.0 ** (3 + design.acc_unit)).all() and (x[0, 1::2] == 2.0 ** (-3 + design.acc_unit)).all()
 
 
 def test_ups_alone():
     design = DESIGNS[2]
     x = convert_gate_up(np.ones((1, design.matmul("gate_up").rows), int), [2], {"up": -5}, design)
-    assert x.shape == (1, design.ff) and (x == 2.0 ** (-3 + design.acc_unit)).all()
+    assert x.shape == (1, design.padded_intermediate_size) and (x == 2.0 ** (-3 + design.acc_unit)).all()
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -80,7 +80,8 @@ def test_granules_are_the_matrix(design, gate_up):
     matmul = design.matmul("gate_up" if gate_up else "qkv")
     assert len(taken) == n * matmul.rows // v
     real = [(entry, head, part) for _, entry, _, head, part, _ in taken if head is not None]
-    shape = (1, (1 + design.block.gated) * design.ff // v) if gate_up else (design.qkv_heads, design.head // v)
+    shape = (1, (1 + design.block.gated) * design.padded_intermediate_size
+             // v) if gate_up else (design.qkv_heads, design.padded_head_dim // v)
     assert sorted(real) == [(e, h, p) for e in range(n) for h in range(shape[0]) for p in range(shape[1])]
     assert [granule[3:5] for granule in taken if granule[5]] == [(shape[0] - 1, shape[1] - 1)]
     assert max(i for i, granule in enumerate(taken) if granule[3] is not None) == [g[5] for g in taken].index(True)

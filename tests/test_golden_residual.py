@@ -17,7 +17,8 @@ def test_error_bound(formats):
     """An add is off by half a unit at most, or saturated."""
     design = small_design(**formats)
     rng, bits = np.random.default_rng(7), design.acc_bits
-    x = rng.integers(-2**31, 2**31, (40, design.hidden)) >> rng.integers(0, 31, (40, design.hidden))
+    shape = (40, design.padded_hidden_size)
+    x = rng.integers(-2**31, 2**31, shape) >> rng.integers(0, 31, shape)
     acc = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), x.shape) >> rng.integers(0, bits, x.shape)
     exponents = rng.integers(-30, 20, 40)
     got, beyond = add(x, acc, exponents, -3, design, clipped := []), 0
@@ -110,7 +111,7 @@ def test_embeddings_clip_by_hi_and_by_lo_codes():
 
 def test_embedding_is_hi_plus_lo():
     design = small_design(head="pair")
-    codes = np.random.default_rng(8).integers(0, 0x70, (3, 2, design.hidden))
+    codes = np.random.default_rng(8).integers(0, 0x70, (3, 2, design.padded_hidden_size))
     fmt = design.recipe.weight_format
     scale = 2 + fmt.unit_exp + design.hw.residual_fraction
     assert scale > 0
@@ -135,7 +136,8 @@ def test_granules_are_the_rows():
     design = small_design(entries=3, columns=16, hidden_size=40)
     taken = list(granules(design, 3))
     v = design.hw.vector_lanes
-    assert len(taken) == len(set(taken)) == 3 * design.hidden // v
-    assert [tile * 16 // v + group for tile, entry, group in taken if entry == 1] == list(range(design.hidden // v))
+    assert len(taken) == len(set(taken)) == 3 * design.padded_hidden_size // v
+    assert [tile * 16 // v + group for tile, entry, group in taken
+            if entry == 1] == list(range(design.padded_hidden_size // v))
     assert list(value_granules(design, 2)) == [(entry, part) for entry in range(2)
-                                               for part in range(design.hidden // v)]
+                                               for part in range(design.padded_hidden_size // v)]

@@ -19,10 +19,10 @@ def test_error_bound(hidden, fraction):
     """Three roundings to bf16 (2**-8 each), the table (2**-12), and 15 bits of q and of f (together below 2**-11)."""
     design = small_design(hidden_size=hidden, residual_fraction=fraction)
     rng = np.random.default_rng(hidden)
-    x = np.zeros((200, design.hidden), np.int64)
+    x = np.zeros((200, design.padded_hidden_size), np.int64)
     size = rng.uniform(8, 30, (200, 1))
     x[:, :hidden] = np.clip(rng.normal(size=(200, hidden)) * 2**size, -2**31, 2**31 - 1)
-    gain = np.zeros(design.hidden)
+    gain = np.zeros(design.padded_hidden_size)
     gain[:hidden] = bf16(rng.normal(1, 0.3, hidden))
     y, want = rms_norm(design, x, gain), ideal(design, x, gain)
     assert np.abs(y - want).max() > 0

@@ -51,7 +51,7 @@ def rotate_half(x, positions, model):  # [n, heads, head_dim], [n]
 def stored(x, design):  # [..., head_dim] -> [..., head], pairs side by side
     half = design.model.head_dim // 2
     pairs = np.stack([x[..., :half], x[..., half:]], axis=-1).reshape(x.shape)
-    return np.pad(pairs, [(0, 0)] * (x.ndim - 1) + [(0, design.head - design.model.head_dim)])
+    return np.pad(pairs, [(0, 0)] * (x.ndim - 1) + [(0, design.padded_head_dim - design.model.head_dim)])
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -109,7 +109,7 @@ def test_ropes_of_layers():
     one, other = (rope_angles(small_design(rope_theta=theta, context=64), positions) for theta in (100.0, 10000.0))
     of = [rope_angles(design, positions, design.model.rope_of(layer)) for layer in range(4)]
     assert np.array_equal(of[0], one) and np.array_equal(of[2], other) and np.array_equal(of[3], one) and of[1] is None
-    x = bf16(np.random.default_rng(0).normal(size=(64, design.qkv_heads, design.head)))
+    x = bf16(np.random.default_rng(0).normal(size=(64, design.qkv_heads, design.padded_head_dim)))
     assert np.array_equal(rope(design, x, positions, None), x)
     assert np.array_equal(rope(design, x, positions, 1)[:, 0], rotate(x, other[:, None])[:, 0])
     assert angle_cycles(design, 3) == 3 * 2 * 4 + 6 and angle_cycles(small_design(rotary_dim=0), 3) == 3

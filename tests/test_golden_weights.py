@@ -36,7 +36,7 @@ def test_embedding_rows(packed):
     table = [q.embedding.codes] if q.embedding.lo is None else [q.embedding.codes, q.embedding.lo]
     for token in range(design.model.vocab_size):
         row = golden.embedding_row(stream, design, token)
-        assert row.shape == (len(table), design.hidden)
+        assert row.shape == (len(table), design.padded_hidden_size)
         assert (row[:, :design.model.hidden_size] == [codes[token] for codes in table]).all()
         assert not row[:, design.model.hidden_size:].any()
 
@@ -110,7 +110,7 @@ def test_what_is_read_is_the_model(changes):
     for layer in range(design.layers):
         for name, record, index in (("down", "norm_2", 2), ("o", "norm_1", 3)):
             want = getattr(q.layers[layer], name).values()
-            if name == "down" or design.head == design.model.head_dim:
+            if name == "down" or design.padded_head_dim == design.model.head_dim:
                 assert (values(name, record, index, layer)[:want.shape[0], :want.shape[1]] == want).all()
     assert (values("head", FINAL_NORM, 0)[:design.model.vocab_size, :design.model.hidden_size] == q.head.values()).all()
     table = design.recipe.weight_format
@@ -152,7 +152,8 @@ def test_cycles_add_up():
             previous = golden.tile_after_tile_cycle(tiling, golden.record_end(design.stream[norm, layer], previous))
             for _ in range(sum(m.tiles for m in matmuls) - 1):
                 previous = golden.tile_after_tile_cycle(tiling, previous)
-    serial = design.record_header_granules + (2 + 2 * design.layers) * (design.hidden // design.hw.vector_lanes)
+    serial = design.record_header_granules + (2 + 2 * design.layers) * (design.padded_hidden_size
+                                                                        // design.hw.vector_lanes)
     serial += 2 * design.layers * design.record_header_granules
     tiles = design.layers * sum(m.tiles for m in design.layer_matmuls)
     assert previous == golden.ROM_LATENCY - 1 + serial + 2 * tiles

@@ -79,7 +79,7 @@ def within(matrix, row, col):
 
 def check_record(reader, exponents, gains):
     design = reader.design
-    words = reader.words(design.record_header_granules + design.hidden // design.hw.vector_lanes)
+    words = reader.words(design.record_header_granules + design.padded_hidden_size // design.hw.vector_lanes)
     assert words[:4] == [e % 65536 for e in exponents]
     start = -(-4 // design.hw.vector_lanes) * design.hw.vector_lanes
     assert not any(words[4:start])
@@ -94,7 +94,7 @@ def test_every_weight_is_where_the_architecture_says(changes):
     stream = pack(q, design)
     assert stream.shape == (design.stream_beats, design.hw.beat_bytes)
     reader = Reader(stream, design)
-    dim, head, heads, kv = model.head_dim, design.head, model.num_attention_heads, model.num_key_value_heads
+    dim, head, heads, kv = model.head_dim, design.padded_head_dim, model.num_attention_heads, model.num_key_value_heads
 
     words = reader.words(-(-4 // design.hw.vector_lanes))
     assert words[:4] == [q.embedding.exponent % 65536, 0, model_id(q) % 65536, model_id(q) >> 16]
@@ -117,12 +117,13 @@ def test_every_weight_is_where_the_architecture_says(changes):
             vector, element = divmod(col, head)
             return within(layer.o.codes, row, vector * dim + element) if element < dim and vector < heads else None
 
-        check_matrix(reader, (heads + 2 * kv) * head, design.hidden, qkv)
-        check_matrix(reader, design.hidden, design.attn, o)
+        check_matrix(reader, (heads + 2 * kv) * head, design.padded_hidden_size, qkv)
+        check_matrix(reader, design.padded_hidden_size, design.padded_attention_size, o)
         check_record(reader, [layer.gate.exponent, layer.up.exponent, layer.down.exponent, 0], layer.post_gain)
-        check_matrix(reader, 2 * design.ff, design.hidden,
+        check_matrix(reader, 2 * design.padded_intermediate_size, design.padded_hidden_size,
                      lambda row, col, _: within([layer.gate, layer.up][row % 2].codes, row // 2, col))
-        check_matrix(reader, design.hidden, design.ff, lambda row, col, _: within(layer.down.codes, row, col))
+        check_matrix(reader, design.padded_hidden_size, design.padded_intermediate_size,
+                     lambda row, col, _: within(layer.down.codes, row, col))
     assert reader.beat == design.final_address
     check_record(reader, [q.head.exponent, 0, 0, 0], q.final_gain)
     assert reader.beat == design.head_address
@@ -130,7 +131,7 @@ def test_every_weight_is_where_the_architecture_says(changes):
     tables = [q.head] if model.tie_word_embeddings else [q.head, q.embedding]
     for table in tables:
         start = reader.beat
-        check_matrix(reader, model.vocab_size, design.hidden,
+        check_matrix(reader, model.vocab_size, design.padded_hidden_size,
                      lambda row, col, which: within([table.codes, table.lo][which], row, col), codes)
     assert start == design.embed_address
     assert reader.beat == design.stream_beats
@@ -169,12 +170,14 @@ def test_the_heads_bias_is_behind_its_weights():
     """In columns that the head has, and the layers' matrices have not."""
     design = small_design(hidden_size=13, tie_word_embeddings=False, block=dict(final_bias=True), head_bias=True)
     q = quantized_for(design)
-    assert (design.hidden, design.layer_hidden()) == (24, 16) and q.head.size[1] == 21 == design.model.head_inputs
+    assert (design.padded_hidden_size, design.layer_hidden()) == (24, 16)
+    assert q.head.size[1] == 21 == design.model.head_inputs
     assert [design.matmul(name).k_tiles for name in ("qkv", "gate_up")] == [2, 2] and design.head_matmul.k_tiles == 3
     assert [design.matmul(name).n_tiles for name in ("o", "down")] == [2, 2]
     reader = Reader(pack(q, design), design)
     reader.beat = design.head_address
-    check_matrix(reader, design.model.vocab_size, design.hidden, lambda row, col, _: within(q.head.codes, row, col))
+    check_matrix(reader, design.model.vocab_size, design.padded_hidden_size,
+                 lambda row, col, _: within(q.head.codes, row, col))
     assert q.head.codes[:, 13:].any(axis=1).all()
 
 

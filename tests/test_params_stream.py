@@ -41,7 +41,8 @@ def test_places_and_bytes_are_inverse(changes):
 @pytest.mark.parametrize("gated", [True, False])
 def test_rows_of_the_mlp_have_no_padding(gated):
     design = small_design(lanes=4, columns=16, intermediate_size=20, block=dense(gated=gated))
-    assert design.ff == (24 if gated else 32) and design.matmul("gate_up").rows == design.ff * (2 if gated else 1)
+    padded = 24 if gated else 32
+    assert design.padded_intermediate_size == padded and design.matmul("gate_up").rows == padded * (2 if gated else 1)
 
 
 def test_nothing_behind_the_end():

@@ -91,7 +91,7 @@ def test_every_byte_that_a_vector_changes_is_described_as_that_number(name, plac
     before = pack(quantized, design)
     getattr(quantized.layers[1], name)[place] ^= 0x0101
     changed = {describe(design, beat, byte) for beat, byte in np.argwhere(pack(quantized, design) != before)}
-    assert changed - {"header"} == {told.format(q=2 * design.kv_heads * design.head)}
+    assert changed - {"header"} == {told.format(q=2 * design.kv_heads * design.padded_head_dim)}
 
 
 def test_vectors_of_records_are_described_by_name():

@@ -45,7 +45,8 @@ def _records(design):
     records = [section for section in design.stream if section.layer == 0 and section.vectors]
     return {section.name: {"beat": section.address - design.body_address, "beats": section.beats,
                            "granules": {"exponents": design.record_header_granules,
-                                        "gains": design.hidden // design.hw.vector_lanes, **dict(section.vectors)}}
+                                        "gains": design.padded_hidden_size // design.hw.vector_lanes,
+                                        **dict(section.vectors)}}
             for section in records}
 
 

@@ -259,7 +259,7 @@ def testbench(design, quantized, name, ports, axi=None, adapters=()):
     else:
         body, more = _on_streams(design, ports, expected, words, bool(adapters))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
-                  + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head
+                  + design.layers * design.kv_heads * (4 * hw.context + 200) * design.padded_head_dim
                   + (design.adapter_map.beats * hw.beat_bytes if adapters else 0)) + 100_000
     declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} "
                     f"[{port.width - 1}:0] {port.name};"

@@ -123,8 +123,8 @@ def attention_cycles(design, positions, window=None):
     """
     hw = design.hw
     k_latency = 1 + kv_latency(design)                                # a register, and the cache
-    parts = design.head // hw.attention_lanes
-    queries, granules = design.group * parts, design.group * design.head // hw.vector_lanes
+    parts = design.padded_head_dim // hw.attention_lanes
+    queries, granules = design.group * parts, design.group * design.padded_head_dim // hw.vector_lanes
     k, v, depth = _Slots(), _Slots(), k_stages(design)
     swap = taken = free = k_last = v_last = -1
     out = []

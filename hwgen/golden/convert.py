@@ -19,7 +19,8 @@ def convert_qkv(acc, exponents, exps, design, bias=None, rows=None):
     weight = np.empty(design.qkv_heads, np.int64)
     for name in design.block.into_heads.matrices:
         weight[design.heads_of(design.block.matrix(name))] = exps[name]
-    sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
+    width = design.padded_head_dim
+    sums = np.asarray(acc)[:, :design.qkv_heads * width].reshape(-1, design.qkv_heads, width)
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
     scale = scale[:, :, None] + (0 if rows is None else rows[:sums[0].size].reshape(sums[0].shape))
     return _biased(acc_to_bf16(sums, scale), bias)
@@ -30,7 +31,7 @@ def convert_gate_up(acc, exponents, exps, design, bias=None, rows=None):
 
     acc, exponents, exps, bias and rows as `convert_qkv`
     """
-    weight = np.tile([exps[name] for name in design.block.into_ff.matrices], design.ff)
+    weight = np.tile([exps[name] for name in design.block.into_ff.matrices], design.padded_intermediate_size)
     sums = np.asarray(acc)[:, :len(weight)]
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit
     return _biased(acc_to_bf16(sums, scale if rows is None else scale + rows[:len(weight)]), bias)
@@ -48,8 +49,9 @@ def granules(design, gate_up, n):
     block = design.block
     matmul = design.matmul((block.into_ff if gate_up else block.into_heads).name)
     v = design.hw.vector_lanes
-    groups, per_head = design.hw.columns // v, design.head // v
-    real = len(block.into_ff.matrices) * design.ff // v if gate_up else design.qkv_heads * per_head
+    groups, per_head = design.hw.columns // v, design.padded_head_dim // v
+    real = (len(block.into_ff.matrices) * design.padded_intermediate_size // v if gate_up
+            else design.qkv_heads * per_head)
     for tile in range(matmul.n_tiles):
         for entry in range(n):
             for group in range(groups):

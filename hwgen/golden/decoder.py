@@ -2,7 +2,7 @@
 
 Weights are taken as integers (codes in units of the format), in float64 where they are multiplied, so a matrix product
 is BLAS's and exact: sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored order of the
-hardware: heads padded to `Design.head`, RoPE pairs side by side, gates and ups in turn.
+hardware: heads padded to `Design.padded_head_dim`, RoPE pairs side by side, gates and ups in turn.
 """
 import copy
 
@@ -70,7 +70,7 @@ def _padded(design, kind, rows, rotary=False):
     padding is left out."""
     model = design.model
     if kind == "ff":
-        return np.pad(rows, [(0, design.ff - model.intermediate_size), (0, 0)])
+        return np.pad(rows, [(0, design.padded_intermediate_size - model.intermediate_size), (0, 0)])
     if kind == "hidden":
         return rows
     heads = rows.reshape(-1, model.head_dim, rows.shape[1])
@@ -78,7 +78,7 @@ def _padded(design, kind, rows, rotary=False):
         half = (model.head_dim if model.rotary_dim is None else model.rotary_dim) // 2
         pairs = [element for i in range(half) for element in (i, i + half)]
         heads = heads[:, pairs + list(range(2 * half, model.head_dim))]
-    return np.pad(heads, [(0, 0), (0, design.head - model.head_dim), (0, 0)]).reshape(-1, rows.shape[1])
+    return np.pad(heads, [(0, 0), (0, design.padded_head_dim - model.head_dim), (0, 0)]).reshape(-1, rows.shape[1])
 
 
 def _rows(design, project, values):
@@ -242,7 +242,7 @@ class GoldenDecoder:
         keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
         codes, exps = self.stored(index, self.heads(index, x), self.angles(index, positions))
         kv_write(self.kv, index, slots, positions, codes[:, keys], exps[:, keys], codes[:, values], exps[:, values])
-        out = np.empty((len(x), design.heads, design.head))
+        out = np.empty((len(x), design.heads, design.padded_head_dim))
         for slot in np.unique(slots):
             of = np.flatnonzero(slots == slot)
             length = positions[of].max() + 1

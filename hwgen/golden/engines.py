@@ -19,7 +19,7 @@ def sink_end(design, project, times, n):
     v = design.hw.vector_lanes
     converted = convert.latency(design)
     if project.sink == "heads":
-        last = times.granule(design.qkv_heads * design.head // v - 1)       # of those that are not padding
+        last = times.granule(design.qkv_heads * design.padded_head_dim // v - 1)       # of those that are not padding
         normed = qk_norm.cycles(design, n) if design.block.qk_norm else 0
         return last + converted + normed + rope.ROPE_LATENCY + WRITTEN
     if project.sink == "activation":

@@ -39,7 +39,7 @@ def kv_arrays(design):
     """Empty `KvRows` of a design. (The hardware's memory is not cleared: a slot's positions are written in order.)"""
     shape = design.layers, design.hw.slots, design.hw.context, design.kv_heads
     return KvRows(*(array for _ in range(2)
-                    for array in (np.zeros((*shape, design.head), np.uint8), np.zeros(shape, np.int16))))
+                    for array in (np.zeros((*shape, design.padded_head_dim), np.uint8), np.zeros(shape, np.int16))))
 
 
 def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
@@ -194,7 +194,7 @@ def _owned(table):
 def copy_words(design, positions):
     """Words of K (and as many of V, at the same time) that a copy of a block's first ``positions`` reads and writes: a
     cycle each."""
-    return design.layers * design.kv_heads * positions * (design.head // design.hw.attention_lanes)
+    return design.layers * design.kv_heads * positions * (design.padded_head_dim // design.hw.attention_lanes)
 
 
 def kv_write_cycles(design, entries, *, read_latency=2):
@@ -203,5 +203,5 @@ def kv_write_cycles(design, entries, *, read_latency=2):
     A command's first request goes out in the cycle after it, and the next command is taken with the last request of
     this one. A slice that the buffer answers is taken in the same cycle, and is readable in the next.
     """
-    requests = entries * 2 * design.kv_heads * (design.head // design.hw.attention_lanes)
+    requests = entries * 2 * design.kv_heads * (design.padded_head_dim // design.hw.attention_lanes)
     return requests + HEAD_LATENCY + 1

@@ -33,7 +33,7 @@ def norm_vectors(x, gain, length, epsilon):  # bf16 [n, k], bf16 [k] -> bf16 [n,
 def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], bf16 [k] -> bf16 [n, qkv_heads, head]
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q normalized, V as it is.
 
-    Gains are in the stored order of elements, `Design.head` of them, or of ``span="projection"`` as many for each head
+    Gains are in the stored order of elements, `Design.padded_head_dim` of them, or of ``span="projection"`` as many for each head
     of the kind.
     """
     model, out = design.model, np.array(x, np.float64)
@@ -41,7 +41,7 @@ def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], 
         heads = design.heads_of(matrix)
         vectors = out[:, heads]
         count = vectors.shape[1] if design.block.qk_norm.span == "projection" else 1
-        rows = vectors.reshape(-1, count * design.head)
+        rows = vectors.reshape(-1, count * design.padded_head_dim)
         out[:, heads] = norm_vectors(rows, gain, count * model.head_dim, model.rms_norm_eps).reshape(vectors.shape)
     return out
 
@@ -50,12 +50,12 @@ def order(design, n):
     """(entry, head, part) of each granule that is stored, in the order in which they leave."""
     heads = [head for matrix in (design.block.keys, design.block.queries)
              for head in range(design.qkv_heads)[design.heads_of(matrix)]]
-    return [(e, h, p) for e in range(n) for h in heads for p in range(design.head // design.hw.vector_lanes)]
+    return [(e, h, p) for e in range(n) for h in heads for p in range(design.padded_head_dim // design.hw.vector_lanes)]
 
 
 def cycles(design, n):
     """Cycles from the acceptance of the granule with ``last`` of a command of ``n`` entries to the offer of the last
     one that leaves."""
-    parts = design.head // design.hw.vector_lanes
+    parts = design.padded_head_dim // design.hw.vector_lanes
     longest = parts * (design.heads if design.block.qk_norm.span == "projection" else 1)
     return n * (design.kv_heads + design.heads) * parts + longest + 2 * tree_stages(design.hw.vector_lanes) + 17

@@ -99,4 +99,4 @@ def granules(design, n):
 
 def value_granules(design, n):
     """(entry, part) of each granule of an add of a norm's results, in order."""
-    return ((entry, part) for entry in range(n) for part in range(design.hidden // design.hw.vector_lanes))
+    return ((entry, part) for entry in range(n) for part in range(design.padded_hidden_size // design.hw.vector_lanes))

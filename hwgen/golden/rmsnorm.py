@@ -52,5 +52,5 @@ def norm_cycles(design, n=1, *, read_latency=1):
     ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.
     Where the final norm has a bias, every norm takes the 6 cycles of its sum.
     """
-    parts = design.hidden // design.hw.vector_lanes
+    parts = design.padded_hidden_size // design.hw.vector_lanes
     return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 16 + 6 * design.block.final_bias

@@ -26,7 +26,7 @@ def rope_angles(design, positions, rope=0):  # int [n] -> int [n, head/2, 2]
     cl, sl = np.moveaxis(low[positions % ROPE_BLOCK], -1, 0)                      # [n, pairs]
     ch, sh = np.moveaxis(high[positions // ROPE_BLOCK], -1, 0)
     angles = np.stack([shift_round(ch * cl - sh * sl, -18), shift_round(sh * cl + ch * sl, -18)], axis=-1)
-    pad = design.head // 2 - angles.shape[1]
+    pad = design.padded_head_dim // 2 - angles.shape[1]
     return np.pad(angles, [(0, 0), (0, pad), (0, 0)])
 
 

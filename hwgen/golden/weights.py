@@ -146,7 +146,8 @@ def record(stream, design, section):
     section that is a record."""
     words = _words(stream, design, section.address, section.beats)
     start, v = design.record_header_granules * design.hw.vector_lanes, design.hw.vector_lanes
-    gains, vectors = words[start:start + design.hidden], words[start + design.hidden:section.granules * v]
+    after = start + design.padded_hidden_size
+    gains, vectors = words[start:after], words[after:section.granules * v]
     return _signed10(words[:design.block.record_words]), gains.astype(np.uint16), vectors.astype(np.uint16)
 
 
@@ -215,7 +216,7 @@ def expanded(codes, offsets, fmt, largest):
 
 def _row_granules(design):
     """Embedding granules of an entry: of its row in each table, all codes."""
-    return design.embedding_rows() * design.head_matmul.codes * design.hidden // design.hw.vector_lanes
+    return design.embedding_rows() * design.head_matmul.codes * design.padded_hidden_size // design.hw.vector_lanes
 
 
 def embed_cycle(design, granule):

@@ -34,7 +34,7 @@ def ask_queries(m, design, cmd, r):
     where a layer has a window, and that of entries for the output: {entry, last}. A job or entry is there from the
     cycle after its first request.
     """
-    parts = design.head // design.hw.attention_lanes
+    parts = design.padded_head_dim // design.hw.attention_lanes
     windowed = any(design.window(layer) for layer in range(design.layers))
     job_layout = data.StructLayout({field: kv_read_layout(design)[field].shape
                                     for field in ("slot", "layer", "head", "position")}
@@ -82,7 +82,7 @@ def ask_rows(m, design, jobs, port, name):
 
     What is asked leaves from a register: the cache looks up much of it.
     """
-    fifo, layout, parts = jobs.fifo, jobs.layout, design.head // design.hw.attention_lanes
+    fifo, layout, parts = jobs.fifo, jobs.layout, design.padded_head_dim // design.hw.attention_lanes
     m.submodules[f"{name}_request"] = register = SkidRegister(port.payload.shape())
     connect(m, register.o, flipped(port))
     request = register.i

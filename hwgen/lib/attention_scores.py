@@ -49,7 +49,7 @@ class _Queries(NamedTuple):
 
 def _load(m, design, q_i, swap):
     """Collects the queries of a job. Returns (complete, words [G][W], exponents [G]); free again after ``swap``."""
-    parts = design.head // design.hw.attention_lanes
+    parts = design.padded_head_dim // design.hw.attention_lanes
     words = design.group * parts
     codes = [Signal(8 * design.hw.attention_lanes, reset_less=True, name=f"next_q{k}") for k in range(words)]
     exps = [Signal(signed(EXP_BITS), reset_less=True, name=f"next_q_exp{k}") for k in range(words)]
@@ -67,7 +67,7 @@ def _load(m, design, q_i, swap):
 def _current(m, design, q_i, k):
     """The `_Queries` of the job whose rows come; the next job's are taken in the cycle of its last row, if they are
     complete."""
-    parts = design.head // design.hw.attention_lanes
+    parts = design.padded_head_dim // design.hw.attention_lanes
     swap, have = Signal(name="swap"), Signal()
     complete, loaded, loaded_exps = _load(m, design, q_i, swap)
     q = [[Signal.like(word, name=f"q{g}_{w}") for w, word in enumerate(words)] for g, words in enumerate(loaded)]
@@ -94,7 +94,7 @@ def score_rows(m, design, q_i, k, take):
     Gives a `Job`, which waits for the V stage to ``take`` it. A part of a row is taken in each cycle in which the job
     before does not wait.
     """
-    parts, fmt = design.head // design.hw.attention_lanes, design.recipe.kv_format
+    parts, fmt = design.padded_head_dim // design.hw.attention_lanes, design.recipe.kv_format
     group, lanes = design.group, design.hw.attention_lanes
     queries = _current(m, design, q_i, k)
     dot_stages = 1 + tree_stages(lanes) + 1
@@ -108,7 +108,7 @@ def score_rows(m, design, q_i, k, take):
     starts = pipe.reg(queries.part == 0, name="k_starts", stages=dot_stages - 1)
 
     operands = operands_of(m, k.p.codes, fmt, "k")
-    width = fmt.accumulator_bits(fmt, design.head)
+    width = fmt.accumulator_bits(fmt, design.padded_head_dim)
     scores = []
     for g in range(group):
         unit = Dot(fmt, lanes, width)

@@ -21,7 +21,7 @@ def bias_address(design, biased, part, second):
 
     ``second``: it is of the second of `Block.added`.
     """
-    return part + Mux(second, design.hidden // design.hw.vector_lanes, 0) if len(biased) == 2 else part
+    return part + Mux(second, design.padded_hidden_size // design.hw.vector_lanes, 0) if len(biased) == 2 else part
 
 
 def fixed_biases(m, design, biased, bias, op):
@@ -31,7 +31,7 @@ def fixed_biases(m, design, biased, bias, op):
     """
     hw, b = design.hw, bias.payload
     layout = data.ArrayLayout(data.StructLayout({"x": signed(WORD), "clipped": 1}), hw.vector_lanes)
-    depth = len(biased) * design.hidden // hw.vector_lanes
+    depth = len(biased) * design.padded_hidden_size // hw.vector_lanes
     m.submodules.biases = biases = memory.Memory(shape=layout, depth=depth, init=[])
     new, old = biases.write_port(), biases.read_port()
 

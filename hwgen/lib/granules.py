@@ -108,7 +108,7 @@ class Granules:
             m.d.sync += self.full.eq(0)
 
     def _part_shape(self):
-        return range(max(self._design.hidden // self._lanes, *self._vectors))
+        return range(max(self._design.padded_hidden_size // self._lanes, *self._vectors))
 
     def _hand_out(self):
         """The granule at the outputs."""
@@ -191,7 +191,7 @@ class Granules:
         self.slice_end = self.part[:self._slices].all() if self._slices else Const(1)
         self.words_end = Const(1) if headers == 1 else self.upper if headers == 2 else self.upper == headers - 1
         self._next_upper = ~self.words_end if headers <= 2 else Mux(self.words_end, 0, self.upper + 1)
-        self.part_end = self.part == design.hidden // lanes - 1
+        self.part_end = self.part == design.padded_hidden_size // lanes - 1
         self.row_end = self.part_end & self.lo if design.recipe.head == "pair" else self.part_end
         self.entry_end = self.row_end & self.of_position if self._learned else self.row_end
         self.beat_end = Signal(name="beat_end")

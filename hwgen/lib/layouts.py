@@ -131,7 +131,8 @@ def converted_layout(design):
     v = design.hw.vector_lanes
     return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
                          "head": range(design.qkv_heads),
-                         "part": range(max(design.head, design.ff * (1 + design.block.gated)) // v), "last": 1})
+                         "part": range(max(design.padded_head_dim, design.padded_intermediate_size
+                                           * (1 + design.block.gated)) // v), "last": 1})
 
 
 def glu_layout(design, lanes):
@@ -140,7 +141,8 @@ def glu_layout(design, lanes):
     Without a gate both have V lanes.
     """
     return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(design.hw.entries),
-                         "part": range(design.ff * (1 + design.block.gated) // design.hw.vector_lanes), "last": 1})
+                         "part": range(design.padded_intermediate_size * (1 + design.block.gated)
+                                       // design.hw.vector_lanes), "last": 1})
 
 
 def embed_layout(design):
@@ -150,7 +152,7 @@ def embed_layout(design):
     """
     v = design.hw.vector_lanes
     return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
-                         "part": range(design.hidden // v), "lo": 1, "last": 1,
+                         "part": range(design.padded_hidden_size // v), "lo": 1, "last": 1,
                          **({"position": 1} if design.model.learned_positions else {})})
 
 
@@ -159,19 +161,20 @@ def bias_layout(design):
     bf16."""
     v = design.hw.vector_lanes
     return StructLayout({"x": ArrayLayout(unsigned(16), v), design.block.from_ff.name: 1,
-                         "part": range(design.hidden // v)})
+                         "part": range(design.padded_hidden_size // v)})
 
 
 def normed_layout(design):
     """A granule of a normed row, as bf16."""
     v = design.hw.vector_lanes
     return StructLayout({"x": ArrayLayout(unsigned(16), v), "row": range(design.hw.entries),
-                         "part": range(design.hidden // v)})
+                         "part": range(design.padded_hidden_size // v)})
 
 
 def residual_read_layout(design):
     """Address of a granule of the residual."""
-    return StructLayout({"entry": range(design.hw.entries), "part": range(design.hidden // design.hw.vector_lanes)})
+    return StructLayout({"entry": range(design.hw.entries),
+                         "part": range(design.padded_hidden_size // design.hw.vector_lanes)})
 
 
 def residual_row_layout(design):
@@ -194,13 +197,14 @@ def head_meta_layout(design):
     """What goes along with a read of the qkv buffer: where the KV writer puts the slice. Attention sends zeros."""
     return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
                          "head": range(design.kv_heads), "position": range(design.hw.context),
-                         "part": range(design.head // design.hw.attention_lanes), "last": 1})
+                         "part": range(design.padded_head_dim // design.hw.attention_lanes), "last": 1})
 
 
 def head_read_layout(design):
     """Request of part of a head to the qkv buffer: row ``entry * qkv_heads + head``, heads in order K, V, Q."""
     return StructLayout({"row": range(design.hw.entries * design.qkv_heads),
-                         "part": range(design.head // design.hw.attention_lanes), "meta": head_meta_layout(design)})
+                         "part": range(design.padded_head_dim // design.hw.attention_lanes),
+                         "meta": head_meta_layout(design)})
 
 
 def kv_write_layout(design):
@@ -208,14 +212,15 @@ def kv_write_layout(design):
     lanes = design.hw.attention_lanes
     return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
                          "head": range(design.kv_heads), "position": range(design.hw.context),
-                         "part": range(design.head // lanes), "codes": ArrayLayout(unsigned(8), lanes),
+                         "part": range(design.padded_head_dim // lanes), "codes": ArrayLayout(unsigned(8), lanes),
                          "exp": signed(EXP_BITS)})
 
 
 def kv_read_layout(design):
     """Address of part of a row; ``last`` comes back with it."""
     return StructLayout({"slot": range(design.hw.slots), "layer": range(design.layers), "head": range(design.kv_heads),
-                         "position": range(design.hw.context), "part": range(design.head // design.hw.attention_lanes),
+                         "position": range(design.hw.context),
+                         "part": range(design.padded_head_dim // design.hw.attention_lanes),
                          "last": 1})
 
 

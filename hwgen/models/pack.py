@@ -112,23 +112,24 @@ def _words(design, head, gains=None, vectors=()):
     start, beats = design.record_header_granules * hw.vector_lanes, design.header_beats
     head = list(head) + [0] * (design.block.record_words - len(head))
     if gains is not None:
-        end = start + design.hidden + sum(map(len, vectors))
+        end = start + design.padded_hidden_size + sum(map(len, vectors))
         beats = -(-end * 2 // hw.beat_bytes)
     words = np.zeros(beats * hw.beat_bytes // 2, np.uint16)
     words[:design.block.record_words] = np.array(head, np.int64) & 0xFFFF
     if gains is not None:
         words[start:start + len(gains)] = gains
-        words[start + design.hidden:end] = np.concatenate([np.zeros(0, np.uint16), *vectors])
+        words[start + design.padded_hidden_size:end] = np.concatenate([np.zeros(0, np.uint16), *vectors])
     return words.astype("<u2").view(np.uint8).reshape(beats, hw.beat_bytes)
 
 
 def _heads(values, design, rotary=False):
-    """Rows [heads * head_dim, n] -> [heads * design.head, n]: each head padded, rotary pairs made neighbours."""
+    """Rows [heads * head_dim, n] -> [heads * design.padded_head_dim, n]: each head padded, rotary pairs made
+    neighbours."""
     size = design.model.head_dim
     heads = values.reshape(-1, size, values.shape[1])
     if rotary:
         heads = heads[:, design.model.rotary_order()]
-    padded = np.zeros((len(heads), design.head, values.shape[1]), values.dtype)
+    padded = np.zeros((len(heads), design.padded_head_dim, values.shape[1]), values.dtype)
     padded[:, :size] = heads
     return padded.reshape(-1, values.shape[1])
 
@@ -182,10 +183,10 @@ def _offsets(layer, design, project, part, wanted):
     if part == "rows":
         return matrix_rows({name: offsets[:, None] for name, offsets in found.items()}, design, project)[:, 0]
     # blocks of the stored inputs: `_check` knows that they are whole
-    if project.inputs == "heads" and design.head != design.model.head_dim:
+    if project.inputs == "heads" and design.padded_head_dim != design.model.head_dim:
         width = design.model.head_dim // BLOCK
         found = {name: np.pad(offsets.reshape(len(offsets), -1, width),
-                              [(0, 0), (0, 0), (0, design.head // BLOCK - width)]).reshape(len(offsets), -1)
+                              [(0, 0), (0, 0), (0, design.padded_head_dim // BLOCK - width)]).reshape(len(offsets), -1)
                  for name, offsets in found.items()}
     return matrix_rows(found, design, project)
 

@@ -59,7 +59,8 @@ class Design:
     def _check_formats(self):
         recipe, hw = self.recipe, self.hw
         recipe.check(self.model)
-        padded = self.head != self.model.head_dim and (self.head % BLOCK or self.model.head_dim % BLOCK)
+        stored, own = self.padded_head_dim, self.model.head_dim
+        padded = stored != own and (stored % BLOCK or own % BLOCK)
         if self.largest_block and padded and any(
                 recipe.format_of(self.block.from_heads.name, layer) == E2M1 for layer in range(self.layers)):
             raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} "
@@ -105,29 +106,29 @@ class Design:
 
     # -- padded lengths
     @property
-    def hidden(self):
+    def padded_hidden_size(self):
         return up_to(self.model.head_inputs, max(self.hw.lanes, self.hw.columns))
 
     def layer_hidden(self):
         """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's
         bias needs. (A norm of sums adds whole rows.)"""
-        return (self.hidden if self.block.post_norms
+        return (self.padded_hidden_size if self.block.post_norms
                 else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns)))
 
     @property
-    def head(self):
+    def padded_head_dim(self):
         """Elements of one attention head as stored."""
         return up_to(self.model.head_dim, self.hw.attention_lanes)
 
     @property
-    def ff(self):
+    def padded_intermediate_size(self):
         # n-tiles of gates and ups, or of ups alone, have no padding
         return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // (1 + self.block.gated)))
 
     @property
-    def attn(self):
+    def padded_attention_size(self):
         """Input length of o_proj: all heads, padded to whole lane slices."""
-        return up_to(self.model.num_attention_heads * self.head, self.hw.lanes)
+        return up_to(self.model.num_attention_heads * self.padded_head_dim, self.hw.lanes)
 
     @property
     def heads(self):
@@ -201,14 +202,15 @@ class Design:
     def matmul(self, name):
         """The `Matmul` of a step `Project` of a layer."""
         step = next(step for step in self.block.of(Project) if step.name == name)
-        widths = {"hidden": self.layer_hidden(), "ff": self.ff, "heads": self.heads * self.head,
-                  "kv_heads": self.kv_heads * self.head}
+        widths = {"hidden": self.layer_hidden(), "ff": self.padded_intermediate_size,
+                  "heads": self.heads * self.padded_head_dim,
+                  "kv_heads": self.kv_heads * self.padded_head_dim}
         rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
         return self._matmul(name, rows, widths[step.inputs])
 
     @property
     def head_matmul(self):
-        return self._matmul("head", self.model.vocab_size, self.hidden, self.recipe.codes_per_head_weight)
+        return self._matmul("head", self.model.vocab_size, self.padded_hidden_size, self.recipe.codes_per_head_weight)
 
     @property
     def layer_matmuls(self):
@@ -229,7 +231,7 @@ class Design:
 
     def position_matmul(self):
         """The table of learned positions, laid out as the embedding table is."""
-        return self._matmul("positions", self.hw.context, self.hidden, self.recipe.codes_per_head_weight)
+        return self._matmul("positions", self.hw.context, self.padded_hidden_size, self.recipe.codes_per_head_weight)
 
     def embedding_rows(self):
         """Rows of tables that an entry reads: of the embedding, and of the positions where they are learned."""
@@ -306,7 +308,7 @@ class Design:
 
     @property
     def record_granules(self):
-        return self.record_header_granules + self.hidden // self.hw.vector_lanes
+        return self.record_header_granules + self.padded_hidden_size // self.hw.vector_lanes
 
     @property
     def record_beats(self):
@@ -321,9 +323,9 @@ class Design:
             length = self.matmul(vector.project).rows
         elif vector.matrix:
             heads = self.heads_of(self.block.matrix(vector.matrix))
-            length = self.head * (heads.stop - heads.start if self.block.qk_norm.span == "projection" else 1)
+            length = self.padded_head_dim * (heads.stop - heads.start if self.block.qk_norm.span == "projection" else 1)
         else:
-            length = self.hidden
+            length = self.padded_hidden_size
         return length // self.hw.vector_lanes
 
     @property

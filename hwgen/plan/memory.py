@@ -69,7 +69,7 @@ BLOCKS = {
 
 def memories(design):
     """The `Memory` list of a board's machine."""
-    hw, head = design.hw, design.head
+    hw, head = design.hw, design.padded_head_dim
     v, rows = hw.vector_lanes, design.half_batch().hw.entries
     made = [Memory("weights", 8 * hw.beat_bytes, design.stream_beats, rom=True)] if hw.inside else []
 
@@ -82,15 +82,16 @@ def memories(design):
     def buffer(unit, rows, length, lanes, granule):
         return Memory(unit, 16 * lanes, rows * length // lanes, 0 if granule == lanes else 16 * granule)
 
-    made += [buffer("xa", hw.entries, design.hidden, hw.lanes, v), buffer("xo", rows, design.attn, hw.lanes, v),
-             buffer("xh", rows, design.ff, hw.lanes, v // (1 + design.block.gated)),
+    made += [buffer("xa", hw.entries, design.padded_hidden_size, hw.lanes, v),
+             buffer("xo", rows, design.padded_attention_size, hw.lanes, v),
+             buffer("xh", rows, design.padded_intermediate_size, hw.lanes, v // (1 + design.block.gated)),
              buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
     if hw.adapters:
         inner = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
         made += [Memory("adapters", 8 * hw.beat_bytes, hw.adapters * design.adapter_map.beats),
                  buffer("adapters", hw.entries, inner, hw.lanes, v)]
-    made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)] + _of_block(design)
-    made.append(Memory("rmsnorm", 16 * v, max(2, design.hidden // v)))
+    made += hw.halves * [Memory("residual", 32 * v, rows * design.padded_hidden_size // v)] + _of_block(design)
+    made.append(Memory("rmsnorm", 16 * v, max(2, design.padded_hidden_size // v)))
     ropes = len(design.model.ropes())
     if ropes:
         pairs, words = ropes * (design.model.head_dim
@@ -112,14 +113,14 @@ def _of_block(design):
         return sum(design.matmul(project.name).rows // v for project in projects if block.biased(project))
 
     if block.post_norms:
-        made += hw.halves * [Memory("sums", 32 * v, rows * design.hidden // v)]
+        made += hw.halves * [Memory("sums", 32 * v, rows * design.padded_hidden_size // v)]
     if depth := biases(block.converted):
         made.append(Memory("convert", 16 * v, max(2, hw.halves * depth)))
     if depth := biases(block.added):
         # as fixed-point numbers; and whether one was clipped
         made += hw.halves * [Memory("sums" if block.post_norms else "residual", 33 * v, depth)]
     if block.qk_norm:
-        parts = design.head // v
+        parts = design.padded_head_dim // v
         vectors = [parts * (count if block.qk_norm.span == "projection" else 1)
                    for count in (design.kv_heads, design.heads)]
         made += [Memory("qk_norm", 16 * v, depth) for depth in (

@@ -26,7 +26,7 @@ def _in_record(design, section, word):
         return (f"exponent of {_TITLES.get(name := section.exponents[word], name)}" if word < len(section.exponents)
                 else "")
     word -= design.record_header_granules * lanes
-    block, gains = design.block, design.hidden // lanes * lanes
+    block, gains = design.block, design.padded_hidden_size // lanes * lanes
     if word < gains:
         return f"gain, element {word}"
     word -= gains

@@ -49,7 +49,8 @@ def _block(block):
 def facts(design, source):
     """Label -> text of everything that follows from the shapes. ``source`` is the model's file."""
     shape, hw, recipe = design.model, design.hw, design.recipe
-    position = 2 * design.layers * design.kv_heads * (design.head + 2)      # an exponent stands beside each row
+    # an exponent stands beside each row
+    position = 2 * design.layers * design.kv_heads * (design.padded_head_dim + 2)
     matrices = [section for section in design.stream if section.matmul
                 and (section.layer is not None or section.name == HEAD)]
     beats = sum(sum(section.tiling.waits(0)) * section.matmul.n_tiles for section in matrices)

@@ -229,7 +229,7 @@ def _saturated(m, engines):
     if not sums or len(sums) == 1:
         return found
     # ... but for the sums of one half-batch and what the norm adds to the other: these wait
-    waiting = Signal(range(design.hw.entries * design.hidden // design.hw.vector_lanes + 1))
+    waiting = Signal(range(design.hw.entries * design.padded_hidden_size // design.hw.vector_lanes + 1))
     both = Cat(unit.saturated for unit in residuals).any() & Cat(unit.saturated for unit in sums).any()
     m.d.sync += waiting.eq(waiting + both - (~found & (waiting != 0)))
     return found | (waiting != 0)

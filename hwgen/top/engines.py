@@ -101,14 +101,15 @@ class Engines:
             return VectorBuffer(rows=rows, length=length, write_lanes=write_lanes, read_lanes=hw.lanes,
                                 fmt=design.recipe.activation_format, meta=operation)
 
-        self.xa = of_activations(hw.entries, design.hidden)
-        self.xo = of_activations(self.rows, design.attn)
+        self.xa = of_activations(hw.entries, design.padded_hidden_size)
+        self.xo = of_activations(self.rows, design.padded_attention_size)
         # of a gate and an up comes one activation
-        self.xh = of_activations(self.rows, design.ff, write_lanes=hw.vector_lanes // (2 if design.block.gated else 1))
+        self.xh = of_activations(self.rows, design.padded_intermediate_size,
+                                 write_lanes=hw.vector_lanes // (2 if design.block.gated else 1))
         for name, buffer in (("xa", self.xa), ("xo", self.xo), ("xh", self.xh)):
             m.submodules[name] = shared(buffer, buffer.module_name)     # one module where their shapes are the same
         m.submodules.qkv = self.qkv = VectorBuffer(
-            rows=self.rows * design.qkv_heads, length=design.head, write_lanes=hw.vector_lanes,
+            rows=self.rows * design.qkv_heads, length=design.padded_head_dim, write_lanes=hw.vector_lanes,
             read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format, meta=self.attention.q_r.p.meta.shape())
 
     # -- phases

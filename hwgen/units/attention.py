@@ -115,7 +115,7 @@ class Attention(wiring.Component):
     k_req, v_req : Out(stream)    `kv_read_layout`, for the KV cache
     k_o : In(stream)        `k_row_layout`, its answers
     v_o : In(stream)        `v_row_layout`, its answers
-    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * Design.head) / V + granule in order;
+    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * Design.padded_head_dim) / V + granule in order;
                             ``last`` is the entry's last
     done : Out(1)           up for one cycle, that after the last granule of a command with ``last`` was taken
     """
@@ -133,7 +133,7 @@ class Attention(wiring.Component):
             "v_o": In(stream.Signature(v_row_layout(design))),
             "o": Out(stream.Signature(data.StructLayout({
                 "x": data.ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
-                "part": range(design.heads * design.head // v), "last": 1}))),
+                "part": range(design.heads * design.padded_head_dim // v), "last": 1}))),
             "done": Out(1),
         })
 
@@ -142,7 +142,7 @@ class Attention(wiring.Component):
     @property
     def _parts(self):
         """Words of a row."""
-        return self._design.head // self._design.hw.attention_lanes
+        return self._design.padded_head_dim // self._design.hw.attention_lanes
 
     @property
     def _weight_max(self):
@@ -293,7 +293,7 @@ class Attention(wiring.Component):
 
         Until they are handed over, whatever is there is held: so a thousand registers do not wait for what decides.
         """
-        design, granules = self._design, self._design.head // self._design.hw.vector_lanes
+        design, granules = self._design, self._design.padded_head_dim // self._design.hw.vector_lanes
         granule, query = Signal(range(granules), name="granule"), Signal(range(design.group))
         last_granule, last_query = granule == granules - 1, query == design.group - 1
         flat = [x for words in results.numerators for word in words for x in word]
@@ -312,7 +312,7 @@ class Attention(wiring.Component):
     def _address(self, m, entries):
         """Where the granule at ``o`` belongs, and when a command is done."""
         entry, part = entries.item, Signal.like(self.o.p.part, name="part")
-        granules = self._design.heads * self._design.head // self._design.hw.vector_lanes
+        granules = self._design.heads * self._design.padded_head_dim // self._design.hw.vector_lanes
         fire = self.o.valid & self.o.ready
         m.d.comb += [self.o.p.entry.eq(entry.entry), self.o.p.part.eq(part), entries.fifo.r_en.eq(fire & self.o.p.last),
                      self.o.p.last.eq(part == granules - 1)]

@@ -126,8 +126,10 @@ class Convert(wiring.Component):
         The place goes up by one with each, and back to the tile's start with the tile's next entry.
         """
         design, v, i = self._design, self._design.hw.vector_lanes, self.i.payload
-        per_row, per_head = len(design.block.into_ff.matrices) * design.ff // v, design.head // v
-        place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
+        per_row = len(design.block.into_ff.matrices) * design.padded_intermediate_size // v
+        per_head = design.padded_head_dim // v
+        place = data.StructLayout({"head": range(design.qkv_heads),
+                                   "part": range(max(design.padded_head_dim, 2 * design.padded_intermediate_size) // v),
                                    "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
         here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place, name="start")
         last_part = Signal.like(here.part, reset_less=True, name="last_part")

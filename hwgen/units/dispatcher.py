@@ -26,7 +26,7 @@ def gain_layout(design):
     """A granule of a norm's gains, as bf16."""
     hw = design.hw
     return StructLayout({"g": ArrayLayout(unsigned(16), hw.vector_lanes),
-                         "part": range(design.hidden // hw.vector_lanes)})
+                         "part": range(design.padded_hidden_size // hw.vector_lanes)})
 
 
 def vector_layout(design):

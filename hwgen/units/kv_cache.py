@@ -126,7 +126,7 @@ class KvCache(wiring.Component):
     @property
     def _parts(self):
         """Words of a row."""
-        return self._design.head // self._design.hw.attention_lanes
+        return self._design.padded_head_dim // self._design.hw.attention_lanes
 
     @property
     def _lines(self):
@@ -338,7 +338,7 @@ class KvWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design = self._design
-        parts = design.head // design.hw.attention_lanes
+        parts = design.padded_head_dim // design.hw.attention_lanes
         cmd, r, i, write = self.cmd, self.r, self.i, self.write
 
         busy, final = Signal(name="busy"), Signal()

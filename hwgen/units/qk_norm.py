@@ -56,7 +56,7 @@ class QkNorm(wiring.Component):
             raise ValueError(f"Bank count must be 1 or 2, not {banks}")
         self._design, self._banks = design, banks
         hw, model = design.hw, design.model
-        self._parts = design.head // hw.vector_lanes
+        self._parts = design.padded_head_dim // hw.vector_lanes
         self._whole = design.block.qk_norm.span == "projection"
         # granules of a vector and its elements without padding, of keys and of queries
         counts = (design.kv_heads, design.heads) if self._whole else (1, 1)

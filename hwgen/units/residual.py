@@ -123,7 +123,8 @@ class Residual(wiring.Component):
         self._biased = [second for second, project in enumerate(design.block.added)
                         if design.block.biased(project) and not self._normed]
         # granules of a row, and of what sums are added to; embeddings have lo codes, and positions' behind tokens'
-        self._parts, self._parts_added = (n // design.hw.vector_lanes for n in (design.hidden, design.layer_hidden()))
+        self._parts, self._parts_added = (n // design.hw.vector_lanes
+                                          for n in (design.padded_hidden_size, design.layer_hidden()))
         self._pair = not sums and design.recipe.codes_per_head_weight == 2
         self._learned = not sums and design.model.learned_positions
         embed = {"embed": In(stream.Signature(embed_layout(design))), "embed_exp": In(signed(EXP_BITS)),

@@ -57,7 +57,7 @@ class RmsNorm(wiring.Component):
     def __init__(self, design):
         self._design = design
         hw = design.hw
-        self._parts = design.hidden // hw.vector_lanes
+        self._parts = design.padded_hidden_size // hw.vector_lanes
         part, entry = range(self._parts), range(hw.entries)
         granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
         self._plain, self._final = any(norm.plain for norm in design.block.of(Norm)), design.block.final_bias

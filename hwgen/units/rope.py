@@ -17,7 +17,7 @@ def heads_layout(design):
     """A granule of a head vector of an entry: K heads, then V heads, then Q heads."""
     v = design.hw.vector_lanes
     return data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
-                              "head": range(design.qkv_heads), "part": range(design.head // v), "last": 1})
+                              "head": range(design.qkv_heads), "part": range(design.padded_head_dim // v), "last": 1})
 
 
 class Rope(wiring.Component):
@@ -65,7 +65,7 @@ class Rope(wiring.Component):
         m = Module()
         design = self._design
         lanes, entries = design.hw.vector_lanes, design.hw.entries
-        part_bits = (design.head // lanes - 1).bit_length()
+        part_bits = (design.padded_head_dim // lanes - 1).bit_length()
         if not self._ropes:
             pipe = Pipeline(m, self.i, self.o, stages=8)
             m.d.comb += [self.o.payload.eq(pipe.reg(self.i.payload, name="passed", stages=8)), self.angle.ready.eq(1)]

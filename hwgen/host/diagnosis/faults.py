@@ -150,7 +150,7 @@ class KvFault:
         row = ((layer * design.kv_heads + head) * hw.blocks + block) * hw.kv_block + offset
         if memory.endswith("exps"):
             return cls(memory, row, bit)
-        return cls(memory, row * (design.head // lanes) + element // lanes, element % lanes * 8 + bit)
+        return cls(memory, row * (design.padded_head_dim // lanes) + element // lanes, element % lanes * 8 + bit)
 
     def place(self, design):
         """(layer, head, block, offset, part of the row)."""
@@ -171,7 +171,7 @@ class KvFault:
     def _shape(self, design):
         """(bits of a word, words of a head's row)."""
         lanes = design.hw.attention_lanes
-        return (EXP_BITS, 1) if self.memory.endswith("exps") else (8 * lanes, design.head // lanes)
+        return (EXP_BITS, 1) if self.memory.endswith("exps") else (8 * lanes, design.padded_head_dim // lanes)
 
     def where(self, design):
         (layer, head, block, offset, part), (width, _) = self.place(design), self._shape(design)

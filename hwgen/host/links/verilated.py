@@ -91,7 +91,7 @@ def _header(design):
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
     beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
-    attention = design.layers * design.kv_heads * (4 * hw.context + 200) * design.head
+    attention = design.layers * design.kv_heads * (4 * hw.context + 200) * design.padded_head_dim
     limit = 10 * hw.entries * (beats * hw.tile_beats + attention) + 100000
     lines.append(f"#define PASS_LIMIT {limit}ull")
     lines += fields("CMD", command_layout(design)) + fields("OUT", outcome_layout(design))

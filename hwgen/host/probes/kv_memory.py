@@ -31,7 +31,7 @@ class _Rows:
         design, block, stages = case.design, case.design.block, case.stages
         codes, exps = stages.stored
         keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
-        self.case, self.kv_heads, self.head = case, design.kv_heads, design.head
+        self.case, self.kv_heads, self.head = case, design.kv_heads, design.padded_head_dim
         self.stored = [codes[:, keys], exps[:, keys], codes[:, values], exps[:, values]]        # as _MEMORIES
         self.q = codes[-1, queries].reshape(self.kv_heads, design.group, -1)
         self.q_exp = exps[-1, queries].reshape(self.kv_heads, -1)

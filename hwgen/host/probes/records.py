@@ -38,7 +38,7 @@ def probe_vectors(case: Case) -> Iterator[Suspect]:
         start = design.record_header_granules * v
         if not norm.plain:
             yield from _words(case, section, words, start, "gains", norm.name, _gains(case.stages, norm.name))
-        start += design.hidden
+        start += design.padded_hidden_size
         for vector, (name, granules) in zip(design.block.vectors(norm.name), section.vectors):
             after = _biases(case.stages, vector.project) if vector.project else _qk_gains(case.stages, vector)
             yield from _words(case, section, words, start, "vectors", name, after)
@@ -50,7 +50,8 @@ def _words(case: Case, section, words: np.ndarray, start: int, attribute: str, n
     """bf16 numbers of a record from a word on, ``name`` of the layer's ``attribute``."""
     right = getattr(case.layer, attribute)
     own = words[start:start + len(right[name])]
-    widest = max(case.design.hidden, *(project.rows for project in map(case.design.matmul, case.stages.projects)))
+    projects = map(case.design.matmul, case.stages.projects)
+    widest = max(case.design.padded_hidden_size, *(project.rows for project in projects))
     for bit in range(16):
         wrong = own ^ np.uint16(1 << bit)
         case.tried += int((wrong & 0x7F80 != 0x7F80).sum())         # others are no numbers of the machine's
@@ -78,7 +79,7 @@ def _gains(stages: Stages, norm: str) -> _After:
 
 def _qk_gains(stages: Stages, vector) -> _After:
     """Of other gains of queries or of keys."""
-    block, vectors, head = stages.design.block, stages.layer.vectors, stages.design.head
+    block, vectors, head = stages.design.block, stages.layer.vectors, stages.design.padded_head_dim
     ones = (np.ones_like(vectors[block.gain_of(matrix).name]) for matrix in (block.queries, block.keys))
     right, unit = stages.qk_normed(stages.to_norm), qk_norm(stages.design, stages.to_norm, *ones)
     of = stages.design.heads_of(block.matrix(vector.matrix))

@@ -152,7 +152,8 @@ class Stages:
     def _exponents(self, project):
         """Of the matrix of each of a project's rows."""
         design, block = self.design, self.design.block
-        sizes = {"heads": design.heads * design.head, "kv_heads": design.kv_heads * design.head, "ff": design.ff}
+        sizes = {"heads": design.heads * design.padded_head_dim, "kv_heads": design.kv_heads * design.padded_head_dim,
+                 "ff": design.padded_intermediate_size}
         rows = [np.full(sizes[block.matrix(name).rows], self.layer.exps[name]) for name in project.matrices]
         return np.stack(rows, axis=1).reshape(-1) if project.interleaved else np.concatenate(rows)
 
@@ -217,7 +218,7 @@ class Stages:
         keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
         k, k_exp, v, v_exp = (part[:, :, which].swapaxes(0, 1).reshape(rows, n * design.kv_heads, *part.shape[3:])
                               for which in (keys, values) for part in (codes, exps))
-        q, q_exp = codes[:, -1, queries].reshape(-1, design.head), exps[:, -1, queries].reshape(-1)
+        q, q_exp = codes[:, -1, queries].reshape(-1, design.padded_head_dim), exps[:, -1, queries].reshape(-1)
         return self.weighted(k, k_exp, v, v_exp, q, q_exp).reshape(n, -1)
 
     def weighted(self, k, k_exp, v, v_exp, q, q_exp):

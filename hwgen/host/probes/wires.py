@@ -37,7 +37,7 @@ def _matrix(case: Case, name: str, wires: dict, words: dict) -> Iterator[Suspect
     places = [(word, bit, value, register) for word, of in words.items() for bit, register in enumerate(of)
               for value in (0, 1)]
     case.tried += len(places)
-    for part in batches(len(places), len(case.x) * max(acc.shape[1], case.design.ff)):
+    for part in batches(len(places), len(case.x) * max(acc.shape[1], case.design.padded_intermediate_size)):
         new = np.array([stuck.sums(acc, register, value, nodes) for *_, value, register in places[part]])
         felt = np.flatnonzero((new != acc).any(axis=(1, 2)))
         for hit in felt[case.hits(case.stages.after_sums(name, new[felt], exp))] if len(felt) else ():
