@@ -69,7 +69,8 @@ class Data:
         low, high = {"wild": (-512, 512), "small": (-1, 1)}.get(kind, (-3, 4))
         # without an exponent: so the last bits of sums count
         most = (2 << fmt.man_bits) - 1 if kind == "small" else fmt.max_code
-        self.q, self.k, self.v = (codes((*shape, d.padded_head_dim), most) for shape in ((hw.entries, d.heads), rows, rows))
+        self.q, self.k, self.v = (codes((*shape, d.padded_head_dim), most)
+                                  for shape in ((hw.entries, d.heads), rows, rows))
         if kind == "small":
             self.v[rng.random(self.v.shape) < 0.7] = 0
         # so that scores differ by a few units of log2

@@ -33,8 +33,8 @@ def norm_vectors(x, gain, length, epsilon):  # bf16 [n, k], bf16 [k] -> bf16 [n,
 def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], bf16 [k] -> bf16 [n, qkv_heads, head]
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q normalized, V as it is.
 
-    Gains are in the stored order of elements, `Design.padded_head_dim` of them, or of ``span="projection"`` as many for each head
-    of the kind.
+    Gains are in the stored order of elements, `Design.padded_head_dim` of them, or of ``span="projection"`` as many for
+    each head of the kind.
     """
     model, out = design.model, np.array(x, np.float64)
     for matrix, gain in ((design.block.keys, k_gain), (design.block.queries, q_gain)):

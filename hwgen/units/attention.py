@@ -115,8 +115,8 @@ class Attention(wiring.Component):
     k_req, v_req : Out(stream)    `kv_read_layout`, for the KV cache
     k_o : In(stream)        `k_row_layout`, its answers
     v_o : In(stream)        `v_row_layout`, its answers
-    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * Design.padded_head_dim) / V + granule in order;
-                            ``last`` is the entry's last
+    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * Design.padded_head_dim) / V + granule in
+                            order; ``last`` is the entry's last
     done : Out(1)           up for one cycle, that after the last granule of a command with ``last`` was taken
     """
 
