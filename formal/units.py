@@ -7,8 +7,9 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
+from hwgen.top import make
 from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, qk_norm,
-                         residual, rmsnorm,
+                         residual,
                          rom_grid, rope, sampler, swiglu, vector_buffer, weights)
 from sim.designs import small_design
 
@@ -175,7 +176,7 @@ _UNITS = {
     "Sampler": dict(make=lambda: sampler.Sampler(_design())),
     "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1",
                      others=_RESIDUAL),
-    "RmsNorm": dict(make=lambda: rmsnorm.RmsNorm(_design())),
+    "RmsNorm": dict(make=lambda: make.rmsnorm(_design())),
     "MacArray": dict(make=lambda: mac_array.MacArray(_design())),
     "GridTile": dict(make=lambda: array_grid.GridTile(_design(columns=4, tile_beats=2))),
     "GridRow": dict(make=lambda: array_grid.GridRow(_design(), 2)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwgen.golden import residual as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
-from hwgen.lib.layouts import bias_layout, embed_layout, residual_read_layout, residual_row_layout, signature_layout
+from hwgen.lib.layouts import bias_layout, embed_layout, signature_layout
 from hwgen.params.hardware import MAX_ROW
 from hwgen.units.residual import Residual
 from sim.designs import small_design
@@ -122,8 +122,8 @@ class Bench:
         if BIASED:
             self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=bias_layout(DESIGN))
             self.biases = [None, None]      # of o, of down: bf16 numbers as bits
-        self.read = StreamSource(dut, "read", clock, idle=idle, shape=residual_read_layout(DESIGN))
-        self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=residual_row_layout(DESIGN), source=self.read)
+        self.read = StreamSource(dut, "read", clock, idle=idle, shape=UNIT.read.payload.shape())
+        self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=UNIT.read_o.payload.shape(), source=self.read)
         if not SUMS:
             self.embed = StreamSource(dut, "embed", clock, idle=idle, shape=embed_layout(DESIGN))
             self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=signature_layout(DESIGN))
@@ -287,7 +287,7 @@ async def readable_as_soon_as_promised(dut):
 
     await bench.start(dut)
     bench.read.stop()
-    bench.read = StreamSource(dut, "read", bench.clock, idle=too_soon, shape=residual_read_layout(DESIGN))
+    bench.read = StreamSource(dut, "read", bench.clock, idle=too_soon, shape=UNIT.read.payload.shape())
     bench.send_embedding(codes, exponents)
     await bench.check_rows(embedded(codes, exponents), [(0, H // V - 1)])
     assert bench.read.sent[0][0] == bench.embed.sent[-1][0] + golden.ADD_LATENCY
@@ -303,7 +303,7 @@ async def readable_while_the_rest_is_set(dut):
     bench.i.stop()
     bench.i = StreamSource(dut, "i", bench.clock, idle=lambda cycle: cycle % 3 and len(bench.i.sent),
                            shape=UNIT.i.payload.shape())
-    bench.read = StreamSource(dut, "read", bench.clock, shape=residual_read_layout(DESIGN),
+    bench.read = StreamSource(dut, "read", bench.clock, shape=UNIT.read.payload.shape(),
                               idle=lambda cycle: not bench.i.sent or cycle < bench.i.sent[0][0] + golden.ADD_LATENCY)
     bench.read_o.source = bench.read
     if BIASED:

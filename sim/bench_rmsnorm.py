@@ -10,12 +10,12 @@ from hwgen.golden.numbers import acc_to_bf16, bf16, bf16_bits
 from hwgen.golden.rmsnorm import inverse_root, norm_cycles, rms_norm
 from hwgen.params.block import Norm
 from hwgen.params.tables import norm_epsilon
-from hwgen.units.rmsnorm import RmsNorm
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, pack, start_clock_reset, unpack, value_of
 
 DESIGN = small_design(**bench_params()["design"])
-UNIT = RmsNorm(DESIGN)
+UNIT = make.rmsnorm(DESIGN)
 T, V = DESIGN.hw.entries, DESIGN.hw.vector_lanes
 PARTS = DESIGN.padded_hidden_size // V
 PLAIN, FINAL = any(norm.plain for norm in DESIGN.block.of(Norm)), DESIGN.block.final_bias

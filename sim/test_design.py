@@ -14,7 +14,7 @@ from hwgen.lib.verilog import ports
 from hwgen.models.pack import model_id
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
-from hwgen.top import decoder
+from hwgen.top import decoder, make
 from hwgen.top.axi import AxiDecoder
 from hwgen.units.attention import Attention
 from hwgen.units.axi_reader import AxiReader
@@ -26,7 +26,6 @@ from hwgen.units.kv_cache import KvCache
 from hwgen.units.mac_array import MacArray
 from hwgen.units.qk_norm import QkNorm
 from hwgen.units.residual import Residual
-from hwgen.units.rmsnorm import RmsNorm
 from hwgen.units.rope import Rope
 from hwgen.units.sampler import Sampler
 from hwgen.units.swiglu import SwiGlu
@@ -50,7 +49,7 @@ UNITS = {
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves),
                 lambda changes: {"design": changes, "banks": changes["halves"]}),
-    "residual": (Residual, dict), "rmsnorm": (RmsNorm, lambda changes: {"design": changes}),
+    "residual": (Residual, dict), "rmsnorm": (make.rmsnorm, lambda changes: {"design": changes}),
     "rope": (Rope, lambda changes: {"design": changes}),
     "sampler": (Sampler, lambda changes: {"design": changes}),
     "sums": (lambda design: Residual(design, sums=True), lambda changes: {**changes, "sums": True}),

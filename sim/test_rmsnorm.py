@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from hwgen.units.rmsnorm import RmsNorm
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run, simulators
 
@@ -25,8 +25,8 @@ DESIGNS = {
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_rmsnorm(simulator, name):
-    run(RmsNorm(small_design(**DESIGNS[name])), f"rmsnorm_{name}", "bench_rmsnorm", params={"design": DESIGNS[name]},
-        sim=simulator)
+    run(make.rmsnorm(small_design(**DESIGNS[name])), f"rmsnorm_{name}", "bench_rmsnorm",
+        params={"design": DESIGNS[name]}, sim=simulator)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -36,5 +36,5 @@ def test_random_shape(seed):
     design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, lanes=8 * pick.randint(1, 2),
                   hidden_size=pick.randint(1, 40),
                   residual_fraction=pick.randint(0, 32))
-    run(RmsNorm(small_design(**design)), "rmsnorm_random", "bench_rmsnorm", params={"design": design},
+    run(make.rmsnorm(small_design(**design)), "rmsnorm_random", "bench_rmsnorm", params={"design": design},
         sim=simulators()[-1], seed=seed)

@@ -171,15 +171,14 @@ def normed_layout(design):
                          "part": range(design.padded_hidden_size // v)})
 
 
-def residual_read_layout(design):
-    """Address of a granule of the residual."""
-    return StructLayout({"entry": range(design.hw.entries),
-                         "part": range(design.padded_hidden_size // design.hw.vector_lanes)})
+def residual_read_layout(*, entries, parts):
+    """Address of a granule of the residual, which has ``parts`` in a row."""
+    return StructLayout({"entry": range(entries), "part": range(parts)})
 
 
-def residual_row_layout(design):
+def residual_row_layout(*, vector_lanes):
     """A granule of the residual; ``mag`` is the OR over its whole row of ``x ^ (x >> 31)``."""
-    return StructLayout({"x": ArrayLayout(signed(32), design.hw.vector_lanes), "mag": unsigned(31)})
+    return StructLayout({"x": ArrayLayout(signed(32), vector_lanes), "mag": unsigned(31)})
 
 
 def signature_layout(design):

@@ -14,12 +14,12 @@ from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
 from ..units.qk_norm import QkNorm
 from ..units.residual import Residual
-from ..units.rmsnorm import RmsNorm
 from ..units.rope import Rope
 from ..units.sampler import Sampler
 from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.wired import Wired
+from . import make
 from .alternating import AlternatingSequencer
 from .sequencer import Sequencer
 
@@ -75,7 +75,7 @@ class Engines:
         self.residuals = self._by_half("residual", lambda: Residual(part))
         self.sums = self._by_half("sums", lambda: Residual(part, sums=True)) if block.post_norms else []
         self.adders = self.sums or self.residuals
-        m.submodules.rmsnorm = self.rmsnorm = RmsNorm(part)
+        m.submodules.rmsnorm = self.rmsnorm = make.rmsnorm(part)
         self.qk_norm = QkNorm(part, banks=hw.halves) if block.qk_norm else None
         if self.qk_norm:
             m.submodules.qk_norm = self.qk_norm
@@ -86,9 +86,9 @@ class Engines:
         m.submodules.attention = self.attention = Attention(part)
         m.submodules.sampler = self.sampler = Sampler(part)
 
-    def _by_half(self, name, make):
+    def _by_half(self, name, unit):
         """[A unit for each half-batch], the second one with a number behind its name."""
-        units = [make() for _ in range(self.design.hw.halves)]
+        units = [unit() for _ in range(self.design.hw.halves)]
         for part_name, unit in zip((name, f"{name}_1"), units):
             self._m.submodules[part_name] = unit
         return units

@@ -136,8 +136,8 @@ class Residual(wiring.Component):
             **({} if self._normed else {"exp": In(signed(EXP_BITS))}),
             "i": In(stream.Signature(normed_layout(design) if self._normed else result_layout(design))), "done": Out(1),
             **({"bias": In(stream.Signature(bias_layout(design)))} if self._biased else {}),
-            "read": In(stream.Signature(residual_read_layout(design))),
-            "read_o": Out(stream.Signature(residual_row_layout(design))),
+            "read": In(stream.Signature(residual_read_layout(entries=design.hw.entries, parts=self._parts))),
+            "read_o": Out(stream.Signature(residual_row_layout(vector_lanes=design.hw.vector_lanes))),
             **({} if sums else {"sig": Out(stream.Signature(signature_layout(design)))}), "saturated": Out(1),
         })
 
@@ -242,7 +242,7 @@ class Residual(wiring.Component):
         m.submodules.rows = rows = memory.Memory(shape=data.ArrayLayout(signed(WORD), v),
                                                  depth=self._design.hw.entries * parts, init=[])
         fetch, store = rows.read_port(), rows.write_port()
-        reader = stream.Signature(residual_read_layout(self._design)).create(path=("reader",))
+        reader = stream.Signature(self.read.payload.shape()).create(path=("reader",))
         pipe = Pipeline(m, reader, self.read_o, stages=2)
         fetching = Const(0) if self._sums else line.valid[FETCH]
         m.d.comb += [

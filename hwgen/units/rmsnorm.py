@@ -12,7 +12,6 @@ from ..lib.arith import (ADD_BF16_STAGES, add_bf16, constant_rom, leading_zeros,
 from ..lib.layouts import residual_read_layout, residual_row_layout
 from ..lib.norm import inverse_root, normalized, one, reduced, rounded_product, tree_stages
 from ..lib.pipeline import Link, Pipeline
-from ..params.block import Norm
 from ..params.tables import norm_epsilon
 
 __all__ = ["RmsNorm"]
@@ -30,43 +29,51 @@ class RmsNorm(wiring.Component):
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
-    Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing
-    else, in the same cycles; the gains are taken as for any norm, and not looked at.
+    With ``plain`` a command says whether its norm is a plain one: then its row is rounded to bf16 and nothing else, in
+    the same cycles; the gains are taken as for any norm, and not looked at.
 
-    Where the final norm has a bias, a command says whether it is of the final norm: then the bias is added to its row.
+    With ``final_bias`` a command says whether it is of the final norm: then the bias is added to its row.
     It is to be taken at ``bias`` behind the gains, each time, and a granule waits until two of the bias beyond its own,
     or all, have been. Every row takes ``ADD_BF16_STAGES`` more cycles then; to the others 0 is added, which changes
     nothing.
 
     Parameters
     ----------
-    design : Design
+    entries : int               rows of the residual and of the result (T), at least 1
+    vector_lanes : int          elements of a granule (V), a power of two
+    hidden_size : int           elements of a row without padding, at least 1
+    padded_hidden_size : int    elements of a row as stored: a multiple of ``vector_lanes``
+    rms_norm_eps : float        added to the mean of the squares, above 0
+    residual_fraction : int     fraction bits of the residual, 0 to 32
+    plain : bool                some norms are plain (`Norm`)
+    final_bias : bool           the final norm has a bias
 
     Members
     -------
     cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase;
-                                             and ``plain`` where a norm is, ``final`` where the final norm has a bias
+                                             with ``plain`` and ``final_bias`` also the flags ``plain`` and ``final``
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
-    bias : In(stream {x, part})              only where the final norm has one: bf16, part 0 to the last; always ready
+    bias : In(stream {x, part})              only with ``final_bias``: bf16, part 0 to the last; always ready
     gains_ready : Out(1)                     a whole vector of gains is held
     o : Out(stream {x, row, part})           bf16 elements
     done : Out(1)                            the cycle after the last granule of a command was taken at ``o``
     """
-    def __init__(self, design):
-        self._design = design
-        hw = design.hw
-        self._parts = design.padded_hidden_size // hw.vector_lanes
-        part, entry = range(self._parts), range(hw.entries)
-        granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
-        self._plain, self._final = any(norm.plain for norm in design.block.of(Norm)), design.block.final_bias
+    def __init__(self, *, entries, vector_lanes, hidden_size, padded_hidden_size, rms_norm_eps, residual_fraction,
+                 plain=False, final_bias=False):
+        self._lanes, self._hidden_size, self._fraction = vector_lanes, hidden_size, residual_fraction
+        self._epsilon = norm_epsilon(hidden_size, rms_norm_eps, residual_fraction)
+        self._parts = padded_hidden_size // vector_lanes
+        self._plain, self._final = plain, final_bias
+        part, entry = range(self._parts), range(entries)
+        granule = data.ArrayLayout(unsigned(16), vector_lanes)
         self._flags = [*(["plain"] if self._plain else []), *(["final"] if self._final else [])]
         command = {"entry": entry, "row": entry, "last": 1, **dict.fromkeys(self._flags, 1)}
         super().__init__({
             "cmd": In(stream.Signature(data.StructLayout(command))),
-            "read": Out(stream.Signature(residual_read_layout(design))),
-            "read_i": In(stream.Signature(residual_row_layout(design))),
+            "read": Out(stream.Signature(residual_read_layout(entries=entries, parts=self._parts))),
+            "read_i": In(stream.Signature(residual_row_layout(vector_lanes=vector_lanes))),
             "gain": In(stream.Signature(data.StructLayout({"g": granule, "part": part}))),
             **({"bias": In(stream.Signature(data.StructLayout({"x": granule, "part": part})))} if self._final else {}),
             "gains_ready": Out(1),
@@ -76,15 +83,15 @@ class RmsNorm(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + len(self._flags), depth=4)
+        m.submodules.rows = commands = SyncFIFO(width=len(self.cmd.payload.row) + 1 + len(self._flags), depth=4)
         closing = Signal()                           # a command with `last` is on its way
-        self._request(m, rows, closing)
-        summing, taking, got = self._sort_answers(m, rows)
+        self._request(m, commands, closing)
+        summing, taking, got = self._sort_answers(m, commands)
         first, end, factor = got == 0, got == self._parts - 1, Link("factor")
         # A command's first granule is there after the command itself.
-        plain = [rows.r_data[-len(self._flags)]] if self._plain else []
+        plain = [commands.r_data[-len(self._flags)]] if self._plain else []
         scale = self._factor(m, summing, Cat(first, end, *plain), factor)
-        front, elements, tag = self._hold_row(m, taking, Cat(got, end, rows.r_data))
+        front, elements, tag = self._hold_row(m, taking, Cat(got, end, commands.r_data))
         joined = self._join(m, front, factor, tag)
         self._multiply(m, joined, elements, scale, tag, closing)
         return m
@@ -95,8 +102,8 @@ class RmsNorm(wiring.Component):
         bits = len(self.gain.payload.part)
         return tag[:bits], tag[bits], tag[bits + 1], tag[bits + 2:len(tag) - len(self._flags)]
 
-    def _request(self, m, rows, closing):
-        """Requests: two sweeps per command. The queue ``rows`` tells the receiver what the answers belong to."""
+    def _request(self, m, commands, closing):
+        """Requests: two sweeps per command. The queue ``commands`` tells the receiver what the answers belong to."""
         last_part = self._parts - 1
         active, again = Signal(name="active"), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
@@ -107,21 +114,21 @@ class RmsNorm(wiring.Component):
             self.read.payload.entry.eq(entry),
             self.read.payload.part.eq(part),
             finishing.eq(self.read.ready & again & (part == last_part)),
-            self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
-            rows.w_en.eq(self.cmd.valid & self.cmd.ready),
-            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row,
+            self.cmd.ready.eq((~active | finishing) & commands.w_rdy & ~closing),
+            commands.w_en.eq(self.cmd.valid & self.cmd.ready),
+            commands.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row,
                                *(self.cmd.payload[flag] for flag in self._flags))),
         ]
         with m.If(active & self.read.ready):
             m.d.sync += part.eq(part + 1)
             with m.If(part == last_part):
                 m.d.sync += [part.eq(0), again.eq(~again)]
-        with m.If(rows.w_en):
+        with m.If(commands.w_en):
             m.d.sync += [active.eq(1), entry.eq(self.cmd.payload.entry), closing.eq(self.cmd.payload.last)]
         with m.Elif(finishing):
             m.d.sync += active.eq(0)
 
-    def _sort_answers(self, m, rows):
+    def _sort_answers(self, m, commands):
         """Answers go to the sum, then to the product: (`Link` to the one, to the other, number of the granule)."""
         summing, taking = Link("summing"), Link("taking")
         second = Signal()
@@ -129,9 +136,9 @@ class RmsNorm(wiring.Component):
         end = got == self._parts - 1
         m.d.comb += [
             summing.valid.eq(self.read_i.valid & ~second),
-            taking.valid.eq(self.read_i.valid & second & rows.r_rdy),
-            self.read_i.ready.eq(Mux(second, taking.ready & rows.r_rdy, summing.ready)),
-            rows.r_en.eq(self.read_i.valid & self.read_i.ready & second & end),
+            taking.valid.eq(self.read_i.valid & second & commands.r_rdy),
+            self.read_i.ready.eq(Mux(second, taking.ready & commands.r_rdy, summing.ready)),
+            commands.r_en.eq(self.read_i.valid & self.read_i.ready & second & end),
         ]
         with m.If(self.read_i.valid & self.read_i.ready):
             m.d.sync += got.eq(got + 1)
@@ -142,7 +149,7 @@ class RmsNorm(wiring.Component):
     def _hold_row(self, m, taking, tag):
         """Granules as bf16 wait in a queue for the factor of their row, which comes 5 + tree cycles later: (`Link`,
         elements, tag)."""
-        lanes = self._design.hw.vector_lanes
+        lanes = self._lanes
         converted, front = Link("converted"), Link("front")
         row = Pipeline(m, taking, converted, stages=4, name="row")
         elements = [self._to_bf16(m, row, x, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
@@ -171,7 +178,7 @@ class RmsNorm(wiring.Component):
 
     def _gains(self, m, pipe, part):
         """(The gains of a granule, one stage later; one is written). They are held from the last one of a vector on."""
-        m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), self._design.hw.vector_lanes),
+        m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), self._lanes),
                                             depth=max(2, self._parts), init=[])
         write, read = gains.write_port(), gains.read_port()
         m.d.comb += [
@@ -237,11 +244,10 @@ class RmsNorm(wiring.Component):
     def _factor(self, m, i, flags, o):
         """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set.
 
-        flags: whether a granule is its row's first, whether it is the last, and, where a norm is plain, whether this
+        flags: whether a granule is its row's first, whether it is the last, and, if norms may be plain, whether this
         one is
         """
-        design = self._design
-        k, fraction, lanes = design.model.hidden_size, design.hw.residual_fraction, design.hw.vector_lanes
+        k, fraction, lanes, epsilon = self._hidden_size, self._fraction, self._lanes, self._epsilon
         x, mag = self.read_i.payload.x, self.read_i.payload.mag
 
         sums = Link("sums")
@@ -258,7 +264,6 @@ class RmsNorm(wiring.Component):
         terms = [pipe.reg((v * v)[:31].as_unsigned(), name=f"square{j}") for j, v in enumerate(q)]
         term = reduced(pipe, terms, operator.add, name="tree")
         shift, flags = pipe.reg((shift, flags), name="square_tail", stages=2 + tree - 1)
-        epsilon = norm_epsilon(k, design.model.rms_norm_eps, fraction)
         start = pipe.reg(constant_rom(m, [epsilon >> 2 * s for s in range(17)], shift, range(epsilon + 1),
                                       name="epsilon"), name="start")
         shift, flags = pipe.reg((shift, flags), name="square_end")
@@ -299,7 +304,7 @@ class RmsNorm(wiring.Component):
         sign, mag = pipe.reg(magnitude(m, x, name=name), name=f"{name}_1")
         zeros, zero = leading_zeros(m, mag, name=name)
         sign, mag, zeros, zero = pipe.reg((sign, mag, zeros, zero), name=f"{name}_2")
-        biased = Const(127 + 31 - self._design.hw.residual_fraction) - zeros
+        biased = Const(127 + 31 - self._fraction) - zeros
         top, sticky = shift_up(m, mag, zeros, 9, name=name)
         sign, top, sticky, biased, zero = pipe.reg((sign, top, sticky, biased, zero), name=f"{name}_3")
         y = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
