@@ -8,9 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, qk_norm,
-                         residual,
-                         rom_grid, rope, sampler, swiglu, vector_buffer, weights)
+from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, residual,
+                         rom_grid, sampler, vector_buffer, weights)
 from sim.designs import small_design
 
 from .broken import Break
@@ -165,14 +164,14 @@ _UNITS = {
     "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
     "Feeder": dict(make=lambda: feeder.Feeder(_design())),
     "DecodeLoop": dict(make=lambda: decode_loop.DecodeLoop(_design()), assume=_loop),
-    "SwiGlu": dict(make=lambda: swiglu.SwiGlu(_design())),
+    "SwiGlu": dict(make=lambda: make.swiglu(_design())),
     "Convert": dict(make=lambda: convert.Convert(_design())),
     "Dispatcher": dict(make=lambda: dispatcher.Dispatcher(_design())),
     "StreamPort": dict(make=lambda: weights.StreamPort(_design(source="stream"))),
     "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
     "VectorBuffer": dict(make=_vector_buffer),
-    "Rope": dict(make=lambda: rope.Rope(_design())),
-    "QkNorm": dict(make=lambda: qk_norm.QkNorm(_design(block=dict(qk_norm=dict(span="head"))))),
+    "Rope": dict(make=lambda: make.rope(_design())),
+    "QkNorm": dict(make=lambda: make.qk_norm(_design(block=dict(qk_norm=dict(span="head"))))),
     "Sampler": dict(make=lambda: sampler.Sampler(_design())),
     "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1",
                      others=_RESIDUAL),

@@ -5,7 +5,7 @@ import numpy as np
 from hwgen.golden import convert
 from hwgen.golden.numbers import bf16, bf16_bits, bf16_value
 from hwgen.golden.qk_norm import PASS_LATENCY, cycles, order, qk_norm
-from hwgen.units.qk_norm import QkNorm
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
@@ -13,7 +13,7 @@ PARAMS = bench_params()
 DESIGN = small_design(**{"block": {"qk_norm": {"span": PARAMS.get("span")}}, **PARAMS["design"]})
 SPAN = DESIGN.block.qk_norm.span
 BANKS = PARAMS["banks"]
-UNIT = QkNorm(DESIGN, banks=BANKS)
+UNIT = make.qk_norm(DESIGN, banks=BANKS)
 T, V, KV, HEADS = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.kv_heads, DESIGN.qkv_heads
 PARTS = DESIGN.padded_head_dim // V
 LAYOUT = UNIT.i.payload.shape()

@@ -4,12 +4,12 @@ import numpy as np
 
 from hwgen.golden.numbers import bf16_bits, bf16_value
 from hwgen.golden.rope import ROPE_LATENCY, angle_cycles, rope
-from hwgen.units.rope import Rope
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
 DESIGN = small_design(**bench_params()["design"])
-UNIT = Rope(DESIGN)
+UNIT = make.rope(DESIGN)
 T, V, HEADS = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.qkv_heads
 PARTS = DESIGN.padded_head_dim // V
 ROPES = sorted({DESIGN.model.rope_of(layer) for layer in range(DESIGN.layers)}, key=str)      # None is one of them

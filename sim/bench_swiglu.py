@@ -5,7 +5,7 @@ import numpy as np
 
 from hwgen.golden import swiglu as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
-from hwgen.lib.layouts import glu_layout
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
@@ -14,7 +14,7 @@ DESIGN = small_design(**{"block": P["block"], **P["design"]})
 BLOCK = DESIGN.block
 V, LATENCY = DESIGN.hw.vector_lanes, golden.latency(BLOCK)
 STEP = 2 if BLOCK.gated else 1       # from an input of the function to the next
-I, O = glu_layout(DESIGN, V), glu_layout(DESIGN, V // STEP)
+UNIT = make.swiglu(DESIGN)
 #: Zeros, the smallest and largest numbers, 1, the ends of the tables (4, 8 and 16) and where they reach 1, each with
 #: its neighbours.
 EXTREMES = [sign | bits for bits in (0, 0x0080, 0x0081, 0x5F7F, 0x5F80, 0x7F7E, 0x7F7F, *(
@@ -48,8 +48,8 @@ def expected(given):
 
 async def ports(dut, idle=0, stall=0):
     clock = await start_clock_reset(dut)
-    source = StreamSource(dut, "i", clock, idle=idle, shape=I)
-    return clock, source, StreamSink(dut, "o", clock, stall=stall, shape=O, source=source)
+    source = StreamSource(dut, "i", clock, idle=idle, shape=UNIT.i.payload.shape())
+    return clock, source, StreamSink(dut, "o", clock, stall=stall, shape=UNIT.o.payload.shape(), source=source)
 
 
 @cocotb.test()

@@ -1,7 +1,7 @@
 """Build a design for a simulator and run a cocotb bench on it, from a pytest test::
 
     def test_rope(simulator):
-        run(Rope(shape), "rope", "bench_rope", params={"lanes": 4}, sim=simulator)
+        run(make.rope(design), "rope", "bench_rope", params={"lanes": 4}, sim=simulator)
 
 Builds live in ``build/sim/<name>-<hash>/`` and are made again only when the Verilog, the options or the tools change.
 They are built beside that folder and moved there when complete, under a lock: an interrupted or failed build leaves

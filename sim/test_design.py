@@ -24,11 +24,8 @@ from hwgen.units.decode_loop import DecodeLoop
 from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
 from hwgen.units.mac_array import MacArray
-from hwgen.units.qk_norm import QkNorm
 from hwgen.units.residual import Residual
-from hwgen.units.rope import Rope
 from hwgen.units.sampler import Sampler
-from hwgen.units.swiglu import SwiGlu
 from hwgen.units.vector_buffer import VectorBuffer
 from sim import runner
 from sim.admission_units import AdmissionToMemory
@@ -47,13 +44,13 @@ UNITS = {
     "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
     "kv_writer": (HeadsToAttention, dict),
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
-    "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves),
+    "qk_norm": (lambda design: make.qk_norm(design, banks=design.hw.halves),
                 lambda changes: {"design": changes, "banks": changes["halves"]}),
     "residual": (Residual, dict), "rmsnorm": (make.rmsnorm, lambda changes: {"design": changes}),
-    "rope": (Rope, lambda changes: {"design": changes}),
+    "rope": (make.rope, lambda changes: {"design": changes}),
     "sampler": (Sampler, lambda changes: {"design": changes}),
     "sums": (lambda design: Residual(design, sums=True), lambda changes: {**changes, "sums": True}),
-    "swiglu": (SwiGlu, lambda changes: {"design": changes, "block": {}, "step": 61, "count": 100}),
+    "swiglu": (make.swiglu, lambda changes: {"design": changes, "block": {}, "step": 61, "count": 100}),
     "weights": (lambda design: Weights(design, image(random_stream(design))), dict),
 }
 #: What is other than in the design: the bench of the weight stream has a ROM, and that of the array sums that need wide

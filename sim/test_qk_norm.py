@@ -3,7 +3,7 @@ import pytest
 
 from hwgen.params.block import QkNorm as Kind
 from hwgen.params.block import dense
-from hwgen.units.qk_norm import QkNorm
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run
 
@@ -27,6 +27,6 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_qk_norm(simulator, name):
     span, banks, design = CASES[name]
-    unit = QkNorm(small_design(**design, block=dense(qk_norm=Kind(span))), banks=banks)
+    unit = make.qk_norm(small_design(**design, block=dense(qk_norm=Kind(span))), banks=banks)
     run(unit, f"qk_norm_{name}", "bench_qk_norm", params={"design": design, "span": span, "banks": banks},
         sim=simulator)

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from hwgen.units.rope import Rope
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run, simulators
 
@@ -26,7 +26,7 @@ DESIGNS = {
 
 @pytest.mark.parametrize("name", ["two_entries", "smallest", "odd"])
 def test_rope(simulator, name):
-    run(Rope(small_design(**DESIGNS[name])), f"rope_{name}", "bench_rope", params={"design": DESIGNS[name]},
+    run(make.rope(small_design(**DESIGNS[name])), f"rope_{name}", "bench_rope", params={"design": DESIGNS[name]},
         sim=simulator)
 
 
@@ -38,11 +38,11 @@ def test_random_shape(seed):
     design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, head_dim=2 * pick.randint(1, 12),
                   num_key_value_heads=kv,
                   num_attention_heads=kv * pick.randint(1, 2), context=pick.randint(1, 80), max_position_embeddings=80)
-    run(Rope(small_design(**design)), "rope_random", "bench_rope", params={"design": design},
+    run(make.rope(small_design(**design)), "rope_random", "bench_rope", params={"design": design},
         sim=simulators()[-1], seed=seed)
 
 
 @pytest.mark.parametrize("name", ["layers", "three", "none"])
 def test_other_layers(name):
-    run(Rope(small_design(**DESIGNS[name])), f"rope_{name}", "bench_rope", params={"design": DESIGNS[name]},
+    run(make.rope(small_design(**DESIGNS[name])), f"rope_{name}", "bench_rope", params={"design": DESIGNS[name]},
         sim=simulators()[-1])

@@ -1,7 +1,7 @@
 import pytest
 
 from hwgen.params.block import dense
-from hwgen.units.swiglu import SwiGlu
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run
 
@@ -14,7 +14,7 @@ OTHERS = [("wide", "gelu", True), ("smallest", "gelu_tanh", True), ("smallest", 
 
 def check(name, shape, activation, gated, *, step, count, sim):
     block = dict(activation=activation, gated=gated)
-    run(SwiGlu(small_design(**SHAPES[shape], block=dense(**block))), f"swiglu_{name}", "bench_swiglu",
+    run(make.swiglu(small_design(**SHAPES[shape], block=dense(**block))), f"swiglu_{name}", "bench_swiglu",
         params={"design": SHAPES[shape], "block": block, "step": step, "count": count}, sim=sim)
 
 

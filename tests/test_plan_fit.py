@@ -21,10 +21,9 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from hwgen.plan.fit import SHRINKING, fit, largest, smallest_change, spelled
 from hwgen.plan.memory import Memory, memories, place
+from hwgen.top import make
 from hwgen.units.convert import Convert
-from hwgen.units.qk_norm import QkNorm as QkNormUnit
 from hwgen.units.residual import Residual
-from hwgen.units.rope import Rope
 from tools import bench_plan
 
 ULX3S_85F = dict(zip(costs.KINDS, board("ulx3s-85f").capacity.values()))
@@ -95,7 +94,7 @@ def _layered(*types):
                                    [{"rotary": False}] * 5],
                          ids=["one", "two", "none"])
 def test_memories_of_ropes_are_those_of_the_unit(types):
-    declared = re.findall(r"reg \[(\d+):0\] \w+ \[(\d+):0\]", emit_design(Rope(_layered(*types)), "rope"))
+    declared = re.findall(r"reg \[(\d+):0\] \w+ \[(\d+):0\]", emit_design(make.rope(_layered(*types)), "rope"))
     made = {(memory.width, memory.depth) for memory in memories(_layered(*types)) if memory.unit == "rope"}
     assert made == {(int(high) + 1, int(last) + 1) for high, last in declared}
 
@@ -114,7 +113,7 @@ def test_memories_of_a_block_are_those_of_its_units(name, shape):
     units = {"convert": Convert(part, banks=halves if made.block.biased(*made.block.converted) else 1),
              "residual": Residual(part),
              **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}),
-             **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
+             **({"qk_norm": make.qk_norm(part, banks=halves)} if made.block.qk_norm else {})}
     for unit, of in units.items():
         found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)
         assert found == sorted(costs.counts(unit, made) * list(_clocked(of))), unit

@@ -12,14 +12,14 @@ from hwgen.params.block import ACTIVATIONS, dense
 from hwgen.params.design import Design
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
-from hwgen.units.swiglu import SwiGlu
+from hwgen.top import make
 from tools import synth
 
 
 def unit(activation, gated):
     model = replace(DEMO, block=dense(activation=activation, gated=gated))
-    return synth.Unit("swiglu", emit_verilog(SwiGlu(Design(model=model, hw=hw_shape("tiny", model), recipe=recipe())),
-                                             "top"))
+    design = Design(model=model, hw=hw_shape("tiny", model), recipe=recipe())
+    return synth.Unit("swiglu", emit_verilog(make.swiglu(design), "top"))
 
 
 def main():

@@ -135,14 +135,14 @@ def converted_layout(design):
                                            * (1 + design.block.gated)) // v), "last": 1})
 
 
-def glu_layout(design, lanes):
-    """A granule of a gate/up row (V lanes, gates and ups alternate), or what `SwiGlu` makes of it (V/2 lanes).
+def glu_layout(*, lanes, entries, parts):
+    """One of the ``parts`` granules of a gate/up row (V lanes, gates and ups alternate), or what `SwiGlu` makes of it
+    (V/2 lanes).
 
     Without a gate both have V lanes.
     """
-    return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(design.hw.entries),
-                         "part": range(design.padded_intermediate_size * (1 + design.block.gated)
-                                       // design.hw.vector_lanes), "last": 1})
+    return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(entries), "part": range(parts),
+                         "last": 1})
 
 
 def embed_layout(design):

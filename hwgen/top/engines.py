@@ -12,11 +12,8 @@ from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
-from ..units.qk_norm import QkNorm
 from ..units.residual import Residual
-from ..units.rope import Rope
 from ..units.sampler import Sampler
-from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.wired import Wired
 from . import make
@@ -76,11 +73,11 @@ class Engines:
         self.sums = self._by_half("sums", lambda: Residual(part, sums=True)) if block.post_norms else []
         self.adders = self.sums or self.residuals
         m.submodules.rmsnorm = self.rmsnorm = make.rmsnorm(part)
-        self.qk_norm = QkNorm(part, banks=hw.halves) if block.qk_norm else None
+        self.qk_norm = make.qk_norm(part, banks=hw.halves) if block.qk_norm else None
         if self.qk_norm:
             m.submodules.qk_norm = self.qk_norm
-        m.submodules.rope = self.rope = Rope(design)
-        m.submodules.swiglu = self.swiglu = SwiGlu(part)
+        m.submodules.rope = self.rope = make.rope(design)
+        m.submodules.swiglu = self.swiglu = make.swiglu(part)
         m.submodules.kv_cache = self.kv = KvCache(design)
         m.submodules.kv_writer = self.kv_writer = KvWriter(part)
         m.submodules.attention = self.attention = Attention(part)

@@ -12,7 +12,6 @@ from ..lib.norm import inverse_root, one, reduced, rounded_product, tree_stages
 from ..lib.pipeline import Link, Pipeline
 from ..lib.ram import BlockRam
 from ..params.tables import floating_epsilon
-from .rope import heads_layout
 
 __all__ = ["QkNorm"]
 
@@ -32,14 +31,16 @@ class QkNorm(wiring.Component):
 
     Parameters
     ----------
-    design : Design     with a ``block.qk_norm``
-    banks : int         1 or 2 pairs of gains are held
+    heads : Heads
+    span : str              what is one vector: "head", each head by itself, or "projection", all heads of a kind
+    rms_norm_eps : float    added to the mean of the squares, above 0
+    banks : int             1 or 2 pairs of gains are held
 
     Members
     -------
-    i : In(stream heads_layout)             granules of n entries 0 to n - 1, those of a head in order, the entries'
+    i : In(stream of `Heads.layout`)        granules of n entries 0 to n - 1, those of a head in order, the entries'
                                             last Q granule last
-    o : Out(stream heads_layout)
+    o : Out(stream of `Heads.layout`)
     gain : In(stream {x, key, bank, part})  bf16 gains of queries, or (``key``) of keys; always ready. ``bank`` if there
                                             are 2 banks
     bank : In(1)                            if there are 2: which gains; stable from a command's first granule to the
@@ -47,43 +48,42 @@ class QkNorm(wiring.Component):
 
     Raises
     ------
-    ValueError          if the design has no norm of queries and keys, or banks are neither 1 nor 2
+    ValueError          if ``span`` is neither of the two, or banks are neither 1 nor 2
     """
-    def __init__(self, design, banks=1):
-        if design.block.qk_norm is None:
-            raise ValueError("Design must have a block with a norm of queries and keys, not without")
+    def __init__(self, *, heads, span, rms_norm_eps, banks=1):
+        if span not in ("head", "projection"):
+            raise ValueError(f"Span must be head or projection, not {span!r}")
         if banks not in (1, 2):
             raise ValueError(f"Bank count must be 1 or 2, not {banks}")
-        self._design, self._banks = design, banks
-        hw, model = design.hw, design.model
-        self._parts = design.padded_head_dim // hw.vector_lanes
-        self._whole = design.block.qk_norm.span == "projection"
+        self._heads, self._banks, self._whole = heads, banks, span == "projection"
         # granules of a vector and its elements without padding, of keys and of queries
-        counts = (design.kv_heads, design.heads) if self._whole else (1, 1)
-        self._vectors = [count * self._parts for count in counts]
-        self._lengths = list(dict.fromkeys(count * model.head_dim for count in counts))
-        gain = {"x": data.ArrayLayout(unsigned(16), hw.vector_lanes), "key": 1, "part": range(max(self._vectors))}
+        counts = (heads.num_key_value_heads, heads.num_attention_heads) if self._whole else (1, 1)
+        self._vector_parts = [count * heads.parts for count in counts]
+        self._lengths = list(dict.fromkeys(count * heads.head_dim for count in counts))
+        self._epsilons = [floating_epsilon(length, rms_norm_eps) for length in self._lengths]
+        gain = {"x": data.ArrayLayout(unsigned(16), heads.vector_lanes), "key": 1,
+                "part": range(max(self._vector_parts))}
         members = {
-            "i": In(stream.Signature(heads_layout(design))),
-            "o": Out(stream.Signature(heads_layout(design))),
+            "i": In(stream.Signature(heads.layout)),
+            "o": Out(stream.Signature(heads.layout)),
             "gain": In(stream.Signature(data.StructLayout(gain | ({"bank": 1} if banks == 2 else {})))),
         }
         super().__init__(members | ({"bank": In(1)} if banks == 2 else {}))
 
     @property
     def _stored_heads(self):
-        return self._design.kv_heads + self._design.heads
+        """Of an entry: all but the V heads."""
+        return self._heads.num_key_value_heads + self._heads.num_attention_heads
 
     def elaborate(self, platform):
         m = Module()
-        i, lanes = self.i.payload, self._design.hw.vector_lanes
-        values = self._design.heads_of(self._design.block.values)
+        i, heads = self.i.payload, self._heads
         sweeping = Signal()                          # from the cycle after the granule with `last` until all have left
         top_entry = Signal.like(i.entry, reset_less=True)
         passes, taken = Signal(name="passes"), Signal()
         out, normed = Link("out"), Link("normed")
         m.d.comb += [
-            passes.eq((i.head >= values.start) & (i.head < values.stop)),
+            passes.eq(heads.is_value(i.head)),
             self.i.ready.eq(~sweeping & (~passes | out.ready)),
             taken.eq(self.i.valid & ~sweeping & ~passes),
             out.valid.eq(Mux(sweeping, normed.valid, self.i.valid & passes)),
@@ -92,11 +92,12 @@ class QkNorm(wiring.Component):
         with m.If(taken & i.last):
             m.d.sync += [sweeping.eq(1), top_entry.eq(i.entry)]
 
-        m.submodules.rows = rows = BlockRam(16 * lanes, self._design.hw.entries * self._stored_heads * self._parts)
-        vectors = self._design.hw.entries * (2 if self._whole else self._stored_heads)
+        m.submodules.rows = stored = BlockRam(16 * heads.vector_lanes,
+                                              heads.entries * self._stored_heads * heads.parts)
+        vectors = heads.entries * (2 if self._whole else self._stored_heads)
         m.submodules.exponents = exponents = Memory(shape=unsigned(8), depth=vectors, init=[])
-        start = self._store(m, taken, rows, exponents.read_port(domain="comb"), exponents.write_port())
-        sweep = self._sweep(m, start, top_entry, rows, exponents.read_port(domain="comb"))
+        start = self._store(m, taken, stored, exponents.read_port(domain="comb"), exponents.write_port())
+        sweep = self._sweep(m, start, top_entry, stored, exponents.read_port(domain="comb"))
         normed_granule = self._multiply(m, *sweep, top_entry, normed)
 
         pipe = Pipeline(m, out, self.o, stages=1, name="out_pipe")
@@ -106,28 +107,28 @@ class QkNorm(wiring.Component):
             m.d.sync += sweeping.eq(0)
         return m
 
-    def _store(self, m, taken, rows, before, update):
+    def _store(self, m, taken, stored, before, update):
         """Stores granules and, through ``before`` and ``update``, each vector's largest exponent. Returns that the last
         one is found."""
-        design, i = self._design, self.i.payload
+        heads, i = self._heads, self.i.payload
         always = Link("always")
         store = Link("store")
         m.d.comb += [store.valid.eq(taken), always.ready.eq(1)]
-        pipe = Pipeline(m, store, always, stages=tree_stages(design.hw.vector_lanes), name="store_pipe")
+        pipe = Pipeline(m, store, always, stages=tree_stages(heads.vector_lanes), name="store_pipe")
 
-        queries = design.heads_of(design.block.queries)
-        query = i.head >= queries.start
-        row = Signal(range(design.hw.entries * self._stored_heads))
-        m.d.comb += row.eq(times(i.entry, self._stored_heads) + Mux(query, i.head - design.kv_heads, i.head))
-        head = Mux(query, i.head - queries.start, i.head)
+        query = i.head >= heads.first_query
+        row = Signal(range(heads.entries * self._stored_heads))
+        m.d.comb += row.eq(times(i.entry, self._stored_heads) + Mux(query, i.head - heads.num_key_value_heads, i.head))
+        head = Mux(query, i.head - heads.first_query, i.head)
         fresh = (i.part == 0) & (head == 0) if self._whole else i.part == 0
         vector = Cat(query, i.entry) if self._whole else row
         vector, fresh, last = pipe.reg((vector, fresh, i.last), name="store_tag", stages=pipe.stages)
 
         # in the next cycle the row
         place = pipe.reg(row, name="row"), pipe.reg(i.part, name="part")
-        m.d.comb += [rows.write_en.eq(pipe.valid[1]), rows.write_address.eq(times(place[0], self._parts) + place[1]),
-                     rows.write_data.eq(pipe.reg(i.x, name="granule"))]
+        m.d.comb += [stored.write_en.eq(pipe.valid[1]),
+                     stored.write_address.eq(times(place[0], heads.parts) + place[1]),
+                     stored.write_data.eq(pipe.reg(i.x, name="granule"))]
         # and when it is found the largest exponent; of a vector of small numbers that which is epsilon's
         largest = reduced(pipe, [unpack_bf16(x).exponent for x in i.x], lambda a, b: Mux(a > b, a, b), name="largest")
         least = self._of_kind([epsilon[0] for epsilon in self._epsilons], vector[0])
@@ -136,10 +137,6 @@ class QkNorm(wiring.Component):
                      update.data.eq(Mux(largest > so_far, largest, so_far))]
         return always.valid & last
 
-    @property
-    def _epsilons(self):
-        return [floating_epsilon(length, self._design.model.rms_norm_eps) for length in self._lengths]
-
     def _of_kind(self, choices, query):
         """What belongs to keys or to queries, or the only choice."""
         return choices[0] if len(choices) == 1 else Mux(query, choices[1], choices[0])
@@ -147,15 +144,15 @@ class QkNorm(wiring.Component):
     def _walk(self, m, step, top_entry, name):
         """Counters through the stored granules in order: (entry, head, part, granule of the vector), query, vector's
         end, all's end."""
-        design, parts = self._design, self._parts
-        entry = Signal(range(design.hw.entries), name=f"{name}_entry")
-        head, part = Signal(range(design.qkv_heads), name=f"{name}_head"), Signal(range(parts), name=f"{name}_part")
+        heads, parts = self._heads, self._heads.parts
+        entry = Signal(range(heads.entries), name=f"{name}_entry")
+        head, part = Signal(range(heads.count), name=f"{name}_head"), Signal(range(parts), name=f"{name}_part")
         query = Signal(name=f"{name}_query")
-        keys_end, heads_end = head == design.kv_heads - 1, head == design.qkv_heads - 1
+        keys_end, heads_end = head == heads.first_value - 1, head == heads.count - 1
         row_end = part == parts - 1
         within, vector_end = part, row_end
         if self._whole:
-            within = Signal(range(max(self._vectors)), name=f"{name}_within")
+            within = Signal(range(max(self._vector_parts)), name=f"{name}_within")
             vector_end = row_end & (keys_end | heads_end)
             with m.If(step):
                 m.d.sync += within.eq(Mux(vector_end, 0, within + 1))
@@ -165,30 +162,29 @@ class QkNorm(wiring.Component):
             with m.If(row_end):
                 m.d.sync += head.eq(head + 1)
                 with m.If(keys_end):
-                    m.d.sync += [head.eq(design.heads_of(design.block.queries).start), query.eq(1)]
+                    m.d.sync += [head.eq(heads.first_query), query.eq(1)]
                 with m.If(heads_end):
                     m.d.sync += [head.eq(0), query.eq(0), entry.eq(Mux(end, 0, entry + 1))]
         return (entry, head, part, within), query, vector_end, end
 
-    def _sweep(self, m, start, top_entry, rows, exponents):
-        """Reads all rows once; returns `Link` and granule, `Link` and factor (r, e) of the vector that the granule is
-        of.
+    def _sweep(self, m, start, top_entry, stored, exponents):
+        """Reads all granules once; returns `Link` and granule, `Link` and factor (r, e) of the granule's vector.
 
         From the read to the factor nothing waits: a read is made when the queue has a place for its granule.
         """
-        lanes, tree = self._design.hw.vector_lanes, tree_stages(self._design.hw.vector_lanes)
-        depth = max(self._vectors) + 9 + tree        # so that reads do not wait unless granules are not taken
+        lanes, tree = self._heads.vector_lanes, tree_stages(self._heads.vector_lanes)
+        depth = max(self._vector_parts) + 9 + tree        # so that reads do not wait unless granules are not taken
         read, sums, found, leaves = Link("read"), Link("sums"), Link("found"), Signal(name="leaves")
-        address, vector, within, query, vector_end = self._read(m, read, start, top_entry, rows, exponents, leaves,
-                                                                depth)
-        m.d.comb += [sums.ready.eq(1), found.ready.eq(1), rows.read_en.eq(1), rows.read_address.eq(address)]
+        address, vector, within, query, vector_end = self._read(m, read, start, top_entry, stored, exponents,
+                                                                leaves, depth)
+        m.d.comb += [sums.ready.eq(1), found.ready.eq(1), stored.read_en.eq(1), stored.read_address.eq(address)]
 
         # Stages 1, 2: memories.
         pipe = Pipeline(m, read, sums, stages=4 + tree, name="square")
         m.d.comb += exponents.addr.eq(pipe.reg(vector, name="vector"))
         common = pipe.reg(exponents.data, name="common")
         first, vector_end, query = pipe.reg((within == 0, vector_end, query), name="flags", stages=2)
-        granule = data.View(data.ArrayLayout(16, lanes), pipe.reg(rows.read_data, name="square_x"))
+        granule = data.View(data.ArrayLayout(16, lanes), pipe.reg(stored.read_data, name="square_x"))
         term = self._squares(pipe, granule, common)
         epsilon = self._epsilon(m, pipe, common, query)
         tail = pipe.reg((first, vector_end, query, common), name="square_tail", stages=2 + tree)
@@ -196,14 +192,14 @@ class QkNorm(wiring.Component):
         front, held = self._queue(m, pipe.valid[2], granule, leaves, depth)
         return front, held, factor, scale
 
-    def _read(self, m, read, start, top_entry, rows, exponents, leaves, depth):
+    def _read(self, m, read, start, top_entry, stored, exponents, leaves, depth):
         """Asks for granule after granule, as many as the queue has places.
 
         Gives the addresses of the granule and of its vector's exponent, its number in the vector, and whether it is of
         a query and the vector's last.
         """
         reading, used = Signal(name="reading"), Signal(range(depth + 1), name="used")
-        address = Signal.like(rows.read_address, name="address")
+        address = Signal.like(stored.read_address, name="address")
         vector = Signal.like(exponents.addr, name="vector_address")
         (_, _, _, within), query, vector_end, end = self._walk(m, read.valid, top_entry, "read")
         m.d.comb += read.valid.eq(reading & (used != depth))
@@ -232,7 +228,7 @@ class QkNorm(wiring.Component):
         epsilons = [constant_rom(m, [value >> 2 * k for k in range(min(256, value.bit_length() // 2 + 1))], above,
                                  range(value + 1), name=f"epsilon{number}")
                     for number, (_, value) in enumerate(self._epsilons)]
-        stages = 1 + tree_stages(self._design.hw.vector_lanes)
+        stages = 1 + tree_stages(self._heads.vector_lanes)
         return pipe.reg(self._of_kind(epsilons, later_query), name="epsilon", stages=stages)
 
     def _factor(self, m, sums, found, term, epsilon, tail, depth):
@@ -253,7 +249,7 @@ class QkNorm(wiring.Component):
         r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query,
                             unit="qk_norm")
         r = r[:15]
-        pairs = -(-(depth + 2) // sum(self._vectors))
+        pairs = -(-(depth + 2) // sum(self._vector_parts))
         m.submodules.factors = factors = SyncFIFO(width=len(r) + len(e), depth=2 * pairs + 1)
         m.d.comb += [factors.w_en.eq(found.valid), factors.w_data.eq(Cat(r, e))]
         factor = Link("factor")
@@ -263,7 +259,7 @@ class QkNorm(wiring.Component):
 
     def _queue(self, m, write, granule, leaves, depth):
         """Granules wait for their vector's factor: (`Link`, granule). ``leaves``: one goes, in this cycle."""
-        m.submodules.queue = queue = BlockRam(16 * self._design.hw.vector_lanes, depth)
+        m.submodules.queue = queue = BlockRam(16 * self._heads.vector_lanes, depth)
         waiting, front = Link("waiting"), Link("front")
         held = Signal(range(depth + 1))
         write_at, read_at = Signal(range(depth), name="write_at"), Signal(range(depth))
@@ -284,7 +280,7 @@ class QkNorm(wiring.Component):
 
     def _multiply(self, m, front, granule, factor, scale, top_entry, normed):
         """bf16(bf16(x * r * 2**(e - 14)) * gain); returns the granule at ``normed``."""
-        design, lanes = self._design, self._design.hw.vector_lanes
+        lanes = self._heads.vector_lanes
         r, e = scale
         joined, step = Link("joined"), Signal()
         m.d.comb += [joined.valid.eq(front.valid & factor.valid), front.ready.eq(joined.ready & factor.valid),
@@ -294,7 +290,7 @@ class QkNorm(wiring.Component):
         pipe = Pipeline(m, joined, normed, stages=6, name="product")
 
         # Gains: of queries, of keys, and of the other bank
-        queries, both = self._vectors[1], sum(self._vectors)
+        queries, both = self._vector_parts[1], sum(self._vector_parts)
         m.submodules.gains = gains = BlockRam(16 * lanes, self._banks * both)
         bank, into = (self.bank, self.gain.payload.bank) if self._banks == 2 else (Const(0), Const(0))
 
@@ -308,7 +304,7 @@ class QkNorm(wiring.Component):
             gains.read_en.eq(pipe.advance), gains.read_address.eq(place(~query, bank, within)),
         ]
         gain = pipe.reg(gains.read_data, name="gain", stages=2)
-        out = Signal(heads_layout(design), name="normed_granule")
+        out = Signal(self._heads.layout, name="normed_granule")
         tag = pipe.reg(Cat(entry, head, part, end), name="tag", stages=6)
         m.d.comb += Cat(out.entry, out.head, out.part, out.last).eq(tag)
         for k in range(lanes):

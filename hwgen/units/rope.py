@@ -1,71 +1,65 @@
 """Rotary position embedding, and the engine that makes its angles."""
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import leading_zeros, magnitude, rne_shift, round_bf16, shift_up, unpack_bf16
 from ..lib.pipeline import Pipeline
-from ..params.tables import ROPE_BLOCK, rope_factors
+from ..params.tables import ROPE_BLOCK
 
-__all__ = ["Rope", "heads_layout"]
+__all__ = ["Rope"]
 
 _PAIR = data.StructLayout({"cos": signed(16), "sin": signed(16)})      # Q1.14
-
-
-def heads_layout(design):
-    """A granule of a head vector of an entry: K heads, then V heads, then Q heads."""
-    v = design.hw.vector_lanes
-    return data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
-                              "head": range(design.qkv_heads), "part": range(design.padded_head_dim // v), "last": 1})
 
 
 class Rope(wiring.Component):
     """Turns K and Q heads by the angles of their entries' positions; V heads pass unchanged and in order.
 
     The rotation is a pipeline of 8 stages, a granule per cycle. The angles of an entry come from one complex
-    multiplier, a
-    pair per cycle: n commands that wait in line take ``n * head_dim/2 + 6`` cycles (`golden.rope.angle_cycles`). Angles
-    must be complete (``angle_done``) before a granule of their entry comes, and stay until overwritten.
+    multiplier, a pair per cycle: n commands that wait in line take ``n * head_dim/2 + 6`` cycles
+    (`golden.rope.angle_cycles`). Angles must be complete (``angle_done``) before a granule of their entry comes, and
+    stay until overwritten.
 
-    Of several RoPEs (`ModelShape.ropes`) a command makes all angles, one after the other, and ``rope`` says by which a
-    granule is turned. A model without any has neither tables nor multipliers, and a command is done in the cycle after
-    it was taken.
+    Of several RoPEs a command makes all angles, one after the other, and ``rope`` says by which a granule is turned.
+    Without any there are neither tables nor multipliers, and a command is done in the cycle after it was taken.
 
     Parameters
     ----------
-    design : Design
+    heads : Heads
+    context : int       positions, at least 1
+    factors : tuple     the (low, high) tables of `rope_factors`, as long as ``context`` needs, whose rows have
+                        ``head_dim / 2`` pairs of each RoPE, one RoPE after the other; of no RoPE they are empty
+    straight : bool     some layers have no RoPE: their granules pass unchanged
 
     Members
     -------
     angle : In(stream {entry, position, last})   make the angles of an entry
     angle_done : Out(1)                          those of the command with ``last`` can be used
-    i : In(stream heads_layout)                  bf16, pairs side by side
-    o : Out(stream heads_layout)                 the same granules, turned
-    rope : In                                    only with several RoPEs: that of the granule which is taken
-        (`ModelShape.rope_of`)
-    turn : In(1)                                 only where some layers have a RoPE and some none: otherwise the granule
-        passes unchanged
+    i : In(stream of `Heads.layout`)             bf16, pairs side by side
+    o : Out(stream of `Heads.layout`)            the same granules, turned
+    rope : In                                    only with several RoPEs: number of the one that turns the granule which
+                                                 is taken
+    turn : In(1)                                 only with ``straight``, unless there is no RoPE: whether the granule
+                                                 which is taken is turned
     """
-    def __init__(self, design):
-        self._design = design
-        self._ropes = len(design.model.ropes())
-        straight = None in map(design.model.rope_of, range(design.layers))
+    def __init__(self, *, heads, context, factors, straight=False):
+        self._heads, self._factors = heads, factors
+        self._ropes = len(factors[0][0]) // (heads.head_dim // 2)
         super().__init__({
             "angle": In(stream.Signature(data.StructLayout({
-                "entry": range(design.hw.entries), "position": range(design.hw.context), "last": 1}))),
+                "entry": range(heads.entries), "position": range(context), "last": 1}))),
             "angle_done": Out(1),
-            "i": In(stream.Signature(heads_layout(design))),
-            "o": Out(stream.Signature(heads_layout(design))),
+            "i": In(stream.Signature(heads.layout)),
+            "o": Out(stream.Signature(heads.layout)),
             **({"rope": In(range(self._ropes))} if self._ropes > 1 else {}),
             **({"turn": In(1)} if self._ropes and straight else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
-        design = self._design
-        lanes, entries = design.hw.vector_lanes, design.hw.entries
-        part_bits = (design.padded_head_dim // lanes - 1).bit_length()
+        lanes, entries = self._heads.vector_lanes, self._heads.entries
+        part_bits = (self._heads.parts - 1).bit_length()
         if not self._ropes:
             pipe = Pipeline(m, self.i, self.o, stages=8)
             m.d.comb += [self.o.payload.eq(pipe.reg(self.i.payload, name="passed", stages=8)), self.angle.ready.eq(1)]
@@ -86,8 +80,7 @@ class Rope(wiring.Component):
         rope = [self.rope] if self._ropes > 1 else []
         m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), *rope, i.entry)),
                      read.en.eq(pipe.advance)]
-        values = design.heads_of(design.block.values)
-        plain = (i.head >= values.start) & (i.head < values.stop)
+        plain = self._heads.is_value(i.head)
         if "turn" in self.signature.members:
             plain = plain | ~self.turn
         plain = pipe.reg(plain, name="plain", stages=7)
@@ -135,12 +128,12 @@ class Rope(wiring.Component):
         return out
 
     def _make_angles(self, m, write, part_bits):
-        design = self._design
-        pairs, lane_bits = design.model.head_dim // 2, (design.hw.vector_lanes // 2 - 1).bit_length()
+        lanes, pairs = self._heads.vector_lanes, self._heads.head_dim // 2
+        lane_bits = (lanes // 2 - 1).bit_length()
         block_bits = (ROPE_BLOCK - 1).bit_length()
         factor = data.StructLayout({"cos": signed(18), "sin": signed(18)})       # Q1.16: ±2**16
         tables = []
-        for name, rows in zip(("low", "high"), rope_factors(design.model, design.hw.context)):
+        for name, rows in zip(("low", "high"), self._factors):
             init = [{"cos": c, "sin": s} for row in rows for c, s in row]
             m.submodules[name] = table = Memory(shape=factor, depth=max(2, len(init)), init=init)
             tables.append(table.read_port())
@@ -195,4 +188,4 @@ class Rope(wiring.Component):
         row = later(Cat(part, Const(0, part_bits - len(part)), *which, entry), 5, "row")
         column = later(pair[:lane_bits], 5, "column") if lane_bits else Const(0)
         m.d.comb += [write.addr.eq(row), write.en.eq(valid << column), self.angle_done.eq(done)]
-        m.d.comb += [write.data[k].as_value().eq(Cat(cos, sin)) for k in range(design.hw.vector_lanes // 2)]
+        m.d.comb += [write.data[k].as_value().eq(Cat(cos, sin)) for k in range(lanes // 2)]

@@ -12,8 +12,7 @@ __all__ = ["SwiGlu"]
 
 
 class SwiGlu(wiring.Component):
-    """The activation of the MLP. Its name is that of silu with a gate; which function f, and whether of a gate,
-    `Design.block` says.
+    """The activation of the MLP. Its name is that of silu with a gate.
 
     With a gate ``h = bf16(bf16(f(g)) * u)`` of V/2 pairs per cycle, without ``h = bf16(f(u))`` of V elements. f of
     "relu2" is ``max(g, 0)**2``, that of "relu" ``max(g, 0)``; the others' is ``g * t(g)``, where t is `sigmoid_table`
@@ -24,7 +23,11 @@ class SwiGlu(wiring.Component):
 
     Parameters
     ----------
-    design : Design
+    entries : int                   of a pass, at most (T)
+    vector_lanes : int              elements of a granule (V), a power of two, at least 2
+    padded_intermediate_size : int  elements of the result's row as stored: a multiple of V, with a gate of V/2
+    activation : str                the function f: one of `ACTIVATIONS`
+    gated : bool                    f is of a gate, and its result is multiplied with up
 
     Members
     -------
@@ -32,16 +35,17 @@ class SwiGlu(wiring.Component):
     o : Out(stream)   `glu_layout` of V/2 lanes, or V, with the same entry, part and last
     """
 
-    def __init__(self, design):
-        self._block = design.block
-        lanes = design.hw.vector_lanes
-        self._lanes = lanes // 2 if self._block.gated else lanes
-        super().__init__({"i": In(stream.Signature(glu_layout(design, lanes))),
-                          "o": Out(stream.Signature(glu_layout(design, self._lanes)))})
+    def __init__(self, *, entries, vector_lanes, padded_intermediate_size, activation, gated):
+        self._activation, self._gated = activation, gated
+        self._lanes = vector_lanes // 2 if gated else vector_lanes
+        parts = padded_intermediate_size * (1 + gated) // vector_lanes
+        super().__init__({
+            name: flow(stream.Signature(glu_layout(lanes=lanes, entries=entries, parts=parts)))
+            for name, flow, lanes in (("i", In, vector_lanes), ("o", Out, self._lanes))})
 
     def elaborate(self, platform):
         m = Module()
-        gated, squared, cut = self._block.gated, self._block.activation == "relu2", self._block.activation == "relu"
+        gated, squared, cut = self._gated, self._activation == "relu2", self._activation == "relu"
         first = 1 if cut else 2 if squared else 8                                  # stages of the function
         pipe = Pipeline(m, self.i, self.o, stages=first + 2 if gated else first)
         for lane in range(self._lanes):
@@ -68,7 +72,7 @@ class SwiGlu(wiring.Component):
 
     def _weighted(self, m, reg, g_in, lane):
         """``g * t(g)`` in eight stages."""
-        table, fraction = sigmoid_table(self._block.activation), SIGMOID_FRACTION[self._block.activation]
+        table, fraction = sigmoid_table(self._activation), SIGMOID_FRACTION[self._activation]
         index_bits, one = table.index_bits + table.fraction_bits, 1 << table.out_fraction
         # 1: z = |g| * 2**fraction, from the largest exponent that the table knows downwards
         g = unpack_bf16(g_in)

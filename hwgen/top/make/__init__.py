@@ -3,6 +3,6 @@
 A unit's constructor takes what it needs and no more, so it can be used and read alone. A function here is called like
 the module of its unit, and makes that unit as the machine of a design has it.
 """
-from .vectors import rmsnorm
+from .vectors import qk_norm, rmsnorm, rope, swiglu
 
-__all__ = ["rmsnorm"]
+__all__ = ["qk_norm", "rmsnorm", "rope", "swiglu"]
