@@ -11,7 +11,6 @@ from ..units.convert import Convert
 from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
-from ..units.mac_array import MacArray
 from ..units.qk_norm import QkNorm
 from ..units.residual import Residual
 from ..units.rmsnorm import RmsNorm
@@ -19,7 +18,7 @@ from ..units.rope import Rope
 from ..units.sampler import Sampler
 from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
-from ..units.wired import Wired
+from . import make
 from .alternating import AlternatingSequencer
 from .sequencer import Sequencer
 
@@ -67,8 +66,9 @@ class Engines:
         m.submodules.admission = self.admission = Admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
         m.submodules.dispatcher = self.dispatcher = Dispatcher(design)
-        m.submodules.array = self.array = (Wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()})
-                                           if hw.wired else MacArray(part))
+        m.submodules.array = self.array = (
+            make.wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
+            else make.mac_array(part))
         m.submodules.feeder = self.feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
         self.biased = block.biased(*block.converted)
         m.submodules.convert = self.convert = Convert(part, banks=hw.halves if self.biased else 1)
@@ -86,9 +86,9 @@ class Engines:
         m.submodules.attention = self.attention = Attention(part)
         m.submodules.sampler = self.sampler = Sampler(part)
 
-    def _by_half(self, name, make):
+    def _by_half(self, name, build):
         """[A unit for each half-batch], the second one with a number behind its name."""
-        units = [make() for _ in range(self.design.hw.halves)]
+        units = [build() for _ in range(self.design.hw.halves)]
         for part_name, unit in zip((name, f"{name}_1"), units):
             self._m.submodules[part_name] = unit
         return units
