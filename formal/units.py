@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, residual,
-                         rom_grid, sampler, vector_buffer, weights)
+from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, residual, rom_grid,
+                         sampler, vector_buffer, weights)
 from sim.designs import small_design
 
 from .broken import Break
@@ -176,12 +176,12 @@ _UNITS = {
     "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1",
                      others=_RESIDUAL),
     "RmsNorm": dict(make=lambda: make.rmsnorm(_design())),
-    "MacArray": dict(make=lambda: mac_array.MacArray(_design())),
-    "GridTile": dict(make=lambda: array_grid.GridTile(_design(columns=4, tile_beats=2))),
-    "GridRow": dict(make=lambda: array_grid.GridRow(_design(), 2)),
-    "GridSum": dict(make=lambda: array_grid.GridSum(_design(), 2)),
-    "ArrayGrid": dict(make=lambda: array_grid.ArrayGrid(_design(), 2, 2)),
-    "RomTile": dict(make=lambda: rom_grid.RomTile(_design(), 4)),
+    "MacArray": dict(make=lambda: make.mac_array(_design())),
+    "GridTile": dict(make=lambda: array_grid.GridTile(make.grid_params(_design(columns=4, tile_beats=2)))),
+    "GridRow": dict(make=lambda: array_grid.GridRow(make.grid_params(_design()), 2)),
+    "GridSum": dict(make=lambda: array_grid.GridSum(make.array_params(_design()).result_layout, 2, "grid")),
+    "ArrayGrid": dict(make=lambda: make.array_grid(_design(), 2, 2)),
+    "RomTile": dict(make=lambda: rom_grid.RomTile(make.rom_grid_params(_design(), 4))),
     "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",),
                       method="bounded 16"),
 }

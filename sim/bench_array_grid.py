@@ -5,22 +5,22 @@ import cocotb
 import numpy as np
 
 from hwgen.golden.array_grid import array_grid, grid_beats, grid_cycles, grid_ops, rounds
-from hwgen.lib.layouts import op_layout, result_layout
+from hwgen.top import make
 from sim.bench_mac_array import codes
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
 
 PARAMS = bench_params()
 DESIGN, R, H = small_design(**PARAMS["design"]), PARAMS["rows"], PARAMS["tiles"]
-HW = DESIGN.hw
+HW, ARRAY = DESIGN.hw, make.array_params(DESIGN)
 
 
 class Bench:
     async def start(self, dut, idle=0, stall=0):
         self.clock = await start_clock_reset(dut)
         self.beats = [StreamSource(dut, f"beats__{r}", self.clock, idle=idle) for r in range(R)]
-        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=op_layout(DESIGN)) for r in range(R)]
-        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=result_layout(DESIGN)) for h in range(H)]
+        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=ARRAY.op_layout) for r in range(R)]
+        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=ARRAY.result_layout) for h in range(H)]
         return self
 
     def send(self, rng, outputs, inputs, n):

@@ -7,14 +7,15 @@ import cocotb
 import numpy as np
 
 from hwgen.golden.mac_array import latency, mac_array, matmul_cycles, matmul_trace
-from hwgen.lib.layouts import OFFSET_BITS, op_layout, result_layout, tile_layout
+from hwgen.lib.layouts import OFFSET_BITS
 from hwgen.params.design import Matmul
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
 PARAMS = bench_params()
 DESIGN = small_design(**PARAMS.get("design", {}))
-HW = DESIGN.hw
+HW, ARRAY = DESIGN.hw, make.array_params(DESIGN)
 L, C, T, V = HW.lanes, HW.columns, HW.entries, HW.vector_lanes
 W_FMT, X_FMT = DESIGN.array_format, DESIGN.recipe.activation_format
 QUICK = PARAMS.get("quick", False)      # for simulators that take their time
@@ -61,9 +62,9 @@ class Bench:
     async def start(self, dut, tile_idle=0, idle=0, stall=0):
         self.dut = dut
         self.clock = await start_clock_reset(dut)
-        self.tile = StreamSource(dut, "tile", self.clock, idle=tile_idle, shape=tile_layout(DESIGN))
-        self.x = StreamSource(dut, "x", self.clock, idle=idle, shape=op_layout(DESIGN))
-        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=result_layout(DESIGN))
+        self.tile = StreamSource(dut, "tile", self.clock, idle=tile_idle, shape=ARRAY.tile_layout)
+        self.x = StreamSource(dut, "x", self.clock, idle=idle, shape=ARRAY.op_layout)
+        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=ARRAY.result_layout)
         self.busy, self.starved, self.blocked = [], [], []
         cocotb.start_soon(self.watch())
         return self

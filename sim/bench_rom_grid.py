@@ -6,7 +6,7 @@ import numpy as np
 
 from hwgen.golden.array_grid import grid_ops, rounds
 from hwgen.golden.rom_grid import rom_grid, rom_grid_cycles, slices
-from hwgen.lib.layouts import op_layout, result_layout
+from hwgen.top import make
 from hwgen.units.rom_grid import run_layout
 from sim.bench_mac_array import codes
 from sim.designs import small_design
@@ -15,7 +15,7 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock
 
 PARAMS = bench_params()
 DESIGN, R, H = small_design(**PARAMS["design"]), PARAMS["rows"], PARAMS["tiles"]
-HW = DESIGN.hw
+HW, ARRAY = DESIGN.hw, make.array_params(DESIGN)
 MATRICES = matrices(DESIGN, R, H)
 SLICES = slices(DESIGN, R, H, MATRICES)
 
@@ -24,8 +24,8 @@ class Bench:
     async def start(self, dut, idle=0, stall=0):
         self.clock = await start_clock_reset(dut)
         self.runs = StreamSource(dut, "runs", self.clock, idle=idle, shape=run_layout(SLICES.words.shape[2]))
-        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=op_layout(DESIGN)) for r in range(R)]
-        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=result_layout(DESIGN)) for h in range(H)]
+        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=ARRAY.op_layout) for r in range(R)]
+        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=ARRAY.result_layout) for h in range(H)]
         return self
 
     def send(self, rng, index, n):

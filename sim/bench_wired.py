@@ -3,13 +3,13 @@ import cocotb
 import numpy as np
 
 from hwgen.golden.wired import sums, wired_cycles
-from hwgen.lib.layouts import op_layout, result_layout
+from hwgen.top import make
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 from sim.wired_units import codes, wired
 
 PARAMS = bench_params()
 DESIGN, MATRICES, _ = wired(PARAMS["design"], PARAMS["sizes"], PARAMS["levels"])
-HW = DESIGN.hw
+HW, ARRAY = DESIGN.hw, make.array_params(DESIGN)
 L, C, V = HW.lanes, HW.columns, HW.vector_lanes
 GROUPS = C // V
 BITS = max(matrix.bits for _, matrix in MATRICES.values())
@@ -20,8 +20,8 @@ class Bench:
     async def start(self, dut, idle=0, stall=0):
         self.dut = dut
         self.clock = await start_clock_reset(dut)
-        self.x = StreamSource(dut, "x", self.clock, idle=idle, shape=op_layout(DESIGN))
-        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=result_layout(DESIGN))
+        self.x = StreamSource(dut, "x", self.clock, idle=idle, shape=ARRAY.op_layout)
+        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=ARRAY.result_layout)
         self.busy = []
         cocotb.start_soon(self.watch())
         return self

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from hwgen.lib.verilog import emit_design
-from hwgen.units.array_grid import ArrayGrid
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run, simulators
 
@@ -21,13 +21,13 @@ SHAPES = {
 def test_array_grid(shape, sim):
     rows, tiles, changes = SHAPES[shape]
     changes = dict(changes, intermediate_size=512)      # accumulators wide enough for every bench
-    run(ArrayGrid(small_design(**changes), rows, tiles), "array_grid", "bench_array_grid",
+    run(make.array_grid(small_design(**changes), rows, tiles), "array_grid", "bench_array_grid",
         params={"design": changes, "rows": rows, "tiles": tiles}, sim=sim)
 
 
 def test_each_module_once():
     """Four times the arrays are some more instances, and no more modules."""
-    texts = [emit_design(ArrayGrid(small_design(), size, size), "grid") for size in (2, 4)]
+    texts = [emit_design(make.array_grid(small_design(), size, size), "grid") for size in (2, 4)]
     small, large = (re.findall(r"^module (\w+)", text, re.MULTILINE) for text in texts)
     assert [name for name in small if "_row_" not in name
             and "_sum_" not in name] == [n for n in large if "_row_" not in n
@@ -37,10 +37,10 @@ def test_each_module_once():
 
 def test_an_empty_grid():
     with pytest.raises(ValueError, match="Grid must have at least 1 row and 1 tile in each, not 0 and 2"):
-        ArrayGrid(small_design(), 0, 2)
+        make.array_grid(small_design(), 0, 2)
 
 
 @pytest.mark.parametrize("formats", ["scales=row", "down=e2m1"])
 def test_a_grid_of_other_weights(formats):
     with pytest.raises(ValueError, match="Weights of a grid must be of 8 bits with one scale a matrix"):
-        ArrayGrid(small_design(formats=formats), 1, 1)
+        make.array_grid(small_design(formats=formats), 1, 1)

@@ -5,7 +5,7 @@ import pytest
 from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
 from hwgen.params.formats import E3M4
-from hwgen.units.mac_array import MacArray
+from hwgen.top import make
 from hwgen.units.mac_column import Column
 from sim.designs import small_design
 from sim.runner import run, simulators
@@ -23,7 +23,7 @@ SHAPES = {
 
 def array(shape, sim, **params):
     shape = dict(shape, intermediate_size=512)      # accumulators wide enough for every bench
-    run(MacArray(small_design(**shape)), "mac_array", "bench_mac_array",
+    run(make.mac_array(small_design(**shape)), "mac_array", "bench_mac_array",
         params={"design": shape, "quick": sim == "icarus", **params}, sim=sim)
 
 
@@ -66,7 +66,7 @@ def test_products_of_narrow_weights(blocks, activation):
 
 @pytest.mark.parametrize("kinds, columns", [(1, {}), (3, dict(dsp_columns=2, dsp_pairs=3))])
 def test_each_column_is_written_once(kinds, columns, tmp_path):
-    text = emit_design(MacArray(small_design(columns=16, entries=1, **columns)), "array")
+    text = emit_design(make.mac_array(small_design(columns=16, entries=1, **columns)), "array")
     assert text.count("\nmodule array_mac_column_") == kinds
     (tmp_path / "array.v").write_text(text)
     lint(tmp_path / "array.v", "array")

@@ -5,7 +5,7 @@ import pytest
 
 from hwgen.lib.rom import FileRom
 from hwgen.lib.verilog import emit_design
-from hwgen.units.rom_grid import RomGrid
+from hwgen.top import make
 from sim.designs import small_design
 from sim.rom_grid_units import images
 from sim.runner import run, simulators
@@ -31,7 +31,7 @@ def test_rom_grid(shape, cases):
     rows, tiles, changes = SHAPES[shape]
     design = small_design(**changes)
     words, files = images(design, rows, tiles)
-    run(RomGrid(design, rows, tiles, words, files), "rom_grid", "bench_rom_grid", testcase=cases,
+    run(make.rom_grid(design, rows, tiles, words, files), "rom_grid", "bench_rom_grid", testcase=cases,
         params={"design": changes, "rows": rows, "tiles": tiles}, sim=simulators()[-1])
 
 
@@ -39,7 +39,7 @@ def test_each_module_once():
     """Four times the arrays are some more instances, and as many memories, each with a file of its own."""
     design = small_design(**SHAPES["e2m1"][2] | dict(lanes=2, columns=2, attention_lanes=2,
                                                      formats="weights=e2m1,block_range=0"))
-    small, large = (emit_design(RomGrid(design, size, size, 5), "grid") for size in (1, 2))
+    small, large = (emit_design(make.rom_grid(design, size, size, 5), "grid") for size in (1, 2))
     names = [re.findall(r"^module (\w+)", text, re.MULTILINE) for text in (small, large)]
     kinds = [sorted({re.sub(r"_sum_\d+|rom\d+_\d+", "", name) for name in found}) for found in names]
     assert kinds[0] == kinds[1] and all(len(found) == len(set(found)) for found in names)
@@ -55,7 +55,7 @@ def test_each_module_once():
     ((1, 1, 9), dict(formats="down=e2m1"), "Weights of a grid with ROMs must all be of 8 bits, or all in e2m1")])
 def test_a_grid_that_cannot_be(arguments, changes, complaint):
     with pytest.raises(ValueError, match=complaint):
-        RomGrid(small_design(**changes), *arguments)
+        make.rom_grid(small_design(**changes), *arguments)
 
 
 def test_a_memory_of_its_own_has_a_file():

@@ -5,7 +5,7 @@ import pytest
 from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
 from hwgen.params.wired import FixedMatrix
-from hwgen.units.wired import Wired
+from hwgen.top import make
 from sim.runner import run
 from sim.wired_units import wired
 
@@ -40,4 +40,4 @@ def test_it_is_clean_and_the_same_again(tmp_path):
 def test_refusals(inputs, complaint):
     design = wired(*SHAPES["one"])[0]
     with pytest.raises(ValueError, match=complaint):
-        Wired(design, {"m": FixedMatrix(np.full((2, inputs), 12), design.recipe.activation_format)})
+        make.wired(design, {"m": FixedMatrix(np.full((2, inputs), 12), design.recipe.activation_format)})

@@ -2,7 +2,7 @@
 import numpy as np
 
 from hwgen.params.wired import FixedMatrix
-from hwgen.units.wired import Wired
+from hwgen.top import make
 from sim.designs import small_design
 
 __all__ = ["codes", "matrices", "serial_sums", "wired"]
@@ -34,7 +34,7 @@ def wired(changes, sizes, levels):
     """(the design, its matrices, the unit)."""
     design = small_design(**changes)
     found = matrices(design, sizes, levels)
-    return design, found, Wired(design, {name: matrix for name, (_, matrix) in found.items()})
+    return design, found, make.wired(design, {name: matrix for name, (_, matrix) in found.items()})
 
 
 def serial_sums(matrix, x, bits, stuck=None):

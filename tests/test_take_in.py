@@ -5,14 +5,14 @@ from hwgen.lib.verilog import emit_verilog
 from hwgen.params.design import Design
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
-from hwgen.units.mac_array import MacArray
+from hwgen.top import make
 from tools import take_in
 
 
 def emitted(folder, shape, formats=None):
     """A machine's array, on whose decoded operands Yosys' opt once failed."""
     design = Design(model=DEMO, hw=hw_shape(shape, DEMO), recipe=recipe(formats))
-    (folder / "chip.v").write_text(emit_verilog(MacArray(design), "chip"))
+    (folder / "chip.v").write_text(emit_verilog(make.mac_array(design), "chip"))
     return folder
 
 

@@ -17,7 +17,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import SMOLLM2_135M
-from hwgen.units.mac_array import MacArray
+from hwgen.top import make
 from tools import ledger
 
 DESIGN = Design(model=SMOLLM2_135M, hw=HwShape(lanes=32, columns=32, vector_lanes=16), recipe=Recipe())
@@ -88,7 +88,7 @@ def main():
     assert DESIGN.acc_bits == 32
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        (folder / "array.v").write_text(emit_design(MacArray(DESIGN), "array"))
+        (folder / "array.v").write_text(emit_design(make.mac_array(DESIGN), "array"))
         (folder / "main.cpp").write_text(MAIN)
         (folder / "tiles").write_bytes(np.ascontiguousarray(tiles).tobytes())
         (folder / "ops").write_bytes(ops)

@@ -18,7 +18,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import LLAMA3_70B
-from hwgen.units.array_grid import ArrayGrid
+from hwgen.top import make
 from tools import ledger
 
 ROWS = TILES = 28
@@ -56,7 +56,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "grid.v"
         if options.flat:
-            file.write_text(emit_design(ArrayGrid(DESIGN, options.flat, options.flat), "grid"))
+            file.write_text(emit_design(make.array_grid(DESIGN, options.flat, options.flat), "grid"))
             verilator.lint(file, "grid")
             seconds, size = children(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
             print(f"{options.flat**2 * macs:,} MACs flat: lint of {seconds:.1f} s of CPU and {size:,.0f} MB")
@@ -67,7 +67,7 @@ def main():
                     {"name": "emit_3m_flat_2x2_lint_memory", "value": round(size), "unit": "MB", **entry}])
             return
         start, cpu = time.perf_counter(), time.process_time()
-        text = emit_design(ArrayGrid(DESIGN, ROWS, TILES), "grid")
+        text = emit_design(make.array_grid(DESIGN, ROWS, TILES), "grid")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         names = re.findall(r"^module (\S+?) *\(", text, re.MULTILINE)
         assert len(names) == len(set(names))

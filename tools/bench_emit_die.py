@@ -22,7 +22,7 @@ from hwgen.params.block import Project
 from hwgen.params.model import PRESETS
 from hwgen.plan.die import die, plan
 from hwgen.plan.published import HC1
-from hwgen.units.rom_grid import RomGrid, word_layout
+from hwgen.top import make
 from tools import ledger
 from tools.bench_emit_3m import children, interfaces
 
@@ -50,12 +50,12 @@ def grid(found):
 def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
     rows, tiles, words, design = grid(plan(die(PRESETS[HC1.model], tokens=HC1.tokens)))
-    hw, width = design.hw, word_layout(design).size
+    hw, width = design.hw, make.rom_grid_params(design, words).word_layout.size
     entry = {"kind": "measured", "command": "python -m tools.bench_emit_die"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "die.v"
         start, cpu = time.perf_counter(), time.process_time()
-        text = emit_design(RomGrid(design, rows, tiles, words), "die")
+        text = emit_design(make.rom_grid(design, rows, tiles, words), "die")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         names = re.findall(r"^module (\w+)", text, re.MULTILINE)
         assert len(names) == len(set(names)) and text.count("FILE(\"") == rows * tiles

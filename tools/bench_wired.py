@@ -31,7 +31,7 @@ from hwgen.params.design import Design
 from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
 from hwgen.params.hardware import HwShape
 from hwgen.params.wired import FixedMatrix
-from hwgen.units.wired import Wired
+from hwgen.top import make
 from tools import ledger, synth
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,7 +117,7 @@ def figures(only, levels, project):
             made = FixedMatrix(values[np.abs(values - scaled[..., None]).argmin(-1)], activation, 4)
             yield row(f"{fmt}_128_adders_per_weight", len(made.plan.network.adders) / normal.size, "adders")
     if "unit" in only:
-        lut4, ff = ecp5(emit_design(Wired(design, {project: matrix}), "top"))
+        lut4, ff = ecp5(emit_design(make.wired(design, {project: matrix}), "top"))
         yield row("unit_lut4_per_weight", lut4 / weights, "LUT4")
         yield row("unit_ff_per_weight", ff / weights, "flip-flops")
     if "parallel" in only:

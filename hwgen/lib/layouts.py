@@ -59,15 +59,14 @@ def ask_layout(design):
     return kv_command_layout(design)
 
 
-def tile_layout(design):
+def tile_layout(*, weight_bits, lanes, columns, row_offsets=False):
     """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant bits. Where rows have offsets,
     those of the columns follow."""
-    codes = ArrayLayout(unsigned(design.array_format.bits), design.hw.columns * design.hw.lanes)
-    return StructLayout({"codes": codes, "rows": ArrayLayout(unsigned(OFFSET_BITS),
-                                                             design.hw.columns)}) if design.scaled else codes
+    codes = ArrayLayout(unsigned(weight_bits), columns * lanes)
+    return StructLayout({"codes": codes, "rows": ArrayLayout(unsigned(OFFSET_BITS), columns)}) if row_offsets else codes
 
 
-def op_layout(design):
+def op_layout(*, lanes, entries, with_adapters=False):
     """An operation of the array: a slice of an entry's activation, for the tile that is active.
 
     ``first`` and ``last`` mark the first and last slice of a sum, ``tile_end`` the last operation on the tile; ``exp``
@@ -75,47 +74,45 @@ def op_layout(design):
     for an operation of an A, and the products of one of a B are shifted to the left by ``shift``.
     """
     return StructLayout({
-        "codes": ArrayLayout(unsigned(8), design.hw.lanes),
-        "entry": range(design.hw.entries),
+        "codes": ArrayLayout(unsigned(8), lanes),
+        "entry": range(entries),
         "exp": signed(EXP_BITS),
         "first": 1,
         "last": 1,
         "tile_end": 1,
-        **({"a": 1, "shift": SHIFT_BITS} if design.hw.adapters else {}),
+        **({"a": 1, "shift": SHIFT_BITS} if with_adapters else {}),
     })
 
 
-def result_layout(design):
+def result_layout(*, columns, vector_lanes, entries, acc_bits, row_offsets=False, with_adapters=False):
     """A granule of an entry's finished sums: columns ``group * V`` and up of the n-tile. ``rows``: their offsets, where
     there are some."""
-    hw = design.hw
     return StructLayout({
-        "acc": ArrayLayout(signed(design.acc_bits), hw.vector_lanes),
-        "entry": range(hw.entries),
+        "acc": ArrayLayout(signed(acc_bits), vector_lanes),
+        "entry": range(entries),
         "exp": signed(EXP_BITS),
-        "group": range(hw.columns // hw.vector_lanes),
-        **({"rows": ArrayLayout(unsigned(OFFSET_BITS), hw.vector_lanes)} if design.scaled else {}),
-        **({"a": 1} if hw.adapters else {}),
+        "group": range(columns // vector_lanes),
+        **({"rows": ArrayLayout(unsigned(OFFSET_BITS), vector_lanes)} if row_offsets else {}),
+        **({"a": 1} if with_adapters else {}),
     })
 
 
-def meta_layout(design):
+def meta_layout(*, entries, with_adapters=False):
     """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`. ``z``: the slice is of A's
     sums."""
-    return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1,
-                         **({"a": 1, "z": 1} if design.hw.adapters else {})})
+    return StructLayout({"entry": range(entries), "first": 1, "last": 1, "tile_end": 1,
+                         **({"a": 1, "z": 1} if with_adapters else {})})
 
 
-def adapter_layout(design):
+def adapter_layout(*, adapters, beat_bytes):
     """A beat of an adapter's memory (`Design.adapter_map`), in order. ``adapter``: its number less 1, which counts with
     the ``first``."""
-    return StructLayout({"adapter": range(design.hw.adapters), "first": 1, "data": 8 * design.hw.beat_bytes})
+    return StructLayout({"adapter": range(adapters), "first": 1, "data": 8 * beat_bytes})
 
 
-def runs_layout(design):
+def runs_layout(*, entries):
     """Rows of a pass with the same adapter, one after the other: the first and the last row of each of ``count`` runs;
     ``rows`` in all."""
-    entries = design.hw.entries
     row = ArrayLayout(Shape.cast(range(entries)), entries)
     return StructLayout({"first": row, "last": row, "count": range(entries + 1), "rows": range(entries + 1)})
 

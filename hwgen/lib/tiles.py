@@ -54,12 +54,14 @@ class TileReader(wiring.Component):
     """
 
     def __init__(self, design):
-        self._design = design
+        self._design, hw = design, design.hw
         self._tilings = [section.tiling for section in design.stream if section.matmul]
+        tile = tile_layout(weight_bits=design.array_format.bits, lanes=hw.lanes, columns=hw.columns,
+                           row_offsets=design.scaled)
         super().__init__({
             "matrix": In(matrix_layout(design)),
             "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))),
-            "tile": Out(stream.Signature(unsigned(tile_layout(design).size))),
+            "tile": Out(stream.Signature(unsigned(tile.size))),
             "matrix_end": Out(1),
         })
         # there may be tiles of 8 bits too, and these need not come first

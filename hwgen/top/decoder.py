@@ -80,7 +80,8 @@ class Decoder(wiring.Component):
         if design.hw.sampler == "gumbel":
             members |= {"inv_temperature": In(16), "seed": In(32)}
         if design.hw.adapters:
-            members |= {"adapter": In(stream.Signature(adapter_layout(design)))}
+            members |= {"adapter": In(stream.Signature(adapter_layout(
+                adapters=design.hw.adapters, beat_bytes=design.hw.beat_bytes)))}
         if design.hw.kv_ecc:
             members |= {"kv_corrected": Out(32), "kv_failed": Out(32), "kv_fault": Out(kv_fault_layout(design))}
         super().__init__(members)

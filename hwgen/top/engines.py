@@ -11,11 +11,9 @@ from ..units.convert import Convert
 from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
-from ..units.mac_array import MacArray
 from ..units.residual import Residual
 from ..units.sampler import Sampler
 from ..units.vector_buffer import VectorBuffer
-from ..units.wired import Wired
 from . import make
 from .alternating import AlternatingSequencer
 from .sequencer import Sequencer
@@ -64,8 +62,9 @@ class Engines:
         m.submodules.admission = self.admission = Admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
         m.submodules.dispatcher = self.dispatcher = Dispatcher(design)
-        m.submodules.array = self.array = (Wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()})
-                                           if hw.wired else MacArray(part))
+        m.submodules.array = self.array = (
+            make.wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
+            else make.mac_array(part))
         m.submodules.feeder = self.feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
         self.biased = block.biased(*block.converted)
         m.submodules.convert = self.convert = Convert(part, banks=hw.halves if self.biased else 1)
@@ -83,9 +82,9 @@ class Engines:
         m.submodules.attention = self.attention = Attention(part)
         m.submodules.sampler = self.sampler = Sampler(part)
 
-    def _by_half(self, name, unit):
+    def _by_half(self, name, build):
         """[A unit for each half-batch], the second one with a number behind its name."""
-        units = [unit() for _ in range(self.design.hw.halves)]
+        units = [build() for _ in range(self.design.hw.halves)]
         for part_name, unit in zip((name, f"{name}_1"), units):
             self._m.submodules[part_name] = unit
         return units

@@ -73,14 +73,18 @@ class AdapterTiles(wiring.Component):
     """
 
     def __init__(self, design):
-        self._design = design
-        tile = stream.Signature(unsigned(tile_layout(design).size))
+        self._design, hw = design, design.hw
+        codes = tile_layout(weight_bits=design.array_format.bits, lanes=hw.lanes, columns=hw.columns,
+                            row_offsets=design.scaled)
+        tile = stream.Signature(unsigned(codes.size))
         super().__init__({
-            "load": In(stream.Signature(adapter_layout(design))), "clear": In(1), "enter": In(1),
+            "load": In(stream.Signature(adapter_layout(adapters=hw.adapters, beat_bytes=hw.beat_bytes))),
+            "clear": In(1), "enter": In(1),
             "number": In(range(design.hw.adapters + 1)),
             "start": In(1), "matrix": In(matrices(design.block)), "layer": In(range(design.layers)),
             "base": In(tile), "tile": Out(tile),
-            "runs": Out(runs_layout(design)), "exponents": Out(data.ArrayLayout(signed(EXP_BITS), design.hw.entries)),
+            "runs": Out(runs_layout(entries=hw.entries)),
+            "exponents": Out(data.ArrayLayout(signed(EXP_BITS), design.hw.entries)),
         })
 
     def elaborate(self, platform):
@@ -260,9 +264,11 @@ class AdapterSums(wiring.Component):
         granule = data.StructLayout({"x": data.ArrayLayout(unsigned(16), hw.vector_lanes), "row": range(hw.entries),
                                      "part": range(self._parts), "least": 9})
         super().__init__({
-            "start": In(1), "matrix": In(matrices(design.block)), "runs": In(runs_layout(design)),
+            "start": In(1), "matrix": In(matrices(design.block)), "runs": In(runs_layout(entries=hw.entries)),
             "exponents": In(data.ArrayLayout(signed(EXP_BITS), hw.entries)),
-            "i": In(stream.Signature(result_layout(design))), "o": Out(stream.Signature(granule)),
+            "i": In(stream.Signature(result_layout(
+                columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
+                row_offsets=design.scaled, with_adapters=hw.adapters > 0))), "o": Out(stream.Signature(granule)),
             "ready": Out(1), "entry": In(range(hw.entries)), "exp": In(signed(EXP_BITS)), "shift": Out(SHIFT_BITS),
         })
 

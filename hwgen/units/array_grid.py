@@ -1,82 +1,111 @@
 """A grid of MAC arrays, for chips of millions of multipliers: each kind of module stands in the Verilog once."""
+from dataclasses import dataclass
+
 from amaranth.hdl import Array, Cat, Module, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.layouts import op_layout, result_layout, tile_layout
 from ..lib.verilog import shared
-from .mac_array import MacArray
+from .mac_array import ArrayParams, MacArray
 
-__all__ = ["ArrayGrid", "GridRow", "GridSum", "GridTile"]
+__all__ = ["ArrayGrid", "GridParams", "GridRow", "GridSum", "GridTile", "WEIGHTS", "grid_name"]
+
+#: What a grid says of weights that it cannot have.
+WEIGHTS = "Weights of a grid must be of 8 bits with one scale a matrix: it reads no offsets of rows or blocks"
 
 
-def _name(design):
-    """What tells the parts of two designs' grids apart."""
-    hw, recipe = design.hw, design.recipe
-    return (f"{design.array_format}_{recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}"
-            f"_v{hw.vector_lanes}_b{hw.tile_beats}_a{design.acc_bits}")
+@dataclass(frozen=True, kw_only=True)
+class GridParams:
+    """What all parts of a grid are made for.
+
+    array           of one array; ``acc_bits`` must hold whole sums, of all rows. Weights are of 8 bits, without offsets
+    tile_beats      beats of a tile of one array
+    """
+    array: ArrayParams
+    tile_beats: int
+
+    def __post_init__(self):
+        if self.array.row_offsets or self.array.weight.bits != 8:
+            raise ValueError(WEIGHTS)
+
+    @property
+    def beat_bits(self):
+        return 8 * self.array.lanes * self.array.columns // self.tile_beats
+
+    @property
+    def name(self):
+        return grid_name(self.array, self.tile_beats)
+
+
+def grid_name(array, tile_beats):
+    """What tells the parts of two grids apart: by the `ArrayParams` of their arrays, and the beats of a tile."""
+    return (f"{array.weight}_{array.activation}_l{array.lanes}_c{array.columns}_t{array.entries}"
+            f"_v{array.vector_lanes}_b{tile_beats}_a{array.acc_bits}")
 
 
 class GridTile(wiring.Component):
     """A `MacArray` and the register that its next tile is collected in, ``tile_beats`` beats, the first in the lowest
     bits.
 
+    params : GridParams
     beats : In(stream of beats), x, o : as `MacArray`'s
     """
 
-    def __init__(self, design):
-        self._design = design
+    def __init__(self, params):
+        self._params, array = params, params.array
         super().__init__({
-            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))),
-            "x": In(stream.Signature(op_layout(design))),
-            "o": Out(stream.Signature(result_layout(design))),
+            "beats": In(stream.Signature(unsigned(params.beat_bits))),
+            "x": In(stream.Signature(array.op_layout)),
+            "o": Out(stream.Signature(array.result_layout)),
         })
 
     @property
     def module_name(self):
-        return f"grid_tile_{_name(self._design)}"
+        return f"grid_tile_{self._params.name}"
 
     def elaborate(self, platform):
         m = Module()
-        design, hw = self._design, self._design.hw
-        m.submodules.array = array = MacArray(design)
+        params = self._params
+        m.submodules.array = array = MacArray(params.array)
         connect(m, flipped(self.x), array.x)
         connect(m, array.o, flipped(self.o))
-        collected = Signal(tile_layout(design).size, reset_less=True)
-        full, count = Signal(name="full"), Signal(range(hw.tile_beats))
+        collected = Signal(params.array.tile_layout.size, reset_less=True)
+        full, count = Signal(name="full"), Signal(range(params.tile_beats))
         m.d.comb += [array.tile.valid.eq(full), array.tile.payload.eq(collected),
                      self.beats.ready.eq(~full | array.tile.ready)]
         with m.If(array.tile.ready):
             m.d.sync += full.eq(0)
         with m.If(self.beats.valid & self.beats.ready):
-            m.d.sync += [collected.eq(Cat(collected, self.beats.payload)[8 * hw.beat_bytes:]),
-                         full.eq(count == hw.tile_beats - 1), count.eq(count + 1)]
+            m.d.sync += [collected.eq(Cat(collected, self.beats.payload)[params.beat_bits:]),
+                         full.eq(count == params.tile_beats - 1), count.eq(count + 1)]
         return m
 
 
 class GridRow(wiring.Component):
     """Some tiles that take the same operations, each for other columns; their weights come one tile after the other.
 
+    params : GridParams
+    tiles : int
     beats : In(stream of beats)     of the first tile, the second ..., and around again
     x : In(stream of `op_layout`)   goes to all tiles in the same cycle, when all can take it
     o : Out(stream of `result_layout`) * tiles
     """
 
-    def __init__(self, design, tiles):
-        self._design, self._tiles = design, tiles
+    def __init__(self, params, tiles):
+        self._params, self._tiles, array = params, tiles, params.array
         super().__init__({
-            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))),
-            "x": In(stream.Signature(op_layout(design))),
-            "o": Out(stream.Signature(result_layout(design))).array(tiles),
+            "beats": In(stream.Signature(unsigned(params.beat_bits))),
+            "x": In(stream.Signature(array.op_layout)),
+            "o": Out(stream.Signature(array.result_layout)).array(tiles),
         })
 
     @property
     def module_name(self):
-        return f"grid_row_{self._tiles}_{_name(self._design)}"
+        return f"grid_row_{self._tiles}_{self._params.name}"
 
     def elaborate(self, platform):
         m = Module()
-        beats, tiles = self._design.hw.tile_beats, [GridTile(self._design) for _ in range(self._tiles)]
+        beats, tiles = self._params.tile_beats, [GridTile(self._params) for _ in range(self._tiles)]
         turn, count = Signal(range(self._tiles), name="turn"), Signal(range(beats))
         for i, tile in enumerate(tiles):
             m.submodules[f"tile{i}"] = shared(tile, tile.module_name)
@@ -97,18 +126,25 @@ class GridRow(wiring.Component):
 class GridSum(wiring.Component):
     """Adds up the granules of one column of tiles, one from each row; one register.
 
-    i : In(stream of `result_layout`) * rows    in the same order, with the same entry and group
-    o : Out(stream of `result_layout`)
+    Parameters
+    ----------
+    layout : StructLayout       `result_layout`
+    rows : int
+    name : str                  tells the sums of two grids apart
+
+    Members
+    -------
+    i : In(stream of ``layout``) * rows     in the same order, with the same entry and group
+    o : Out(stream of ``layout``)
     """
 
-    def __init__(self, design, rows):
-        self._design, self._rows = design, rows
-        super().__init__({"i": In(stream.Signature(result_layout(design))).array(rows),
-                          "o": Out(stream.Signature(result_layout(design)))})
+    def __init__(self, layout, rows, name):
+        self._layout, self._rows, self._name = layout, rows, name
+        super().__init__({"i": In(stream.Signature(layout)).array(rows), "o": Out(stream.Signature(layout))})
 
     @property
     def module_name(self):
-        return f"grid_sum_{self._rows}_{_name(self._design)}"
+        return f"grid_sum_{self._rows}_{self._name}"
 
     def elaborate(self, platform):
         m = Module()
@@ -121,8 +157,8 @@ class GridSum(wiring.Component):
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += self.o.valid.eq(move)
         with m.If(move):
-            m.d.sync += [o[name].eq(parts[0].p[name]) for name, _ in result_layout(self._design) if name != "acc"]
-            for v in range(self._design.hw.vector_lanes):
+            m.d.sync += [o[name].eq(parts[0].p[name]) for name, _ in self._layout if name != "acc"]
+            for v in range(len(o.acc)):
                 values = [part.p.acc[v] for part in parts]
                 while len(values) > 1:      # whole sums of all rows fit into acc_bits, so no sum of some of them is cut
                     values = [sum(values[i:i + 2]) for i in range(0, len(values), 2)]
@@ -140,8 +176,7 @@ class ArrayGrid(wiring.Component):
 
     Parameters
     ----------
-    design : Design         of one array: lanes, columns, entries, vector_lanes, tile_beats; acc_bits must hold whole
-        sums, of all rows
+    params : GridParams
     rows, tiles : int       R and H
 
     Members
@@ -153,23 +188,21 @@ class ArrayGrid(wiring.Component):
     Latency: `MacArray`'s and one register. Verilog: one module each of column, tile, row and sum, whatever R and H.
     """
 
-    def __init__(self, design, rows, tiles):
+    def __init__(self, params, *, rows, tiles):
         if rows < 1 or tiles < 1:
             raise ValueError(f"Grid must have at least 1 row and 1 tile in each, not {rows} and {tiles}")
-        if design.scaled or design.narrow:
-            raise ValueError("Weights of a grid must be of 8 bits with one scale a matrix: it reads no offsets of "
-                             "rows or blocks")
-        self._design, self._rows, self._tiles = design, rows, tiles
+        self._params, self._rows, self._tiles, array = params, rows, tiles, params.array
         super().__init__({
-            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))).array(rows),
-            "x": In(stream.Signature(op_layout(design))).array(rows),
-            "o": Out(stream.Signature(result_layout(design))).array(tiles),
+            "beats": In(stream.Signature(unsigned(params.beat_bits))).array(rows),
+            "x": In(stream.Signature(array.op_layout)).array(rows),
+            "o": Out(stream.Signature(array.result_layout)).array(tiles),
         })
 
     def elaborate(self, platform):
         m = Module()
-        rows = [GridRow(self._design, self._tiles) for _ in range(self._rows)]
-        sums = [GridSum(self._design, self._rows) for _ in range(self._tiles)]
+        params = self._params
+        rows = [GridRow(params, self._tiles) for _ in range(self._rows)]
+        sums = [GridSum(params.array.result_layout, self._rows, params.name) for _ in range(self._tiles)]
         for r, row in enumerate(rows):
             m.submodules[f"row{r}"] = shared(row, row.module_name)
             connect(m, flipped(self.beats[r]), row.beats)

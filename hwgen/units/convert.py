@@ -58,7 +58,10 @@ class Convert(wiring.Component):
     def __init__(self, design, banks=1):
         self._design, self._banks, block = design, banks, design.block
         self._flag = block.into_ff.name     # tells the matrices apart
-        v = design.hw.vector_lanes
+        hw, v = design.hw, design.hw.vector_lanes
+        self._sums = result_layout(
+            columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
+            row_offsets=design.scaled, with_adapters=hw.adapters > 0)
         # (gate_up, bank) -> place of its biases in the memory
         self._regions, self._depth, parts = {}, 0, 0
         for gate_up, project in enumerate(block.converted):
@@ -69,7 +72,7 @@ class Convert(wiring.Component):
         members = {
             "cmd": In(stream.Signature(data.StructLayout({self._flag: 1, "n": range(design.hw.entries + 1)}))),
             "exps": In(data.ArrayLayout(signed(EXP_BITS), design.block.record_words)),
-            "i": In(stream.Signature(result_layout(design))),
+            "i": In(stream.Signature(self._sums)),
             "o": Out(stream.Signature(converted_layout(design))),
         }
         if self._regions:
@@ -90,7 +93,7 @@ class Convert(wiring.Component):
         here, matrix_end = self._count(m, command)
 
         # Sums to bf16: magnitude, its highest bit, shift, round
-        gate = stream.Signature(result_layout(self._design)).create(path=("gate",))
+        gate = stream.Signature(self._sums).create(path=("gate",))
         m.d.comb += [gate.valid.eq(self.i.valid & command.busy), self.i.ready.eq(gate.ready & command.busy)]
         stages = 4 + (ADD_BF16_STAGES if self._regions else 0)
         pipe = Pipeline(m, gate, self.o, stages=stages, take=~here.past)

@@ -69,8 +69,10 @@ class Dispatcher(wiring.Component):
     """
 
     def __init__(self, design):
-        self._design = design
+        self._design, hw = design, design.hw
         self._vectors = vector_counts(design)
+        tile = tile_layout(weight_bits=design.array_format.bits, lanes=hw.lanes, columns=hw.columns,
+                           row_offsets=design.scaled)
         super().__init__({
             "cmd": In(stream.Signature(row_layout(design))),
             "req": Out(stream.Signature(request_layout(design))),
@@ -81,7 +83,7 @@ class Dispatcher(wiring.Component):
             "exps": Out(ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "gain": Out(stream.Signature(gain_layout(design))),
             **({"vector": Out(stream.Signature(vector_layout(design)))} if any(self._vectors) else {}),
-            "tile": Out(stream.Signature(unsigned(tile_layout(design).size))),
+            "tile": Out(stream.Signature(unsigned(tile.size))),
         })
 
     def elaborate(self, platform):

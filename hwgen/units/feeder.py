@@ -21,7 +21,8 @@ def feeder_ports(design):
     entries, k_tiles = design.hw.entries, max(x.k_tiles for x in (*design.layer_matmuls, design.head_matmul))
     return {"cmd": In(stream.Signature(data.StructLayout({"matrix": matrices(design.block), "n": range(entries + 1)}))),
             "o": Out(stream.Signature(data.StructLayout({"row": range(entries), "part": range(k_tiles),
-                                                         "meta": meta_layout(design)})))}
+                                                         "meta": meta_layout(
+                entries=entries, with_adapters=design.hw.adapters > 0)})))}
 
 
 class Feeder(wiring.Component):
@@ -146,7 +147,7 @@ class AdaptedFeeder(wiring.Component):
 
     def __init__(self, design):
         self._design = design
-        super().__init__(feeder_ports(design) | {"runs": In(runs_layout(design)), "ready": In(1)})
+        super().__init__(feeder_ports(design) | {"runs": In(runs_layout(entries=design.hw.entries)), "ready": In(1)})
 
     def elaborate(self, platform):
         m = Module()

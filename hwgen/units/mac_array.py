@@ -1,4 +1,5 @@
 """The MAC array: C columns (`hwgen.units.mac_column`), what they are given, and the ring that their sums leave from."""
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
@@ -11,9 +12,53 @@ from ..lib.fp8_dot import PairedProduct, decode_operand, fixed_point, operand_la
 from ..lib.layouts import EXP_BITS, OFFSET_BITS, op_layout, result_layout, tile_layout
 from ..lib.skid import SkidRegister
 from ..lib.verilog import shared
+from ..params.formats import Fp8
 from .mac_column import Column, ColumnPair, middle_stages
 
-__all__ = ["MacArray"]
+__all__ = ["ArrayParams", "MacArray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayParams:
+    """Sizes and formats of an array, from which the payloads of its streams follow.
+
+    weight, activation          formats of the codes
+    lanes                       of a column (L), a power of two
+    columns                     C
+    vector_lanes                elements of a granule of results (V): divides C
+    entries                     of a pass, at most (T)
+    acc_bits                    of a sum, which is never rounded: at least `Fp8.accumulator_bits` of L lanes
+    row_offsets                 a tile comes with an offset of each column, which leaves with its sum
+    with_adapters               sums of products are shifted to the left, in a stage more
+    dsp_columns, dsp_pairs      so many columns, the first ones, have an FPGA's multipliers: each its own, then each
+                                pair
+    """
+    weight: Fp8
+    activation: Fp8
+    lanes: int
+    columns: int
+    vector_lanes: int
+    entries: int
+    acc_bits: int
+    row_offsets: bool = False
+    with_adapters: bool = False
+    dsp_columns: int = 0
+    dsp_pairs: int = 0
+
+    @property
+    def tile_layout(self):
+        return tile_layout(weight_bits=self.weight.bits, lanes=self.lanes, columns=self.columns,
+                           row_offsets=self.row_offsets)
+
+    @property
+    def op_layout(self):
+        return op_layout(lanes=self.lanes, entries=self.entries, with_adapters=self.with_adapters)
+
+    @property
+    def result_layout(self):
+        return result_layout(columns=self.columns, vector_lanes=self.vector_lanes, entries=self.entries,
+                             acc_bits=self.acc_bits, row_offsets=self.row_offsets, with_adapters=self.with_adapters)
+
 
 class _Firing(NamedTuple):
     """Whether an operation fires, in this cycle, and what it needs: a tile that is ``active``, and ``room`` for a
@@ -76,6 +121,10 @@ class MacArray(wiring.Component):
     `latency` cycles after its last operation fired (5, and one more per two levels of a sum of more than 8 lanes).
     A row is free again in the cycle after its last granule went to the output's two places.
 
+    Parameters
+    ----------
+    params : ArrayParams
+
     Members
     -------
     tile : In(stream of L*C codes)          the next tile: it stays at the port until it becomes the active one
@@ -84,12 +133,12 @@ class MacArray(wiring.Component):
     busy, starved, blocked : Out(1)         an operation fires; waits for a tile; has its tile and waits for the ring
     """
 
-    def __init__(self, design):
-        self._design = design
+    def __init__(self, params):
+        self._params = params
         super().__init__({
-            "tile": In(stream.Signature(unsigned(tile_layout(design).size))),
-            "x": In(stream.Signature(op_layout(design))),
-            "o": Out(stream.Signature(result_layout(design))),
+            "tile": In(stream.Signature(unsigned(params.tile_layout.size))),
+            "x": In(stream.Signature(params.op_layout)),
+            "o": Out(stream.Signature(params.result_layout)),
             "busy": Out(1),
             "starved": Out(1),
             "blocked": Out(1),
@@ -98,26 +147,26 @@ class MacArray(wiring.Component):
     @property
     def rows(self):
         """Rows of the ring."""
-        return max(2, self._design.hw.entries)
+        return max(2, self._params.entries)
 
     @property
     def latency(self):
         """Cycles from the firing of a last operation to its first granule at ``o``."""
-        return 5 + middle_stages(self._design.hw.lanes) + bool(self._design.hw.adapters)
+        return 5 + middle_stages(self._params.lanes) + self._params.with_adapters
 
     @property
     def _with_multipliers(self):
-        """So many columns, the first ones, have an FPGA's multipliers: each its own, then each pair."""
-        return self._design.hw.dsp_columns + 2 * self._design.hw.dsp_pairs
+        """So many columns, the first ones, have an FPGA's multipliers."""
+        return self._params.dsp_columns + 2 * self._params.dsp_pairs
 
     def _columns(self):
         """{number of the first column: `Column` or `ColumnPair`}"""
-        design, hw = self._design, self._design.hw
-        shape = dict(weight=design.array_format, activation=design.recipe.activation_format, lanes=hw.lanes,
-                     entries=hw.entries, rows=self.rows, acc_bits=design.acc_bits, shifts=bool(hw.adapters))
-        pairs = {c: ColumnPair(**shape) for c in range(hw.dsp_columns, self._with_multipliers, 2)}
-        columns = {c: Column(**shape, multipliers=c < hw.dsp_columns) for c in range(hw.columns)
-                   if not hw.dsp_columns <= c < self._with_multipliers}
+        params = self._params
+        shape = dict(weight=params.weight, activation=params.activation, lanes=params.lanes, entries=params.entries,
+                     rows=self.rows, acc_bits=params.acc_bits, shifts=params.with_adapters)
+        pairs = {c: ColumnPair(**shape) for c in range(params.dsp_columns, self._with_multipliers, 2)}
+        columns = {c: Column(**shape, multipliers=c < params.dsp_columns) for c in range(params.columns)
+                   if not params.dsp_columns <= c < self._with_multipliers}
         return dict(sorted((columns | pairs).items()))
 
     def elaborate(self, platform):
@@ -140,11 +189,12 @@ class MacArray(wiring.Component):
 
     def _wait(self, m, firing):
         """The `_Waiting` operation. Decoded here, once for all columns."""
-        hw, activation = self._design.hw, self._design.recipe.activation_format
-        control = StructLayout({name: field.shape for name, field in op_layout(self._design) if name != "codes"})
+        params, activation = self._params, self._params.activation
+        control = StructLayout({name: field.shape for name, field in params.op_layout if name != "codes"})
         waiting = Signal()
         op = Signal(control, reset_less=True)
-        fixed = [Signal(signed(activation.int_bits + 1), name=f"fixed{i}", reset_less=True) for i in range(hw.lanes)]
+        fixed = [Signal(signed(activation.int_bits + 1), name=f"fixed{i}", reset_less=True)
+                 for i in range(params.lanes)]
         m.d.comb += [
             self.x.ready.eq(~waiting | firing.fire),
             firing.fire.eq(waiting & firing.active & (~op.last | firing.room)),
@@ -155,25 +205,25 @@ class MacArray(wiring.Component):
         # A register for each field: bits between fields that nothing writes would be registers on which Yosys' opt
         # fails.
         held = [{name: Signal(field.shape, name=f"x{i}_{name}", reset_less=True)
-                 for name, field in operand_layout(activation)} for i in range(hw.lanes)]
-        paired = PairedProduct(self._design.array_format, activation)
-        pairs = [Signal(paired.layout, name=f"pair{i}", reset_less=True) for i in range(hw.lanes)]
+                 for name, field in operand_layout(activation)} for i in range(params.lanes)]
+        paired = PairedProduct(params.weight, activation)
+        pairs = [Signal(paired.layout, name=f"pair{i}", reset_less=True) for i in range(params.lanes)]
         with m.If(self.x.ready):
             m.d.sync += waiting.eq(self.x.valid)
             m.d.sync += [op[name].eq(self.x.payload[name]) for name, _ in control]
             for i, code in enumerate(self.x.payload.codes):
                 m.d.sync += [held[i][name].eq(value) for name, value in decode_operand(activation, code).items()]
-                if hw.dsp_pairs:
+                if params.dsp_pairs:
                     m.d.sync += [pairs[i][name].eq(value) for name, value in paired.decode(code).items()]
-                if hw.dsp_columns:
+                if params.dsp_columns:
                     m.d.sync += fixed[i].eq(fixed_point(activation, code))
         return _Waiting(op, held, pairs, fixed)
 
     def _distribute(self, m, waiting, firing):
         """What columns take comes from registers of this cycle: they stand between what decides and the columns' many
         multipliers."""
-        hw, activation = self._design.hw, self._design.recipe.activation_format
-        tile = Signal(self._design.array_format.bits * hw.lanes * hw.columns, name="next_tile", reset_less=True)
+        params, activation = self._params, self._params.activation
+        tile = Signal(params.weight.bits * params.lanes * params.columns, name="next_tile", reset_less=True)
         loads, fires = Signal(name="loads"), Signal(name="fires")
         fired = Signal(waiting.op.shape(), name="fired", reset_less=True)
         m.d.sync += [tile.eq(self.tile.payload[:len(tile)]), loads.eq(firing.load), fires.eq(firing.fire),
@@ -184,15 +234,15 @@ class MacArray(wiring.Component):
             m.d.sync += copy.eq(signal)
             return copy
 
-        x = [Signal(operand_layout(activation), name=f"x{i}") for i in range(hw.lanes)]
-        if self._with_multipliers < hw.columns:
+        x = [Signal(operand_layout(activation), name=f"x{i}") for i in range(params.lanes)]
+        if self._with_multipliers < params.columns:
             m.d.comb += [x[i][name].eq(distributed(field))
                          for i, fields in enumerate(waiting.held) for name, field in fields.items()]
         # An FPGA's multipliers stand in rows all over it, so each column has registers of its own there
         # (`hwgen.fpga.files` keeps them apart).
-        own = {c: [distributed(signal, f"column{c}_") for signal in waiting.fixed] for c in range(hw.dsp_columns)}
+        own = {c: [distributed(signal, f"column{c}_") for signal in waiting.fixed] for c in range(params.dsp_columns)}
         own |= {c: [distributed(operand.as_value(), f"column{c}_") for operand in waiting.pairs]
-                for c in range(hw.dsp_columns, self._with_multipliers, 2)}
+                for c in range(params.dsp_columns, self._with_multipliers, 2)}
         return _Given(tile, loads, fires, fired, x, own)
 
     def _delay(self, m, given, stages):
@@ -210,12 +260,12 @@ class MacArray(wiring.Component):
     def _ring(self, m, firing, op, keeps):
         """The `_Ring` of finished rows. They are taken when their operation fires, and written in that order, when it
         ``keeps``."""
-        rows, groups = self.rows, self._design.hw.columns // self._design.hw.vector_lanes
+        rows, groups = self.rows, self._params.columns // self._params.vector_lanes
 
         def advance(counter, limit):
             return counter.eq(Mux(counter == limit - 1, 0, counter + 1))
 
-        m.submodules.results = results = SkidRegister(result_layout(self._design))
+        m.submodules.results = results = SkidRegister(self._params.result_layout)
         connect(m, results.o, flipped(self.o))
         used, full = Signal(range(rows + 1), name="used"), Signal(range(rows + 1))
         write_row, read_row = Signal(range(rows), name="write_row"), Signal(range(rows), name="read_row")
@@ -242,20 +292,20 @@ class MacArray(wiring.Component):
 
     def _connect(self, m, columns, given, enable, staged, ring):
         """The columns, written once for all that are alike. Gives the sums of the ring's row that is read."""
-        hw, bits, end = self._design.hw, self._design.array_format.bits, staged[-1]
+        params, bits, end = self._params, self._params.weight.bits, staged[-1]
         sums = []
         for c, column in columns.items():
             m.submodules[f"column{c}"] = shared(column, column.module_name)
             sums += column.sum if isinstance(column, ColumnPair) else [column.sum]
-            operands = zip(column.fixed if c < hw.dsp_columns else column.x, given.own.get(c, given.x))
+            operands = zip(column.fixed if c < params.dsp_columns else column.x, given.own.get(c, given.x))
             m.d.comb += [
                 column.load.eq(given.loads),
-                column.tile.eq(given.tile[c * bits * hw.lanes:][:len(column.tile)]),
+                column.tile.eq(given.tile[c * bits * params.lanes:][:len(column.tile)]),
                 *(port.eq(operand) for port, operand in operands),
                 column.enable.eq(enable[-1]),
-                column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
+                column.first.eq(end.first if params.entries > 1 else enable[-2] & staged[-2].first),
                 column.entry.eq(end.entry),
-                *([column.shift.eq(staged[-2].shift)] if hw.adapters else []),
+                *([column.shift.eq(staged[-2].shift)] if params.with_adapters else []),
                 column.keep.eq(ring.keep),
                 column.row.eq(ring.write_row),
                 column.read_row.eq(ring.read_row),
@@ -264,27 +314,27 @@ class MacArray(wiring.Component):
 
     def _leave(self, m, firing, ring, end, sums):
         """A row leaves as granules, each with its entry and exponent, which stand beside the row."""
-        hw, results = self._design.hw, ring.results
-        of_row = StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS),
-                               **({"a": 1} if hw.adapters else {})})
+        params, results = self._params, ring.results
+        of_row = StructLayout({"entry": range(params.entries), "exp": signed(EXP_BITS),
+                               **({"a": 1} if params.with_adapters else {})})
         m.submodules.ring = memory = Memory(shape=of_row, depth=self.rows, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [write.addr.eq(ring.write_row), write.data.entry.eq(end.entry), write.data.exp.eq(end.exp),
                      write.en.eq(ring.keep), read.addr.eq(ring.read_row)]
         m.d.comb += [results.i.p.entry.eq(read.data.entry), results.i.p.exp.eq(read.data.exp),
                      results.i.p.group.eq(ring.group)]
-        if hw.adapters:
+        if params.with_adapters:
             m.d.comb += [write.data.a.eq(end.a), results.i.p.a.eq(read.data.a)]
-        if self._design.scaled:
+        if params.row_offsets:
             offsets = self._offsets(m, firing.load, ring.take, ring.read_row)
-            m.d.comb += results.i.p.rows.eq(offsets.word_select(ring.group, OFFSET_BITS * hw.vector_lanes))
-        for v in range(hw.vector_lanes):
-            m.d.comb += results.i.p.acc[v].eq(Array(sums[v::hw.vector_lanes])[ring.group])
+            m.d.comb += results.i.p.rows.eq(offsets.word_select(ring.group, OFFSET_BITS * params.vector_lanes))
+        for v in range(params.vector_lanes):
+            m.d.comb += results.i.p.acc[v].eq(Array(sums[v::params.vector_lanes])[ring.group])
 
     def _offsets(self, m, load, take, read_row):
         """Offsets of the columns of the row of the ring that is read. They stand there from the firing of its last
         operation on, when the row is its own."""
-        bits, rows = OFFSET_BITS * self._design.hw.columns, self.rows
+        bits, rows = OFFSET_BITS * self._params.columns, self.rows
         active, row = Signal(bits, name="active_offsets", reset_less=True), Signal(range(rows), name="offsets_row")
         with m.If(load):
             m.d.sync += active.eq(self.tile.payload[-bits:])

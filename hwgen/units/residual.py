@@ -129,12 +129,16 @@ class Residual(wiring.Component):
         self._learned = not sums and design.model.learned_positions
         embed = {"embed": In(stream.Signature(embed_layout(design))), "embed_exp": In(signed(EXP_BITS)),
                  "embed_done": Out(1)}
+        hw = design.hw
+        results = result_layout(
+            columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
+            row_offsets=design.scaled, with_adapters=hw.adapters > 0)
         flags = {"final": 1} if not sums else {design.block.from_ff.name: 1} if self._biased else {}
         super().__init__({
             **({} if sums else embed),
             "cmd": In(stream.Signature(data.StructLayout({"n": range(design.hw.entries + 1), **flags}))),
             **({} if self._normed else {"exp": In(signed(EXP_BITS))}),
-            "i": In(stream.Signature(normed_layout(design) if self._normed else result_layout(design))), "done": Out(1),
+            "i": In(stream.Signature(normed_layout(design) if self._normed else results)), "done": Out(1),
             **({"bias": In(stream.Signature(bias_layout(design)))} if self._biased else {}),
             "read": In(stream.Signature(residual_read_layout(entries=design.hw.entries, parts=self._parts))),
             "read_o": Out(stream.Signature(residual_row_layout(vector_lanes=design.hw.vector_lanes))),

@@ -1,32 +1,65 @@
 """A grid of MAC arrays that each own their slice of the weights: a ROM beside each array, and no stream that they
 share."""
+from dataclasses import dataclass
+
 from amaranth.hdl import Cat, Module, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.fp8_dot import expand_e2m1
-from ..lib.layouts import OFFSET_BITS, op_layout, result_layout
+from ..lib.layouts import OFFSET_BITS
 from ..lib.rom import FileRom
 from ..lib.verilog import shared
 from ..params.formats import E2M1
 from ..params.stream import BLOCK
-from .array_grid import GridSum
-from .mac_array import MacArray
+from .array_grid import GridSum, grid_name
+from .mac_array import ArrayParams, MacArray
 
-__all__ = ["ColumnCodes", "RomGrid", "RomTile", "run_layout", "word_layout"]
+__all__ = ["ColumnCodes", "RomGrid", "RomGridParams", "RomTile", "run_layout", "word_layout"]
 
 
-def word_layout(design):
+@dataclass(frozen=True, kw_only=True)
+class RomGridParams:
+    """What all parts of a grid with ROMs are made for.
+
+    array           of one array; ``acc_bits`` must hold whole sums, of all rows
+    words           of each ROM, at least 2: each is a tile
+    narrow          all weights are in E2M1; else all are of 8 bits
+    largest_block   the largest offset of a block of E2M1 weights; 0: blocks have none
+    """
+    array: ArrayParams
+    words: int
+    narrow: bool = False
+    largest_block: int = 0
+
+    def __post_init__(self):
+        if self.words < 2:
+            raise ValueError(f"ROM of a tile must have at least 2 words, not {self.words}")
+        if self.narrow and self.array.weight.bits == 8:
+            raise ValueError("Weights of a grid with ROMs must all be of 8 bits, or all in e2m1")
+
+    @property
+    def word_layout(self):
+        return word_layout(self.array, narrow=self.narrow, largest_block=self.largest_block)
+
+    @property
+    def name(self):
+        """What tells the parts of two grids apart."""
+        array = self.array
+        return (f"{array.weight}_{array.activation}_l{array.lanes}_c{array.columns}_t{array.entries}"
+                f"_v{array.vector_lanes}_a{array.acc_bits}_o{self.largest_block}{'_rows' * array.row_offsets}")
+
+
+def word_layout(array, *, narrow=False, largest_block=0):
     """A tile as its ROM has it: codes as those of `hwgen.lib.layouts.tile_layout`, but in E2M1 where all weights are;
     of each 32 lanes (or of all, if these are fewer) the offsets of the columns' blocks; the offsets of the columns'
-    rows."""
-    hw = design.hw
-    columns, groups = ArrayLayout(unsigned(OFFSET_BITS), hw.columns), max(1, hw.lanes // BLOCK)
+    rows. The arguments are as those of `RomGridParams`."""
+    columns, groups = ArrayLayout(unsigned(OFFSET_BITS), array.columns), max(1, array.lanes // BLOCK)
     return StructLayout({
-        "codes": ArrayLayout(unsigned(E2M1.bits if design.narrow else 8), hw.columns * hw.lanes),
-        **({"blocks": ArrayLayout(columns, groups)} if design.largest_block else {}),
-        **({"rows": columns} if design.scaled else {})})
+        "codes": ArrayLayout(unsigned(E2M1.bits if narrow else 8), array.columns * array.lanes),
+        **({"blocks": ArrayLayout(columns, groups)} if largest_block else {}),
+        **({"rows": columns} if array.row_offsets else {})})
 
 
 def run_layout(words):
@@ -34,32 +67,33 @@ def run_layout(words):
     return StructLayout({"first": range(words), "last": range(words)})
 
 
-def _name(design):
-    hw = design.hw
-    return (f"{design.array_format}_{design.recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}"
-            f"_v{hw.vector_lanes}_a{design.acc_bits}_o{design.largest_block}{'_rows' * design.scaled}")
-
-
 class ColumnCodes(wiring.Component):
     """The codes of a column in the array's format, of E2M1 codes and the offsets of their blocks; no register.
 
+    Parameters
+    ----------
+    weight : Fp8            the array's format
+    lanes : int             L
+    largest_block : int     the largest offset, at least 1
+
+    Members
+    -------
     i : In(L codes in E2M1), blocks : In(an offset of each 32 of them), o : Out(L codes)
     """
 
-    def __init__(self, design):
-        self._design = design
-        lanes = design.hw.lanes
+    def __init__(self, *, weight, lanes, largest_block):
+        self._weight, self._lanes, self._largest_block = weight, lanes, largest_block
         super().__init__({"i": In(E2M1.bits * lanes), "blocks": In(OFFSET_BITS * max(1, lanes // BLOCK)),
-                          "o": Out(design.array_format.bits * lanes)})
+                          "o": Out(weight.bits * lanes)})
 
     @property
     def module_name(self):
-        return f"column_codes_{self._design.array_format}_l{self._design.hw.lanes}_o{self._design.largest_block}"
+        return f"column_codes_{self._weight}_l{self._lanes}_o{self._largest_block}"
 
     def elaborate(self, platform):
         m = Module()
-        fmt, bits, found = self._design.array_format, self._design.largest_block.bit_length(), []
-        for lane in range(self._design.hw.lanes):
+        fmt, bits, found = self._weight, self._largest_block.bit_length(), []
+        for lane in range(self._lanes):
             offset = self.blocks.word_select(lane // BLOCK, OFFSET_BITS)[:bits]
             found.append(expand_e2m1(m, fmt, self.i.word_select(lane, E2M1.bits), offset, name=f"code{lane}"))
         m.d.comb += self.o.eq(Cat(found))
@@ -69,33 +103,34 @@ class ColumnCodes(wiring.Component):
 class RomTile(wiring.Component):
     """A `MacArray` and what reads the words of its ROM, one in a cycle, each a tile.
 
+    params : RomGridParams
     runs : In(stream of `run_layout`)       one after the other without a gap
     rom_en, rom_address : Out; rom_data : In        of a memory with a register at its output, `hwgen.lib.rom.FileRom`
     x, o : as `MacArray`'s
     """
 
-    def __init__(self, design, words):
-        self._design, self._words = design, words
+    def __init__(self, params):
+        self._params, words = params, params.words
         super().__init__({
             "runs": In(stream.Signature(run_layout(words))),
-            "rom_en": Out(1), "rom_address": Out(range(words)), "rom_data": In(word_layout(design).size),
-            "x": In(stream.Signature(op_layout(design))),
-            "o": Out(stream.Signature(result_layout(design))),
+            "rom_en": Out(1), "rom_address": Out(range(words)), "rom_data": In(params.word_layout.size),
+            "x": In(stream.Signature(params.array.op_layout)),
+            "o": Out(stream.Signature(params.array.result_layout)),
         })
 
     @property
     def module_name(self):
-        return f"rom_tile_{self._words}_{_name(self._design)}"
+        return f"rom_tile_{self._params.words}_{self._params.name}"
 
     def elaborate(self, platform):
         m = Module()
-        design, hw = self._design, self._design.hw
-        m.submodules.array = array = MacArray(design)
+        params, sizes = self._params, self._params.array
+        m.submodules.array = array = MacArray(sizes)
         connect(m, flipped(self.x), array.x)
         connect(m, array.o, flipped(self.o))
 
         reading, there, read = Signal(name="reading"), Signal(name="there"), Signal(name="read")
-        address, last = (Signal(range(self._words), name=name, reset_less=True) for name in ("address", "last"))
+        address, last = (Signal(range(params.words), name=name, reset_less=True) for name in ("address", "last"))
         m.d.comb += [read.eq(reading & (~there | array.tile.ready)), self.rom_en.eq(read), self.rom_address.eq(address),
                      array.tile.valid.eq(there), self.runs.ready.eq(~reading | read & (address == last))]
         with m.If(~there | array.tile.ready):
@@ -105,16 +140,17 @@ class RomTile(wiring.Component):
         with m.If(self.runs.ready):
             m.d.sync += [reading.eq(self.runs.valid), address.eq(self.runs.p.first), last.eq(self.runs.p.last)]
 
-        word = word_layout(design)(self.rom_data)
+        word = params.word_layout(self.rom_data)
         codes = word.codes.as_value()
-        if design.largest_block:
-            columns = [ColumnCodes(design) for _ in range(hw.columns)]
+        if params.largest_block:
+            columns = [ColumnCodes(weight=sizes.weight, lanes=sizes.lanes, largest_block=params.largest_block)
+                       for _ in range(sizes.columns)]
             for c, column in enumerate(columns):
                 m.submodules[f"codes{c}"] = shared(column, column.module_name)
-                m.d.comb += [column.i.eq(codes.word_select(c, E2M1.bits * hw.lanes)),
+                m.d.comb += [column.i.eq(codes.word_select(c, E2M1.bits * sizes.lanes)),
                              column.blocks.eq(Cat(group[c] for group in word.blocks))]
             codes = Cat(column.o for column in columns)
-        m.d.comb += array.tile.payload.eq(Cat(codes, word.rows.as_value()) if design.scaled else codes)
+        m.d.comb += array.tile.payload.eq(Cat(codes, word.rows.as_value()) if sizes.row_offsets else codes)
         return m
 
 
@@ -127,11 +163,8 @@ class RomGrid(wiring.Component):
 
     Parameters
     ----------
-    design : Design         of one array: lanes, columns, entries, vector_lanes, with tile_beats=1; acc_bits must hold
-        whole sums, of all
-                            rows
+    params : RomGridParams
     rows, tiles : int       R and H
-    words : int             of each ROM
     images : str            the ROM of tile h in row r is initialized from the file ``IMAGESrR_hH.hex``, a word a line
                             (`hwgen.lib.rom.hex_lines`)
 
@@ -147,36 +180,29 @@ class RomGrid(wiring.Component):
 
     Raises
     ------
-    ValueError              for an empty grid, tiles of several beats, or weights of E2M1 and of 8 bits, which have
-    words of two kinds
+    ValueError              for an empty grid
     """
 
-    def __init__(self, design, rows, tiles, words, images="slice_"):
+    def __init__(self, params, *, rows, tiles, images="slice_"):
         if rows < 1 or tiles < 1:
             raise ValueError(f"Grid must have at least 1 row and 1 tile in each, not {rows} and {tiles}")
-        if words < 2:
-            raise ValueError(f"ROM of a tile must have at least 2 words, not {words}")
-        if design.hw.tile_beats != 1:
-            raise ValueError(f"Beats per tile must be 1 where a ROM has a tile in each word, not "
-                             f"{design.hw.tile_beats}")
-        if design.narrow and design.array_format.bits == 8:
-            raise ValueError("Weights of a grid with ROMs must all be of 8 bits, or all in e2m1")
-        self._design, self._rows, self._tiles, self._words, self._images = design, rows, tiles, words, images
+        self._params, self._rows, self._tiles, self._images = params, rows, tiles, images
         super().__init__({
-            "runs": In(stream.Signature(run_layout(words))),
-            "x": In(stream.Signature(op_layout(design))).array(rows),
-            "o": Out(stream.Signature(result_layout(design))).array(tiles),
+            "runs": In(stream.Signature(run_layout(params.words))),
+            "x": In(stream.Signature(params.array.op_layout)).array(rows),
+            "o": Out(stream.Signature(params.array.result_layout)).array(tiles),
         })
 
     def elaborate(self, platform):
         m = Module()
-        design, words = self._design, self._words
-        sums, every = [GridSum(design, self._rows) for _ in range(self._tiles)], []
+        params, every = self._params, []
+        sums = [GridSum(params.array.result_layout, self._rows, grid_name(params.array, tile_beats=1))
+                for _ in range(self._tiles)]
         for r in range(self._rows):
-            row = [RomTile(design, words) for _ in range(self._tiles)]
+            row = [RomTile(params) for _ in range(self._tiles)]
             every += row
             for h, tile in enumerate(row):
-                rom = FileRom(word_layout(design).size, words, file=f"{self._images}r{r}_h{h}.hex",
+                rom = FileRom(params.word_layout.size, params.words, file=f"{self._images}r{r}_h{h}.hex",
                               name="slice", own=True)
                 m.submodules[f"rom{r}_{h}"] = rom
                 m.submodules[f"tile{r}_{h}"] = shared(tile, tile.module_name)

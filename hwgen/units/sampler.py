@@ -54,7 +54,9 @@ class Sampler(wiring.Component):
         members = {
             "cmd": In(stream.Signature(data.StructLayout({"n": range(hw.entries + 1)}))),
             "exp": In(signed(EXP_BITS)),
-            "i": In(stream.Signature(result_layout(design))),
+            "i": In(stream.Signature(result_layout(
+                columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
+                row_offsets=design.scaled, with_adapters=hw.adapters > 0))),
             "o": Out(stream.Signature(data.StructLayout({
                 "row": range(hw.entries), "token": range(design.model.vocab_size)}))),
             "done": Out(1),

@@ -28,8 +28,11 @@ class Wired(wiring.Component):
 
     Parameters
     ----------
-    design : Design
     matrices : {name: FixedMatrix}      in the order of their numbers; each has as many inputs as whole slices
+    activation : Fp8                    format of the activations
+    lanes, columns, vector_lanes, entries : int     L, C, V and T, as `hwgen.units.mac_array.ArrayParams` has them
+    acc_bits : int                      of a sum at ``o``, as the array's: at least a matrix's
+    row_offsets : bool                  rows have offsets, which leave with their sums
 
     Members
     -------
@@ -40,21 +43,23 @@ class Wired(wiring.Component):
     busy, blocked : Out(1)              bits are on their way; a granule waits for ``o``
     """
 
-    def __init__(self, design, matrices):
-        lanes = design.hw.lanes
+    def __init__(self, matrices, *, activation, lanes, columns, vector_lanes, entries, acc_bits, row_offsets=False):
         for name, matrix in matrices.items():
             if matrix.size[1] % lanes:
                 raise ValueError(f"Inputs of {name} must be a multiple of {lanes} lanes, not {matrix.size[1]}")
-            if matrix.bits > design.acc_bits:
-                raise ValueError(f"Sums of {name} must be of at most {design.acc_bits} bits, not {matrix.bits}")
-        self._design, self._matrices = design, matrices
+            if matrix.bits > acc_bits:
+                raise ValueError(f"Sums of {name} must be of at most {acc_bits} bits, not {matrix.bits}")
+        self._matrices, self._activation, self._row_offsets = matrices, activation, row_offsets
+        self._lanes, self._vector_lanes, self._entries = lanes, vector_lanes, entries
         self._bits = max(matrix.bits for matrix in matrices.values())
-        self._groups = design.hw.columns // design.hw.vector_lanes         # granules of a column group ...
-        self._granules = [-(-matrix.size[0] // design.hw.columns) * self._groups for matrix in matrices.values()]
+        self._groups = columns // vector_lanes      # granules of an n-tile, and of each matrix
+        self._granules = [-(-matrix.size[0] // columns) * self._groups for matrix in matrices.values()]
+        self._layout = result_layout(columns=columns, vector_lanes=vector_lanes, entries=entries, acc_bits=acc_bits,
+                                     row_offsets=row_offsets)
         super().__init__({
             "matrix": In(range(len(matrices))),
-            "x": In(stream.Signature(op_layout(design))),
-            "o": Out(stream.Signature(result_layout(design))),
+            "x": In(stream.Signature(op_layout(lanes=lanes, entries=entries))),
+            "o": Out(stream.Signature(self._layout)),
             "busy": Out(1),
             "blocked": Out(1),
         })
@@ -74,11 +79,11 @@ class Wired(wiring.Component):
 
         Returns (the number of the matrix at work, the entry's number and exponent, a bit of each activation).
         """
-        hw, inputs = self._design.hw, max(matrix.size[1] for matrix in self._matrices.values())
+        slices = max(matrix.size[1] for matrix in self._matrices.values()) // self._lanes
         running, draining = self._running, self._draining
         which = Signal(range(len(self._matrices)), reset_less=True)
-        first, part = Signal(init=1, name="first"), Signal(range(inputs // hw.lanes))
-        held = Signal(StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS)}), reset_less=True)
+        first, part = Signal(init=1, name="first"), Signal(range(slices))
+        held = Signal(StructLayout({"entry": range(self._entries), "exp": signed(EXP_BITS)}), reset_less=True)
         take = Signal(name="take")
         m.d.comb += [self.x.ready.eq(~running & ~draining), take.eq(self.x.valid & self.x.ready), self.busy.eq(running)]
         with m.If(take):
@@ -88,12 +93,12 @@ class Wired(wiring.Component):
                 m.d.sync += which.eq(self.matrix)
             with m.If(self.x.p.last):
                 m.d.sync += running.eq(1)
-        return which, held, self._serialize(m, take, part, inputs // hw.lanes)
+        return which, held, self._serialize(m, take, part, slices)
 
     def _serialize(self, m, take, part, slices):
         """The lowest bit of each activation, in the order of the inputs: of all of them in each cycle while they go
         through."""
-        lanes, activation = self._design.hw.lanes, self._design.recipe.activation_format
+        lanes, activation = self._lanes, self._activation
         bits = {}
         for lane in range(lanes):
             value = Signal(activation.int_bits + 1, name=f"fixed{lane}")
@@ -130,7 +135,7 @@ class Wired(wiring.Component):
             with m.If(count == pick([matrix.latency + self._bits - 1 for matrix in matrices], which)):
                 m.d.sync += [running.eq(0), count.eq(0), self._draining.eq(1)]
         words = []
-        for row in range(max(self._granules) * self._design.hw.vector_lanes):
+        for row in range(max(self._granules) * self._vector_lanes):
             found = [(number, y[row]) for number, y in enumerate(sums) if row < len(y)]
             if not found:
                 words.append(Const(0, self._bits))
@@ -146,9 +151,8 @@ class Wired(wiring.Component):
 
     def _drain(self, m, which, held, words):
         """The sums leave granule by granule."""
-        design, v, draining, most = self._design, self._design.hw.vector_lanes, self._draining, max(self._granules)
-        layout = result_layout(design)
-        m.submodules.results = results = SkidRegister(layout)
+        v, draining, most = self._vector_lanes, self._draining, max(self._granules)
+        m.submodules.results = results = SkidRegister(self._layout)
         connect(m, results.o, flipped(self.o))
         here = Signal(most, init=1, name="here")        # one bit for each granule
         group = Signal(range(self._groups), name="group")
@@ -158,7 +162,8 @@ class Wired(wiring.Component):
         m.d.comb += [move.eq(~found | results.i.ready), results.i.valid.eq(found),
                      self.blocked.eq(found & ~results.i.ready)]
         m.d.comb += [out.acc[lane].eq(acc.word_select(lane, self._bits).as_signed()) for lane in range(v)]
-        kept = Signal(StructLayout({name: field.shape for name, field in layout if name != "acc"}), reset_less=True)
+        kept = Signal(StructLayout({name: field.shape for name, field in self._layout if name != "acc"}),
+                      reset_less=True)
         m.d.comb += [out[name].eq(kept[name]) for name, _ in kept.shape()]
 
         def selected(values):
@@ -169,7 +174,7 @@ class Wired(wiring.Component):
         with m.If(move):
             m.d.sync += [found.eq(draining), acc.eq(selected(granules)),
                          kept.entry.eq(held.entry), kept.exp.eq(held.exp), kept.group.eq(group)]
-            if design.scaled:
+            if self._row_offsets:
                 offsets = [selected(_offsets(matrix, v, most)) for matrix in self._matrices.values()]
                 m.d.sync += kept.rows.eq(Array(offsets)[which])
             with m.If(draining):

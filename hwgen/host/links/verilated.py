@@ -98,7 +98,7 @@ def _header(design):
     lines += fields("KV", kv_command_layout(design)) + fields("KV_ANSWER", kv_answer_layout())
     lines.append(f"#define HAS_ADAPTERS {int(hw.adapters > 0)}")
     if hw.adapters:
-        lines += fields("ADAPTER", adapter_layout(design))
+        lines += fields("ADAPTER", adapter_layout(adapters=hw.adapters, beat_bytes=hw.beat_bytes))
     if hw.kv_ecc:
         lines += [*fields("FAULT", kv_fault_layout(design)),
                   "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(design).size else "0")]
