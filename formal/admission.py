@@ -3,6 +3,7 @@ one."""
 from amaranth.hdl import Signal
 
 from hwgen.lib.layouts import ADMIT
+from hwgen.top import make
 from hwgen.units.admission import Admission
 from sim.designs import small_design
 
@@ -16,7 +17,7 @@ __all__ = ["PROOFS"]
 
 def _harness(**shape):
     design = small_design(**shape)
-    unit = Admission(design)
+    unit = make.admission(design)
     h = Harness(unit)
     for name in ("command", "kv_command", "result"):
         takes(h, getattr(unit, name))
@@ -54,10 +55,10 @@ _BREAKS = {name: Break(Admission, old, new) for name, old, new in [
     ("ask_withdrawn", "ask.valid.eq(entry.asking & ~entry.answered | allowed)",
      "ask.valid.eq(entry.asking & ~entry.answered | allowed & self.outcome.ready)"),
     ("ask_changed", "ask.p.eq(operation)", "ask.p.eq(self.kv_command.p)"),
-    ("no_slot", "with m.Elif(_beyond(held.slot, hw.slots)):", "with m.Elif(0):"),
-    ("beyond_context", "with m.Elif(_beyond(held.position, hw.context)):", "with m.Elif(0):"),
+    ("no_slot", "with m.Elif(_beyond(held.slot, sizes.slots)):", "with m.Elif(0):"),
+    ("beyond_context", "with m.Elif(_beyond(held.position, sizes.context)):", "with m.Elif(0):"),
     ("let_in_unasked", "self.entry.p.none.eq(~admitted)", "self.entry.p.none.eq(0)"),
-    ("refusal_lost", "depth=hw.entries + 2", "depth=hw.entries"),
+    ("refusal_lost", "depth=entries + 2", "depth=entries"),
 ]}
 
 PROOFS = [Proof("Admission", ", ".join(f"{field} {value}" for field, value in shape.items()),

@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, residual, rom_grid,
-                         sampler, vector_buffer, weights)
+from hwgen.units import (array_grid, attention, convert, dispatcher, feeder, kv_cache, residual, rom_grid, sampler,
+                         vector_buffer, weights)
 from sim.designs import small_design
 
 from .broken import Break
@@ -128,9 +128,10 @@ def _sums_in_order(h, unit):
 
 def _loop(h, unit):
     _loop_is_set_between(h, unit)
+    follow = h.inside._follow
     # the machine has results of a pass only, and takes no entry of the next before the last of them
-    h.assume((~unit.result.valid | h.inside.under_way & ~(h.inside.came & h.inside.seen.last))
-             & ~(unit.command.ready & h.inside.under_way))
+    h.assume((~unit.result.valid | h.inside.current.under_way & ~(follow.came & follow.seen.last))
+             & ~(unit.command.ready & h.inside.current.under_way))
 
 
 _SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, head_dim=4, hidden_size=4, intermediate_size=4,
@@ -163,7 +164,7 @@ _UNITS = {
     "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
     "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
     "Feeder": dict(make=lambda: feeder.Feeder(_design())),
-    "DecodeLoop": dict(make=lambda: decode_loop.DecodeLoop(_design()), assume=_loop),
+    "DecodeLoop": dict(make=lambda: make.decode_loop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: make.swiglu(_design())),
     "Convert": dict(make=lambda: convert.Convert(_design())),
     "Dispatcher": dict(make=lambda: dispatcher.Dispatcher(_design())),

@@ -3,7 +3,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
-from hwgen.units.admission import Admission
+from hwgen.top import make
 from hwgen.units.kv_cache import KvCache
 
 PORTS = ("command", "outcome", "kv_command", "kv_answer", "entry", "result")
@@ -15,12 +15,12 @@ class AdmissionToMemory(wiring.Component):
 
     def __init__(self, design):
         self._design = design
-        members = Admission(design).signature.members
+        members = make.admission(design).signature.members
         super().__init__({name: members[name] for name in PORTS + SIGNALS})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.admission = admission = Admission(self._design)
+        m.submodules.admission = admission = make.admission(self._design)
         m.submodules.cache = cache = KvCache(self._design)
         for name in PORTS:
             ours, theirs = flipped(getattr(self, name)), getattr(admission, name)

@@ -6,11 +6,12 @@ import cocotb
 from hwgen.golden import decode_loop as golden
 from hwgen.lib.layouts import command_layout, outcome_layout
 from hwgen.params.errors import ErrorCode
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 DESIGN = small_design(**bench_params())
-COMMAND, OUTCOME = command_layout(DESIGN), outcome_layout(DESIGN)
+COMMAND, OUTCOME = command_layout(make.request_sizes(DESIGN)), outcome_layout(make.request_sizes(DESIGN))
 REFUSALS = [code for code in ErrorCode if ErrorCode.OK < code <= ErrorCode.NO_BLOCK]      # of a pass or an entry
 VOCAB, CONTEXT, SLOTS = DESIGN.model.vocab_size, DESIGN.hw.context, DESIGN.hw.slots
 

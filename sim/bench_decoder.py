@@ -11,12 +11,14 @@ from hwgen.host.serving.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.phases import EVENTS
+from hwgen.top import make
 from hwgen.units.weights import request_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 
 PARAMS = bench_params()
 DESIGN = small_design(**PARAMS["changes"])
+SIZES = make.request_sizes(DESIGN)
 # passes: {entries, tokens, outcomes, phases, counters, signatures}; operations: {operation, error, cycles}
 STEPS = PARAMS["steps"]
 PASSES = [step for step in STEPS if "entries" in step]
@@ -61,9 +63,10 @@ def optional(dut, name):
 class Machine:
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock = dut, clock
-        self.command = StreamSource(dut, "command", clock, idle=idle, shape=command_layout(DESIGN))
-        self.outcome = StreamSink(dut, "outcome", clock, stall=stall, shape=outcome_layout(DESIGN))
-        self.kv_command = StreamSource(dut, "kv_command", clock, shape=kv_command_layout(DESIGN))
+        self.command = StreamSource(dut, "command", clock, idle=idle, shape=command_layout(SIZES))
+        self.outcome = StreamSink(dut, "outcome", clock, stall=stall, shape=outcome_layout(SIZES))
+        self.kv_command = StreamSource(dut, "kv_command", clock,
+                                       shape=kv_command_layout(slots=SIZES.slots, context=SIZES.context))
         self.kv_answer = StreamSink(dut, "kv_answer", clock, stall=stall, shape=kv_answer_layout())
         if DESIGN.hw.source == "stream":
             Weights(dut, clock)

@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.units.decode_loop import DecodeLoop
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run
 
@@ -10,5 +10,5 @@ SHAPES = {"single": dict(vocab_size=7, context=16),
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_decode_loop(shape, simulator):
-    run(DecodeLoop(small_design(**SHAPES[shape])), f"decode_loop_{shape}", "bench_decode_loop", params=SHAPES[shape],
-        sim=simulator)
+    run(make.decode_loop(small_design(**SHAPES[shape])), f"decode_loop_{shape}", "bench_decode_loop",
+        params=SHAPES[shape], sim=simulator)

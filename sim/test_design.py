@@ -20,7 +20,6 @@ from hwgen.units.attention import Attention
 from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.convert import Convert
-from hwgen.units.decode_loop import DecodeLoop
 from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
 from hwgen.units.mac_array import MacArray
@@ -41,7 +40,7 @@ UNITS = {
     "admission": (AdmissionToMemory, dict), "attention": (Attention, dict),
     "convert": (lambda design: Convert(design, banks(design)),
                 lambda changes: {**changes, "banks": banks(small_design(**changes))}),
-    "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
+    "decode_loop": (make.decode_loop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
     "kv_writer": (HeadsToAttention, dict),
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: make.qk_norm(design, banks=design.hw.halves),

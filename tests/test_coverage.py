@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hwgen.lib.verilog import emit_design
-from hwgen.units.decode_loop import DecodeLoop
+from hwgen.top import make
 from sim import branches
 from sim.designs import small_design
 from sim.example_units import Quad
@@ -51,9 +51,9 @@ def test_benches_that_did_not_run():
 def test_verilog_says_of_each_branch_which_line_made_it():
     design = small_design(vocab_size=7, context=16)
     with branches.untidied():
-        plain = emit_design(DecodeLoop(design), "loop")
+        plain = emit_design(make.decode_loop(design), "loop")
     with branches.made_by():
-        marked = emit_design(DecodeLoop(design), "loop")
+        marked = emit_design(make.decode_loop(design), "loop")
     lines = marked.split("\n")
     assert "\n".join(line for line in lines if not branches.MARK.match(line)) == plain
     made = [branches.MARK.match(before)[1] for before, line in zip(lines, lines[1:])

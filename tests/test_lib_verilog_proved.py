@@ -8,10 +8,10 @@ from formal import engine
 from hwgen.lib.verilog import emit_design
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
+from hwgen.top import make
 from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.convert import Convert
-from hwgen.units.decode_loop import DecodeLoop
 from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
 from hwgen.units.sampler import Sampler
@@ -22,7 +22,7 @@ from sim.designs import small_design
 from test_lib_verilog_text import Aside, Machine
 
 QUEUE = AxiShape(data_width=64, address_width=40, host="queue")
-UNITS = {"convert": Convert, "decode_loop": DecodeLoop, "feeder": Feeder, "kv_cache": KvCache, "sampler": Sampler,
+UNITS = {"convert": Convert, "decode_loop": make.decode_loop, "feeder": Feeder, "kv_cache": KvCache, "sampler": Sampler,
          "swiglu": SwiGlu,
          "axi_reader": lambda design: AxiReader(design, QUEUE),
          "axi_registers": lambda design: AxiRegisters(register_map(design, QUEUE))}

@@ -10,7 +10,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import DEMO
-from hwgen.units.admission import Admission
+from hwgen.top import make
 from hwgen.units.kv_blocks import KvBlocks
 from hwgen.units.kv_cache import KvCache
 from tools import ledger
@@ -19,7 +19,7 @@ from tools.bench_column import tool
 BASE = dict(lanes=8, columns=16, vector_lanes=4, attention_lanes=8)
 ONE, FOUR = dict(BASE), dict(BASE, slots=4, entries=4, kv_blocks=40)
 UNITS = {
-    "admission, 1 slot": (Admission, ONE), "admission, 4 slots": (Admission, FOUR),
+    "admission, 1 slot": (make.admission, ONE), "admission, 4 slots": (make.admission, FOUR),
     "kv blocks, 1 slot": (KvBlocks, ONE), "kv blocks, 4 slots": (KvBlocks, FOUR),
     "kv cache, 1 slot": (KvCache, ONE), "kv cache, 4 slots": (KvCache, FOUR),
     "kv cache, 4 slots, ECC": (KvCache, dict(FOUR, kv_ecc=True)),

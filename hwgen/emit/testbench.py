@@ -4,6 +4,7 @@ from ..lib.layouts import command_layout, outcome_layout
 from ..models.pack import model_id
 from ..params.axi import PAGE
 from ..params.registers import RESULT, command_fields, register_map
+from ..top import make
 from ..units.weights import request_layout
 from .images import adapter_name, image_name
 
@@ -323,7 +324,8 @@ def _places(layout):
 
 def _on_streams(design, ports, expected, words, adapted=False):
     """(body, functions) around a machine whose ports are streams."""
-    hw, command, outcome = design.hw, command_layout(design), outcome_layout(design)
+    hw, sizes = design.hw, make.request_sizes(design)
+    command, outcome = command_layout(sizes), outcome_layout(sizes)
     functions = {
         "command": (command.size, [_packed(_places(command), {"position": i, "token": token, "want": 1, "last": 1,
                                                                 "adapter": adapted and i == len(expected) - 1})

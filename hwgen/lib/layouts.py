@@ -1,12 +1,14 @@
 """Payloads of the streams between units."""
+from dataclasses import dataclass
+
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 
 from ..params.adapters import MAX_SHIFT
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "adapter_layout", "ask_layout",
-           "bias_layout", "command_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "RequestSizes", "adapter_layout",
+           "ask_layout", "bias_layout", "command_layout",
            "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout",
            "kv_command_layout", "kv_fault_layout",
@@ -23,30 +25,49 @@ ERROR_BITS = max(ErrorCode).bit_length()
 ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside the operations of `KvOp`
 
 
-def command_layout(design):
-    """One entry of a pass; ``last`` closes the pass and starts it. With ``none`` there is no entry, and only ``last``
-    counts. ``key`` makes
-    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours.
-    ``adapter``: 0, or the number of a loaded one."""
-    key = {"key": 32} if design.hw.sampler == "gumbel" else {}
-    key |= {"adapter": range(design.hw.adapters + 1)} if design.hw.adapters else {}
-    return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
-                         "token": range(design.model.vocab_size), "want": 1, "last": 1, "none": 1, **key})
+@dataclass(frozen=True)
+class RequestSizes:
+    """Sizes of the host's requests and of their results.
+
+    Parameters
+    ----------
+    entries : int       entries of a pass, T
+    slots : int
+    context : int       positions of a slot
+    vocab_size : int
+    keyed : bool        an entry has a key, which makes the noise of its token
+    adapters : int      how many adapters can be loaded; 0: an entry names none
+    """
+
+    entries: int
+    slots: int
+    context: int
+    vocab_size: int
+    keyed: bool = False
+    adapters: int = 0
 
 
-def outcome_layout(design):
-    """One result: the token after entry ``entry``, or why it was refused (`hwgen.params.errors.ErrorCode`). ``none``
-    marks a result
-    that is of no entry: the single one of a pass that wanted no output, or an error of the pass itself."""
-    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size),
-                         "none": 1, "last": 1,
+def command_layout(sizes):
+    """One entry of a pass of some `RequestSizes`; ``last`` closes the pass and starts it. With ``none`` there is no
+    entry, and only ``last`` counts. ``key`` makes the noise of a row that is sampled: the host's to choose, so that no
+    token depends on slot or neighbours. ``adapter``: 0, or the number of a loaded one."""
+    key = {"key": 32} if sizes.keyed else {}
+    key |= {"adapter": range(sizes.adapters + 1)} if sizes.adapters else {}
+    return StructLayout({"slot": range(sizes.slots), "position": range(sizes.context),
+                         "token": range(sizes.vocab_size), "want": 1, "last": 1, "none": 1, **key})
+
+
+def outcome_layout(sizes):
+    """One result of some `RequestSizes`: the token after entry ``entry``, or why it was refused
+    (`hwgen.params.errors.ErrorCode`). ``none`` marks a result that is of no entry: the single one of a pass that wanted
+    no output, or an error of the pass itself."""
+    return StructLayout({"entry": range(sizes.entries), "token": range(sizes.vocab_size), "none": 1, "last": 1,
                          "error": ERROR_BITS})
 
 
-def kv_command_layout(design):
+def kv_command_layout(*, slots, context):
     """An operation on the KV memory, ``op`` as `hwgen.params.errors.KvOp` numbers them."""
-    return StructLayout({"op": 2, "slot": range(design.hw.slots), "other": range(design.hw.slots),
-                         "length": range(design.hw.context + 1)})
+    return StructLayout({"op": 2, "slot": range(slots), "other": range(slots), "length": range(context + 1)})
 
 
 def kv_answer_layout():
@@ -54,9 +75,9 @@ def kv_answer_layout():
     return StructLayout({"error": ERROR_BITS})
 
 
-def ask_layout(design):
+def ask_layout(*, slots, context):
     """What admission asks of the KV memory: an operation, or ``ADMIT``: room for position ``length`` of a slot."""
-    return kv_command_layout(design)
+    return kv_command_layout(slots=slots, context=context)
 
 
 def tile_layout(*, weight_bits, lanes, columns, row_offsets=False):

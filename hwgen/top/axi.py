@@ -15,8 +15,8 @@ from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
 from ..units.card_reader import CardReader
 from ..units.counters import Counters
-from ..units.decode_loop import DecodeLoop
 from ..units.memory_loader import MemoryLoader
+from . import make
 from .axi_adapters import AxiAdapters
 from .decoder import Decoder
 
@@ -275,7 +275,7 @@ class AxiDecoder(wiring.Component):
         """The streams that the host's entries go to and its results come from."""
         if self._axi.host == "stream":
             return decoder.command, decoder.outcome
-        loop = DecodeLoop(self._design)
+        loop = make.decode_loop(self._design)
         m.submodules.loop = DomainRenamer("core")(loop)
         connect(m, loop.command, decoder.command)
         connect(m, decoder.outcome, loop.result)

@@ -13,6 +13,7 @@ from ..params.phases import EVENTS
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
 from ..units.weights import RomSource, beat_layout, request_layout
+from . import make
 from .adapters import place_adapters
 from .engines import Engines
 from .paths import (
@@ -65,10 +66,11 @@ class Decoder(wiring.Component):
         if design.hw.wired and wires is None:
             raise ValueError("Matrices must be given to a machine in which they are logic")
         self._design, self._rom_file, self._wires = design, rom_file, wires
+        sizes = make.request_sizes(design)
         members = {
-            "command": In(stream.Signature(command_layout(design))),
-            "outcome": Out(stream.Signature(outcome_layout(design))),
-            "kv_command": In(stream.Signature(kv_command_layout(design))),
+            "command": In(stream.Signature(command_layout(sizes))),
+            "outcome": Out(stream.Signature(outcome_layout(sizes))),
+            "kv_command": In(stream.Signature(kv_command_layout(slots=sizes.slots, context=sizes.context))),
             "kv_answer": Out(stream.Signature(kv_answer_layout())),
             "phase": Out(phase_shape(design.block)), "layer": Out(range(design.layers)), "model_id": Out(32),
             "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),

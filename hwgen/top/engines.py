@@ -5,7 +5,6 @@ from ..lib.steps import phase_shape
 from ..lib.verilog import shared
 from ..models.wires import matrix_name
 from ..params.phases import member
-from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
 from ..units.dispatcher import Dispatcher
@@ -59,7 +58,7 @@ class Engines:
 
     def _place_units(self, wires):
         m, design, part, hw, block = self._m, self.design, self.part, self.design.hw, self.design.block
-        m.submodules.admission = self.admission = Admission(design)
+        m.submodules.admission = self.admission = make.admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
         m.submodules.dispatcher = self.dispatcher = Dispatcher(design)
         m.submodules.array = self.array = (

@@ -13,6 +13,7 @@ from ..params.block import Attend, Norm, Store
 from ..params.phases import member
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.admission import row_result_layout
+from . import make
 
 __all__ = ["Sequencer", "sequencer_ports", "take_entries"]
 
@@ -232,8 +233,8 @@ def sequencer_ports(design):
         return Out(stream.Signature(data.StructLayout(fields)))
 
     return {
-        "command": In(stream.Signature(command_layout(design))),
-        "outcome": Out(stream.Signature(row_result_layout(design))),
+        "command": In(stream.Signature(command_layout(make.request_sizes(design)))),
+        "outcome": Out(stream.Signature(row_result_layout(make.request_sizes(design)))),
         "phase": Out(phase_shape(block)), "layer": Out(layer),
         "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves,
                             **({"position": position} if design.model.learned_positions else {})),
@@ -262,11 +263,12 @@ def take_entries(m, seq, design, idle, finish):
     Returns (the entry of an index, how many are known, whether those are all); ``finish`` forgets them.
     """
     entries = design.hw.entries
-    table = [Signal(command_layout(design), name=f"entry{i}") for i in range(entries)]
+    layout = command_layout(make.request_sizes(design))
+    table = [Signal(layout, name=f"entry{i}") for i in range(entries)]
     collected, closed = Signal(range(entries + 1), name="collected"), Signal()
 
     def entry_at(index):
-        return data.View(command_layout(design), pick([t.as_value() for t in table], index))
+        return data.View(layout, pick([t.as_value() for t in table], index))
 
     m.d.comb += seq.command.ready.eq(idle & ~closed)
     for i in range(entries):    # whether there is one comes late in the cycle; it counts when ``collected`` moves on

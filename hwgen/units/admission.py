@@ -15,9 +15,9 @@ from ..params.errors import ErrorCode, KvOp
 __all__ = ["Admission", "row_result_layout"]
 
 
-def row_result_layout(design):
+def row_result_layout(sizes):
     """A result of the sequencer, which counts only entries that were let in."""
-    return data.StructLayout({name: field.shape for name, field in outcome_layout(design) if name != "error"})
+    return data.StructLayout({name: field.shape for name, field in outcome_layout(sizes) if name != "error"})
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Admission(wiring.Component):
 
     Parameters
     ----------
-    design : Design
+    sizes : RequestSizes    of the machine
 
     Members
     -------
@@ -81,31 +81,31 @@ class Admission(wiring.Component):
     opened      Out(1)          ... and has been, and the pass's last outcome has not been taken
     """
 
-    def __init__(self, design):
-        self._design = design
+    def __init__(self, *, sizes):
+        self._sizes, place = sizes, dict(slots=sizes.slots, context=sizes.context)
         super().__init__({
-            "command": In(stream.Signature(command_layout(design))),
-            "outcome": Out(stream.Signature(outcome_layout(design))),
-            "kv_command": In(stream.Signature(kv_command_layout(design))),
+            "command": In(stream.Signature(command_layout(sizes))),
+            "outcome": Out(stream.Signature(outcome_layout(sizes))),
+            "kv_command": In(stream.Signature(kv_command_layout(**place))),
             "kv_answer": Out(stream.Signature(kv_answer_layout())),
-            "entry": Out(stream.Signature(command_layout(design))),
-            "result": In(stream.Signature(row_result_layout(design))),
-            "ask": Out(stream.Signature(ask_layout(design))), "error": In(ERROR_BITS),
+            "entry": Out(stream.Signature(command_layout(sizes))),
+            "result": In(stream.Signature(row_result_layout(sizes))),
+            "ask": Out(stream.Signature(ask_layout(**place))), "error": In(ERROR_BITS),
             "opens": Out(1), "opened": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        entries = range(self._design.hw.entries + 1)
-        of_pass = _Pass(closed=Signal(name="closed"), count=Signal(entries, name="count"),
-                        rows=Signal(entries, name="rows"), told=Signal(name="told"))
+        most = range(self._sizes.entries + 1)
+        of_pass = _Pass(closed=Signal(name="closed"), count=Signal(most, name="count"),
+                        rows=Signal(most, name="rows"), told=Signal(name="told"))
         entry = _Entry(
-            held=Signal(command_layout(self._design), reset_less=True, name="held"), holding=Signal(name="holding"),
+            held=Signal(command_layout(self._sizes), reset_less=True, name="held"), holding=Signal(name="holding"),
             done=Signal(name="done"), excess=Signal(name="excess"), wrong=Signal(name="wrong"),
             own_error=Signal(ERROR_BITS, name="own_error"), asking=Signal(name="asking"),
             answered=Signal(name="answered"), error=Signal(ERROR_BITS, reset_less=True, name="answered_error"),
             admitted=Signal(name="admitted"), final=Signal(name="final"))
-        operation = Signal(kv_command_layout(self._design), reset_less=True, name="operation")
+        operation = Signal(self.kv_command.p.shape(), reset_less=True, name="operation")
         operating = Signal()
         self._accept(m, of_pass, entry, operation, operating)
         self._check(m, of_pass, entry)
@@ -119,18 +119,18 @@ class Admission(wiring.Component):
         """What comes in: entries of a pass, or operations between passes."""
         opened, closed, held, holding = self.opened, of_pass.closed, entry.held, entry.holding
         # so nobody outside waits for the KV memory's answer, which comes late in the cycle
-        m.submodules.entries = entries = Skid(command_layout(self._design))
+        m.submodules.entries = skid = Skid(command_layout(self._sizes))
         ready = Signal(name="ready")            # the sequencer was; while a pass has not been closed it stays so
         m.d.sync += ready.eq(self.entry.ready)
         may = ~closed & ready & ~operating & (opened | ~self.kv_command.valid)
         m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & ready),
-                     self.command.ready.eq(entries.i.ready & may), entries.i.valid.eq(self.command.valid & may),
-                     entries.i.payload.eq(self.command.p),
-                     entries.o.ready.eq(~holding | entry.done), self.opens.eq(self.command.valid & may & ~opened)]
+                     self.command.ready.eq(skid.i.ready & may), skid.i.valid.eq(self.command.valid & may),
+                     skid.i.payload.eq(self.command.p),
+                     skid.o.ready.eq(~holding | entry.done), self.opens.eq(self.command.valid & may & ~opened)]
         with m.If(entry.done):
             m.d.sync += holding.eq(0)
-        with m.If(entries.o.valid & entries.o.ready):
-            m.d.sync += [held.eq(entries.o.p), holding.eq(1)]
+        with m.If(skid.o.valid & skid.o.ready):
+            m.d.sync += [held.eq(skid.o.p), holding.eq(1)]
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += [opened.eq(1), closed.eq(self.command.p.last)]
         with m.If(self.kv_command.valid & self.kv_command.ready):
@@ -138,15 +138,15 @@ class Admission(wiring.Component):
 
     def _check(self, m, of_pass, entry):
         """What is wrong with the entry by itself."""
-        hw, held, error = self._design.hw, entry.held, entry.own_error
-        m.d.comb += [entry.excess.eq(of_pass.count == hw.entries), entry.wrong.eq(1)]
+        sizes, held, error = self._sizes, entry.held, entry.own_error
+        m.d.comb += [entry.excess.eq(of_pass.count == sizes.entries), entry.wrong.eq(1)]
         with m.If(entry.excess):
             m.d.comb += error.eq(ErrorCode.TOO_MANY_ENTRIES)
-        with m.Elif(_beyond(held.slot, hw.slots)):
+        with m.Elif(_beyond(held.slot, sizes.slots)):
             m.d.comb += error.eq(ErrorCode.SLOT)
-        with m.Elif(_beyond(held.token, self._design.model.vocab_size)):
+        with m.Elif(_beyond(held.token, sizes.vocab_size)):
             m.d.comb += error.eq(ErrorCode.TOKEN)
-        with m.Elif(_beyond(held.position, hw.context)):
+        with m.Elif(_beyond(held.position, sizes.context)):
             m.d.comb += error.eq(ErrorCode.CONTEXT)
         with m.Else():
             m.d.comb += entry.wrong.eq(0)
@@ -168,11 +168,11 @@ class Admission(wiring.Component):
 
     def _answer(self, m, of_pass, entry):
         """Refusals, and behind them the results of what was let in."""
-        hw, count, rows = self._design.hw, of_pass.count, of_pass.rows
+        entries, count, rows = self._sizes.entries, of_pass.count, of_pass.rows
         ended = self.outcome.valid & self.outcome.ready & self.outcome.p.last
         refusals = self._queue_refusals(m, of_pass, entry)
-        first = data.View(_refusal_layout(self._design), refusals.r_data)
-        index_of = Array(Signal(range(hw.entries), name=f"index_of_row{i}", reset_less=True) for i in range(hw.entries))
+        first = data.View(_refusal_layout(self._sizes.entries), refusals.r_data)
+        index_of = Array(Signal(range(entries), name=f"index_of_row{i}", reset_less=True) for i in range(entries))
         with m.If(entry.asking):        # until it is known whether it was admitted, which is when ``rows`` moves on
             m.d.sync += index_of[rows].eq(count)
         with m.If(refusals.r_rdy):
@@ -188,9 +188,9 @@ class Admission(wiring.Component):
     def _queue_refusals(self, m, of_pass, entry):
         """A queue of `_refusal_layout`: of entries that are refused, and of what ends a pass of which nothing was let
         in."""
-        hw, held, count, excess, told = self._design.hw, entry.held, of_pass.count, entry.excess, of_pass.told
-        item = Signal(_refusal_layout(self._design))
-        m.submodules.refusals = refusals = SyncFIFO(width=item.shape().size, depth=hw.entries + 2)
+        entries, held, count, excess, told = self._sizes.entries, entry.held, of_pass.count, entry.excess, of_pass.told
+        item = Signal(_refusal_layout(entries))
+        m.submodules.refusals = refusals = SyncFIFO(width=item.shape().size, depth=entries + 2)
         refused = ~held.none & ~entry.admitted & ~(excess & told)
         of_none = Mux(count == 0, ErrorCode.EMPTY_PASS, ErrorCode.OK)
         of_entry = Mux(excess & told, ErrorCode.OK, Mux(entry.wrong, entry.own_error, entry.error))
@@ -204,7 +204,7 @@ class Admission(wiring.Component):
         refusal = Signal(ERROR_BITS)
         with m.If(_beyond(operation.op, len(KvOp))):
             m.d.comb += refusal.eq(ErrorCode.OPERATION)
-        with m.Elif(_beyond(operation.slot, self._design.hw.slots)):
+        with m.Elif(_beyond(operation.slot, self._sizes.slots)):
             m.d.comb += refusal.eq(ErrorCode.SLOT)
         allowed = operating & (refusal == ErrorCode.OK)
         with m.If(operating & (self.ask.ready | ~allowed)):
@@ -229,5 +229,5 @@ def _beyond(value, limit):
     return value >= limit if limit < 1 << len(value) else Const(0, 1)
 
 
-def _refusal_layout(design):
-    return data.StructLayout({"entry": range(design.hw.entries), "none": 1, "last": 1, "error": ERROR_BITS})
+def _refusal_layout(entries):
+    return data.StructLayout({"entry": range(entries), "none": 1, "last": 1, "error": ERROR_BITS})

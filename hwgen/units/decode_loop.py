@@ -1,4 +1,6 @@
 """Texts go on by themselves: the tokens that a pass gave are the next pass's entries."""
+from dataclasses import dataclass
+
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -6,6 +8,18 @@ from amaranth.lib.wiring import In, Out
 from ..lib.layouts import command_layout, outcome_layout
 
 __all__ = ["DecodeLoop"]
+
+
+@dataclass
+class _Pass:
+    """The pass that goes to the machine, an entry at a time, and what becomes of its entries."""
+    table: list         # of each entry: what follows it
+    may: Signal         # of each entry: it gives a token that may be followed
+    goes: Signal        # of each entry: it is followed
+    given: Signal       # entries so far
+    index: Signal       # while ``following``: the entry of the table to give next, or to pass over
+    following: Signal   # the entries are those of the table, and not the host's
+    under_way: Signal   # the machine has all of the pass, and has not given its last result
 
 
 class DecodeLoop(wiring.Component):
@@ -22,7 +36,7 @@ class DecodeLoop(wiring.Component):
 
     Parameters
     ----------
-    design : Design
+    sizes : RequestSizes    of the machine
 
     Members
     -------
@@ -35,29 +49,37 @@ class DecodeLoop(wiring.Component):
     stop, stopping : In         the token behind which nothing follows, and whether there is one
     """
 
-    def __init__(self, design):
-        self._design = design
-        command, outcome = command_layout(design), outcome_layout(design)
+    def __init__(self, *, sizes):
+        self._sizes = sizes
+        command, outcome = command_layout(sizes), outcome_layout(sizes)
         super().__init__({
             "entry": In(stream.Signature(command)), "command": Out(stream.Signature(command)),
             "result": In(stream.Signature(outcome)), "outcome": Out(stream.Signature(outcome)),
-            "load": In(1), "count": In(16), "left": Out(16), "stop": In(range(design.model.vocab_size)),
+            "load": In(1), "count": In(16), "left": Out(16), "stop": In(range(sizes.vocab_size)),
             "stopping": In(1)})
 
     def elaborate(self, platform):
         m = Module()
-        entry, command, result, outcome = self.entry, self.command, self.result, self.outcome
-        n = self._design.hw.entries
-        # Of each entry of the pass: what follows it, whether it gives a token that may be followed, and whether it goes
-        # on.
-        table = [Signal(command.p.shape(), name=f"own{i}", reset_less=True) for i in range(n)]
-        may, goes = Signal(n, name="may"), Signal(n)
-        # entries of the pass so far; the one to give next, or to pass over
-        given, index = Signal(range(n + 1), name="given"), Signal(range(n))
-        following, under_way = Signal(name="following"), Signal()
+        n = self._sizes.entries
+        table = [Signal(self.command.p.shape(), name=f"own{i}", reset_less=True) for i in range(n)]
+        current = _Pass(table, may=Signal(n, name="may"), goes=Signal(n, name="goes"),
+                        given=Signal(range(n + 1), name="given"), index=Signal(range(n), name="index"),
+                        following=Signal(name="following"), under_way=Signal(name="under_way"))
+        self._offer(m, current)
+        self._take(m, current)
+        self._follow(m, current)
+        with m.If(self.load):
+            m.d.sync += self.left.eq(self.count)
+        return m
+
+    def _offer(self, m, current):
+        """To the machine: the entries that follow a pass, or else the host's."""
+        entry, command, table, goes, index = self.entry, self.command, current.table, current.goes, current.index
+        n = len(table)
         later = (goes >> index)[1:].any() if n > 1 else 0           # another one goes on
         own = data.View(command.p.shape(), Array(x.as_value() for x in table)[index] if n > 1 else table[0].as_value())
-        hold = under_way & (self.left != 0)
+        hold = current.under_way & (self.left != 0)
+        following = current.following
         m.d.comb += [command.valid.eq(Mux(following, goes.bit_select(index, 1), entry.valid & ~hold)),
                      entry.ready.eq(command.ready & ~following & ~hold),
                      command.payload.eq(Mux(following, own.as_value(), entry.payload.as_value()))]
@@ -65,46 +87,55 @@ class DecodeLoop(wiring.Component):
             m.d.comb += command.p.last.eq(~later)
             with m.If(command.ready | ~goes.bit_select(index, 1)):
                 m.d.sync += index.eq(index + 1)
+
+    def _take(self, m, current):
+        """The machine takes an entry: what would follow it goes into the table.
+
+        Entries move up: what follows an entry is written no later than where it is read.
+        """
+        command, given, may = self.command, current.given, current.may
         with m.If(command.valid & command.ready):
-            # entries move up: what follows an entry is written no later than where it is read
-            for i, x in enumerate(table):
+            for i, x in enumerate(current.table):
                 with m.If((given == i) & ~command.p.none):
                     m.d.sync += [given.eq(i + 1), x.slot.eq(command.p.slot), x.position.eq(command.p.position + 1),
                                  x.want.eq(1),
                                  x.none.eq(0),
-                                 may[i].eq(command.p.want & (command.p.position != self._design.hw.context - 1))]
-                    if "key" in command.p.shape().members:
+                                 may[i].eq(command.p.want & (command.p.position != self._sizes.context - 1))]
+                    if self._sizes.keyed:
                         m.d.sync += x.key.eq(command.p.key + 1)
-                    if "adapter" in command.p.shape().members:
+                    if self._sizes.adapters:
                         m.d.sync += x.adapter.eq(command.p.adapter)
-            m.d.sync += under_way.eq(command.p.last)
+            m.d.sync += current.under_way.eq(command.p.last)
             with m.If(command.p.last):
-                m.d.sync += [given.eq(0), goes.eq(0), following.eq(0)]
+                m.d.sync += [given.eq(0), current.goes.eq(0), current.following.eq(0)]
 
+    def _follow(self, m, current):
+        """Results go to the host; what follows from a result is found in the cycle behind it."""
+        command, result, outcome, goes = self.command, self.result, self.outcome, current.goes
         m.d.comb += [outcome.valid.eq(result.valid), outcome.payload.eq(result.payload), result.ready.eq(outcome.ready)]
-        # What follows from a result is found in the cycle behind it.
         seen, came = Signal(outcome.p.shape(), reset_less=True, name="seen"), Signal(name="came")
         m.d.sync += [seen.eq(result.p), came.eq(result.valid & result.ready)]
         gave, on = Signal(name="gave"), Signal()           # the pass gave tokens, this one included; this one goes on
         before = Signal()
-        m.d.comb += [on.eq(~seen.none & (seen.error == 0) & may.bit_select(seen.entry, 1)
+        m.d.comb += [on.eq(~seen.none & (seen.error == 0) & current.may.bit_select(seen.entry, 1)
                            & ~(self.stopping & (seen.token == self.stop))),
                      gave.eq(before | ~seen.none)]
         with m.If(came):
             with m.If(~seen.none):
                 m.d.sync += [goes.bit_select(seen.entry, 1).eq(on), before.eq(1)]
-                for i, x in enumerate(table):
+                for i, x in enumerate(current.table):
                     with m.If(seen.entry == i):
                         m.d.sync += x.token.eq(seen.token)
             with m.If(seen.last):
                 m.d.sync += before.eq(0)
                 with m.If(~(command.valid & command.ready)):        # the next pass has not begun
-                    m.d.sync += under_way.eq(0)
-                with m.If((self.left != 0) & gave):
-                    with m.If(on | goes.any()):
-                        m.d.sync += [following.eq(1), index.eq(0), self.left.eq(self.left - 1)]
-                    with m.Else():
-                        m.d.sync += self.left.eq(0)
-        with m.If(self.load):
-            m.d.sync += self.left.eq(self.count)
-        return m
+                    m.d.sync += current.under_way.eq(0)
+                self._end_pass(m, current, gave, on)
+
+    def _end_pass(self, m, current, gave, on):
+        """With the pass's last result: the entries that go on are the next pass, or the loop ends."""
+        with m.If((self.left != 0) & gave):
+            with m.If(on | current.goes.any()):
+                m.d.sync += [current.following.eq(1), current.index.eq(0), self.left.eq(self.left - 1)]
+            with m.Else():
+                m.d.sync += self.left.eq(0)

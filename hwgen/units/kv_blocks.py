@@ -60,7 +60,8 @@ class KvBlocks(wiring.Component):
                                    "physical": Out(physical), "known": Out(1)})
         copy = data.StructLayout({"old": physical, "new": physical, "count": range(hw.kv_block)})
         super().__init__({
-            "ask": In(stream.Signature(ask_layout(design))), "error": Out(ERROR_BITS),
+            "ask": In(stream.Signature(ask_layout(slots=design.hw.slots, context=design.hw.context))),
+            "error": Out(ERROR_BITS),
             "copy": Out(stream.Signature(copy)),
             "write": Out(lookup), "k": Out(lookup), "v": Out(lookup),
         })

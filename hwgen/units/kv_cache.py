@@ -115,7 +115,8 @@ class KvCache(wiring.Component):
     def __init__(self, design):
         self._design = design
         super().__init__({
-            "ask": In(stream.Signature(ask_layout(design))), "error": Out(ERROR_BITS),
+            "ask": In(stream.Signature(ask_layout(slots=design.hw.slots, context=design.hw.context))),
+            "error": Out(ERROR_BITS),
             "write": In(stream.Signature(kv_write_layout(design))),
             "k_req": In(stream.Signature(kv_read_layout(design))), "k_o": Out(stream.Signature(k_row_layout(design))),
             "v_req": In(stream.Signature(kv_read_layout(design))), "v_o": Out(stream.Signature(v_row_layout(design))),

@@ -20,6 +20,7 @@ from ...lib.workdir import work_folder
 from ...params.errors import ErrorCode
 from ...params.phases import EVENTS
 from ...params.tables import some_changed
+from ...top import make
 from ...units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, refusals
 from ..diagnosis.waves import Window, probed
@@ -94,8 +95,10 @@ def _header(design):
     attention = design.layers * design.kv_heads * (4 * hw.context + 200) * design.padded_head_dim
     limit = 10 * hw.entries * (beats * hw.tile_beats + attention) + 100000
     lines.append(f"#define PASS_LIMIT {limit}ull")
-    lines += fields("CMD", command_layout(design)) + fields("OUT", outcome_layout(design))
-    lines += fields("KV", kv_command_layout(design)) + fields("KV_ANSWER", kv_answer_layout())
+    sizes = make.request_sizes(design)
+    lines += fields("CMD", command_layout(sizes)) + fields("OUT", outcome_layout(sizes))
+    lines += fields("KV", kv_command_layout(slots=hw.slots, context=hw.context))
+    lines += fields("KV_ANSWER", kv_answer_layout())
     lines.append(f"#define HAS_ADAPTERS {int(hw.adapters > 0)}")
     if hw.adapters:
         lines += fields("ADAPTER", adapter_layout(adapters=hw.adapters, beat_bytes=hw.beat_bytes))
