@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, convert, dispatcher, feeder, kv_cache, residual, rom_grid, sampler,
+from hwgen.units import (array_grid, attention, dispatcher, feeder, kv_cache, residual, rom_grid,
                          vector_buffer, weights)
 from sim.designs import small_design
 
@@ -166,15 +166,15 @@ _UNITS = {
     "Feeder": dict(make=lambda: feeder.Feeder(_design())),
     "DecodeLoop": dict(make=lambda: make.decode_loop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: make.swiglu(_design())),
-    "Convert": dict(make=lambda: convert.Convert(_design())),
+    "Convert": dict(make=lambda: make.convert(_design())),
     "Dispatcher": dict(make=lambda: dispatcher.Dispatcher(_design())),
     "StreamPort": dict(make=lambda: weights.StreamPort(_design(source="stream"))),
     "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
     "VectorBuffer": dict(make=_vector_buffer),
     "Rope": dict(make=lambda: make.rope(_design())),
     "QkNorm": dict(make=lambda: make.qk_norm(_design(block=dict(qk_norm=dict(span="head"))))),
-    "Sampler": dict(make=lambda: sampler.Sampler(_design())),
-    "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1",
+    "Sampler": dict(make=lambda: make.sampler(_design())),
+    "Residual": dict(make=lambda: make.residual(_design()), assume=_sums_in_order, method="induction 1",
                      others=_RESIDUAL),
     "RmsNorm": dict(make=lambda: make.rmsnorm(_design())),
     "MacArray": dict(make=lambda: make.mac_array(_design())),

@@ -5,9 +5,8 @@ import numpy as np
 
 from hwgen.golden import convert as golden
 from hwgen.golden.numbers import bf16, bf16_bits
-from hwgen.lib.layouts import OFFSET_BITS, converted_layout
+from hwgen.lib.layouts import OFFSET_BITS
 from hwgen.top import make
-from hwgen.units.convert import Convert
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
@@ -15,7 +14,7 @@ PARAMS = bench_params()
 BANKS = PARAMS.pop("banks", 1)
 DESIGN = small_design(**PARAMS)
 V = DESIGN.hw.vector_lanes
-UNIT = Convert(DESIGN, BANKS)
+UNIT = make.convert(DESIGN, BANKS)
 LATENCY = golden.latency(DESIGN)
 
 
@@ -61,10 +60,10 @@ class Bench:
         self.dut = dut
         self.clock = await start_clock_reset(dut)
         self.cmd = StreamSource(dut, "cmd", self.clock, idle=idle, shape=UNIT.cmd.p.shape())
-        self.i = StreamSource(dut, "i", self.clock, idle=idle, shape=make.array_params(DESIGN).result_layout)
+        self.i = StreamSource(dut, "i", self.clock, idle=idle, shape=UNIT.i.p.shape())
         self.bias = StreamSource(dut, "bias", self.clock, idle=idle,
                                  shape=UNIT.bias.p.shape()) if hasattr(UNIT, "bias") else None
-        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=converted_layout(DESIGN))
+        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=UNIT.o.p.shape())
         return self
 
     async def biases(self, gate_up, bank, bias):

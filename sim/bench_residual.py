@@ -10,9 +10,8 @@ import numpy as np
 
 from hwgen.golden import residual as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
-from hwgen.lib.layouts import bias_layout, embed_layout, signature_layout
 from hwgen.params.hardware import MAX_ROW
-from hwgen.units.residual import Residual
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
@@ -25,7 +24,7 @@ V, T, H = DESIGN.hw.vector_lanes, DESIGN.hw.entries, DESIGN.padded_hidden_size
 ADDED = DESIGN.layer_hidden()       # elements of a row that sums are added to
 CODES = DESIGN.recipe.codes_per_head_weight
 TABLES = DESIGN.embedding_rows()
-UNIT = Residual(DESIGN, sums=SUMS)
+UNIT = make.residual(DESIGN, sums=SUMS)
 CMD = UNIT.cmd.payload.shape()
 FMT = DESIGN.recipe.weight_format
 
@@ -120,13 +119,13 @@ class Bench:
         self.cmd = StreamSource(dut, "cmd", clock, shape=CMD)
         self.i = StreamSource(dut, "i", clock, idle=idle, shape=UNIT.i.payload.shape())
         if BIASED:
-            self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=bias_layout(DESIGN))
+            self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=UNIT.bias.payload.shape())
             self.biases = [None, None]      # of o, of down: bf16 numbers as bits
         self.read = StreamSource(dut, "read", clock, idle=idle, shape=UNIT.read.payload.shape())
         self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=UNIT.read_o.payload.shape(), source=self.read)
         if not SUMS:
-            self.embed = StreamSource(dut, "embed", clock, idle=idle, shape=embed_layout(DESIGN))
-            self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=signature_layout(DESIGN))
+            self.embed = StreamSource(dut, "embed", clock, idle=idle, shape=UNIT.embed.payload.shape())
+            self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=UNIT.sig.payload.shape())
         self.saturated = []         # the cycles
         cocotb.start_soon(self._watch())
         if TABLES == 2:

@@ -4,12 +4,12 @@ import numpy as np
 
 from hwgen.golden.sampler import sample, sample_latency, sample_lead
 from hwgen.params.hardware import MAX_HEAD_ROW
-from hwgen.units.sampler import Sampler
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
 DESIGN = small_design(**bench_params()["design"])
-UNIT = Sampler(DESIGN)
+UNIT = make.sampler(DESIGN)
 T, V, C = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.hw.columns
 TILES, GROUPS, VOCAB = DESIGN.head_matmul.n_tiles, C // V, DESIGN.model.vocab_size
 GUMBEL = DESIGN.hw.sampler == "gumbel"

@@ -23,6 +23,8 @@ OTHER = 255 - STREAM                # from elsewhere: so each bit is 0 in one an
 NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
 LEARNED = DESIGN.model.learned_positions
 VECTORS = any(section.vectors for section in DESIGN.stream)
+EMBED = embed_layout(vector_lanes=HW.vector_lanes, entries=HW.entries,
+                     parts=DESIGN.padded_hidden_size // HW.vector_lanes, positions=LEARNED)
 EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
 
@@ -30,7 +32,7 @@ class Bench:
     def __init__(self, dut, clock, idle, stall, stream):
         self.dut, self.clock, self.stream = dut, clock, stream
         self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=row_layout(DESIGN))
-        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN),
+        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=EMBED,
                                 numbers={"codes": DESIGN.recipe.weight_format})
         self.gain = StreamSink(dut, "gain", clock, stall=stall, shape=gain_layout(DESIGN))
         self.tile = StreamSink(dut, "tile", clock, stall=stall)

@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.units.convert import Convert
+from hwgen.top import make
 from sim.designs import random_changes, small_design
 from sim.runner import run, simulators
 
@@ -28,7 +28,7 @@ def test_convert(simulator, shape):
 def _run(name, params, **options):
     changes = dict(params)
     banks = changes.pop("banks", 1)
-    run(Convert(small_design(**changes), banks), name, "bench_convert", params=params, **options)
+    run(make.convert(small_design(**changes), banks), name, "bench_convert", params=params, **options)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -19,12 +19,9 @@ from hwgen.top.axi import AxiDecoder
 from hwgen.units.attention import Attention
 from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
-from hwgen.units.convert import Convert
 from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
 from hwgen.units.mac_array import MacArray
-from hwgen.units.residual import Residual
-from hwgen.units.sampler import Sampler
 from hwgen.units.vector_buffer import VectorBuffer
 from sim import runner
 from sim.admission_units import AdmissionToMemory
@@ -38,17 +35,17 @@ from sim.weights_units import Weights, image, random_stream
 #: Unit: the component of a design, and the bench's parameters of the changes that make it.
 UNITS = {
     "admission": (AdmissionToMemory, dict), "attention": (Attention, dict),
-    "convert": (lambda design: Convert(design, banks(design)),
+    "convert": (lambda design: make.convert(design, banks(design)),
                 lambda changes: {**changes, "banks": banks(small_design(**changes))}),
     "decode_loop": (make.decode_loop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
     "kv_writer": (HeadsToAttention, dict),
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: make.qk_norm(design, banks=design.hw.halves),
                 lambda changes: {"design": changes, "banks": changes["halves"]}),
-    "residual": (Residual, dict), "rmsnorm": (make.rmsnorm, lambda changes: {"design": changes}),
+    "residual": (make.residual, dict), "rmsnorm": (make.rmsnorm, lambda changes: {"design": changes}),
     "rope": (make.rope, lambda changes: {"design": changes}),
-    "sampler": (Sampler, lambda changes: {"design": changes}),
-    "sums": (lambda design: Residual(design, sums=True), lambda changes: {**changes, "sums": True}),
+    "sampler": (make.sampler, lambda changes: {"design": changes}),
+    "sums": (lambda design: make.residual(design, sums=True), lambda changes: {**changes, "sums": True}),
     "swiglu": (make.swiglu, lambda changes: {"design": changes, "block": {}, "step": 61, "count": 100}),
     "weights": (lambda design: Weights(design, image(random_stream(design))), dict),
 }

@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.units.residual import Residual
+from hwgen.top import make
 from sim.designs import random_changes, small_design
 from sim.runner import run, simulators
 
@@ -57,7 +57,7 @@ POSITIONS = {
 
 def _run(name, params, simulator):
     shape = {key: value for key, value in params.items() if key != "sums"}
-    run(Residual(small_design(**shape), sums=params.get("sums", False)), f"residual_{name}", "bench_residual",
+    run(make.residual(small_design(**shape), sums=params.get("sums", False)), f"residual_{name}", "bench_residual",
         params=params, sim=simulator)
 
 
@@ -84,11 +84,11 @@ def test_positions(kind):
 
 def test_rows_that_are_set_are_for_a_norm():
     with pytest.raises(ValueError, match="Block must have post norms"):
-        Residual(small_design(), sums=True)
+        make.residual(small_design(), sums=True)
 
 
 @pytest.mark.parametrize("seed", range(1))
 def test_random_shapes(seed):
     changes = random_changes(seed)
-    run(Residual(small_design(**changes)), "residual_random", "bench_residual", params=changes,
+    run(make.residual(small_design(**changes)), "residual_random", "bench_residual", params=changes,
         sim=simulators()[-1], seed=seed)

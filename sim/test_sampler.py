@@ -4,7 +4,7 @@ import random
 import pytest
 
 from hwgen.lib.verilog import emit_design
-from hwgen.units.sampler import Sampler
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run, simulators
 from sim.sampler_units import NoiseUnit
@@ -27,7 +27,7 @@ DESIGNS = {
 @pytest.mark.parametrize("name, sim", [(name, sim) for name in DESIGNS for sim in simulators()
                                        if not name.endswith("smallest") or sim == simulators()[-1]])
 def test_sampler(name, sim):
-    run(Sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler",
+    run(make.sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler",
         params={"design": DESIGNS[name]}, sim=sim)
 
 
@@ -37,7 +37,7 @@ def test_sampler(name, sim):
 def test_offsets_of_rows(shape):
     """Sums of rows with other offsets are compared in one unit."""
     design = dict(shape, formats="scales=row")
-    run(Sampler(small_design(**design)), "sampler_rows", "bench_sampler", params={"design": design},
+    run(make.sampler(small_design(**design)), "sampler_rows", "bench_sampler", params={"design": design},
         sim=simulators()[-1])
 
 
@@ -48,12 +48,12 @@ def test_random_shape(seed):
     design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, vocab_size=pick.randint(1, 50),
                   sampler="gumbel" if seed else "greedy",
                   head=pick.choice(["single", "pair"]))
-    run(Sampler(small_design(**design)), "sampler_random", "bench_sampler", params={"design": design},
+    run(make.sampler(small_design(**design)), "sampler_random", "bench_sampler", params={"design": design},
         sim=simulators()[-1], seed=seed)
 
 
 def test_greedy_has_no_noise():
-    greedy, gumbel = (emit_design(Sampler(small_design(sampler=s)), "sampler") for s in ("greedy", "gumbel"))
+    greedy, gumbel = (emit_design(make.sampler(small_design(sampler=s)), "sampler") for s in ("greedy", "gumbel"))
     assert "seed" not in greedy and "inv_temperature" not in greedy and len(greedy) < len(gumbel) / 10
 
 

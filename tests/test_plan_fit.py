@@ -22,8 +22,6 @@ from hwgen.plan import costs
 from hwgen.plan.fit import SHRINKING, fit, largest, smallest_change, spelled
 from hwgen.plan.memory import Memory, memories, place
 from hwgen.top import make
-from hwgen.units.convert import Convert
-from hwgen.units.residual import Residual
 from tools import bench_plan
 
 ULX3S_85F = dict(zip(costs.KINDS, board("ulx3s-85f").capacity.values()))
@@ -110,9 +108,9 @@ _BLOCKS = {"norms": dense(biased=("q", "o", "up", "down"), qk_norm=QkNorm("head"
 def test_memories_of_a_block_are_those_of_its_units(name, shape):
     made = design(shape, dataclasses.replace(DEMO, block=_BLOCKS[name]))
     part, halves = made.half_batch(), made.hw.halves
-    units = {"convert": Convert(part, banks=halves if made.block.biased(*made.block.converted) else 1),
-             "residual": Residual(part),
-             **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}),
+    units = {"convert": make.convert(part, banks=halves if made.block.biased(*made.block.converted) else 1),
+             "residual": make.residual(part),
+             **({"sums": make.residual(part, sums=True)} if made.block.post_norms else {}),
              **({"qk_norm": make.qk_norm(part, banks=halves)} if made.block.qk_norm else {})}
     for unit, of in units.items():
         found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)

@@ -16,33 +16,42 @@ def of_bf16(bits, fraction):
     return x.sign, x.significand, x.exponent + (fraction - 127 - 7)
 
 
-def bias_address(design, biased, part, second):
-    """Of granule ``part`` in the biases' memory, which has a row for each of the ``biased`` projects.
+def bias_address(part, second, *, biased, parts):
+    """Of granule ``part`` in the biases' memory, which has ``parts`` granules for each of the ``biased`` projects.
 
     ``second``: it is of the second of `Block.added`.
     """
-    return part + Mux(second, design.padded_hidden_size // design.hw.vector_lanes, 0) if len(biased) == 2 else part
+    return part + Mux(second, parts, 0) if len(biased) == 2 else part
 
 
-def fixed_biases(m, design, biased, bias, op):
+def fixed_biases(m, bias, op, *, biased, parts, flag, fraction):
     """The biases of what is in stage 3 of the operations ``op``, 0 where there is none: for each lane {x, clipped}.
 
     Granules at ``bias`` are always taken, and kept as fixed-point numbers two cycles later.
+
+    Parameters
+    ----------
+    bias : stream of `bias_layout`
+    op : list                           operations by stage: address ``bias``, and whether one is ``biased``
+    biased : tuple                      which projects of `Block.added` have a bias: 0, 1 or both
+    parts : int                         granules of a bias
+    flag : str                          field of ``bias`` that says whether a granule is of the second one
+    fraction : int                      fraction bits
     """
-    hw, b = design.hw, bias.payload
-    layout = data.ArrayLayout(data.StructLayout({"x": signed(WORD), "clipped": 1}), hw.vector_lanes)
-    depth = len(biased) * design.padded_hidden_size // hw.vector_lanes
-    m.submodules.biases = biases = memory.Memory(shape=layout, depth=depth, init=[])
+    b = bias.payload
+    lanes = range(len(b.x))
+    layout = data.ArrayLayout(data.StructLayout({"x": signed(WORD), "clipped": 1}), len(lanes))
+    m.submodules.biases = biases = memory.Memory(shape=layout, depth=len(biased) * parts, init=[])
     new, old = biases.write_port(), biases.read_port()
 
     # What comes is never held up. Stage 0: amount. 1: shift. 2: round and store.
     converted = stream.Signature(0, always_ready=True).create(path=("bias_converted",))
     pipe = Pipeline(m, bias, converted, stages=2, name="bias")
-    address = bias_address(design, biased, b.part, b[design.block.from_ff.name])
+    address = bias_address(b.part, b[flag], biased=biased, parts=parts)
     m.d.comb += [new.en.eq(converted.valid), new.addr.eq(pipe.reg(address, name="bias_address", stages=2))]
-    for lane in range(hw.vector_lanes):
+    for lane in lanes:
         name = f"bias{lane}"
-        sign, mag, left = of_bf16(b.x[lane], hw.residual_fraction)
+        sign, mag, left = of_bf16(b.x[lane], fraction)
         amount = window_amount(m, left, len(mag), WORD, name=name)
         sign, mag, amount = pipe.reg((sign, mag, amount), name=f"{name}_1")
         number = pipe.reg((sign, *shift_window(m, mag, amount, WORD, name=name)), name=f"{name}_2")

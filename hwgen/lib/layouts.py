@@ -143,14 +143,11 @@ def slice_layout(lanes, meta):
     return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS), "meta": meta})
 
 
-def converted_layout(design):
+def converted_layout(*, vector_lanes, entries, heads, parts):
     """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0), or
-    a row of ups."""
-    v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
-                         "head": range(design.qkv_heads),
-                         "part": range(max(design.padded_head_dim, design.padded_intermediate_size
-                                           * (1 + design.block.gated)) // v), "last": 1})
+    a row of ups; ``parts`` is the larger number of granules."""
+    return StructLayout({"x": ArrayLayout(unsigned(16), vector_lanes), "entry": range(entries), "head": range(heads),
+                         "part": range(parts), "last": 1})
 
 
 def glu_layout(*, lanes, entries, parts):
@@ -163,30 +160,24 @@ def glu_layout(*, lanes, entries, parts):
                          "last": 1})
 
 
-def embed_layout(design):
+def embed_layout(*, vector_lanes, entries, parts, positions=False):
     """V codes of an embedding row: the hi ones of a granule, then (``lo``) those of the lo row, if there is one.
 
     Where positions are learned, an entry's second row (``position``) follows, which is that of its position.
     """
-    v = design.hw.vector_lanes
-    return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
-                         "part": range(design.padded_hidden_size // v), "lo": 1, "last": 1,
-                         **({"position": 1} if design.model.learned_positions else {})})
+    return StructLayout({"codes": ArrayLayout(unsigned(8), vector_lanes), "entry": range(entries),
+                         "part": range(parts), "lo": 1, "last": 1, **({"position": 1} if positions else {})})
 
 
-def bias_layout(design):
+def bias_layout(*, vector_lanes, parts, flag):
     """A granule of a bias of the first of `Block.added`, or (with the flag that is called like it) of the second, as
     bf16."""
-    v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), design.block.from_ff.name: 1,
-                         "part": range(design.padded_hidden_size // v)})
+    return StructLayout({"x": ArrayLayout(unsigned(16), vector_lanes), flag: 1, "part": range(parts)})
 
 
-def normed_layout(design):
+def normed_layout(*, vector_lanes, entries, parts):
     """A granule of a normed row, as bf16."""
-    v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), "row": range(design.hw.entries),
-                         "part": range(design.padded_hidden_size // v)})
+    return StructLayout({"x": ArrayLayout(unsigned(16), vector_lanes), "row": range(entries), "part": range(parts)})
 
 
 def residual_read_layout(*, entries, parts):
@@ -199,9 +190,9 @@ def residual_row_layout(*, vector_lanes):
     return StructLayout({"x": ArrayLayout(signed(32), vector_lanes), "mag": unsigned(31)})
 
 
-def signature_layout(design):
+def signature_layout(*, entries):
     """The CRC-32 of an entry's residual."""
-    return StructLayout({"entry": range(design.hw.entries), "crc": unsigned(32)})
+    return StructLayout({"entry": range(entries), "crc": unsigned(32)})
 
 
 def place_layout(design):

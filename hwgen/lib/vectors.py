@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from amaranth.hdl import unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 
-__all__ = ["Heads"]
+from .layouts import result_layout
+
+__all__ = ["Heads", "Results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +56,33 @@ class Heads:
     def is_value(self, head):
         """Whether a head is a V head."""
         return (head >= self.first_value) & (head < self.first_query)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The finished sums of the array: C columns of an n-tile for each entry, in C / V granules.
+
+    entries             of a pass, at most (T)
+    columns             of the array (C), a power of two
+    vector_lanes        elements of a granule (V), a power of two, at most C
+    acc_bits            of a sum, with its sign
+    row_offsets         the scale of each sum has an offset of its own
+    with_adapters       sums are marked that are those of an adapter's A
+    """
+    entries: int
+    columns: int
+    vector_lanes: int
+    acc_bits: int
+    row_offsets: bool = False
+    with_adapters: bool = False
+
+    @property
+    def groups(self):
+        """Granules of an n-tile."""
+        return self.columns // self.vector_lanes
+
+    @property
+    def layout(self):
+        """Payload of a granule: `result_layout`."""
+        return result_layout(columns=self.columns, vector_lanes=self.vector_lanes, entries=self.entries,
+                             acc_bits=self.acc_bits, row_offsets=self.row_offsets, with_adapters=self.with_adapters)

@@ -6,12 +6,9 @@ from ..lib.verilog import shared
 from ..models.wires import matrix_name
 from ..params.phases import member
 from ..units.attention import Attention
-from ..units.convert import Convert
 from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
-from ..units.residual import Residual
-from ..units.sampler import Sampler
 from ..units.vector_buffer import VectorBuffer
 from . import make
 from .alternating import AlternatingSequencer
@@ -66,9 +63,9 @@ class Engines:
             else make.mac_array(part))
         m.submodules.feeder = self.feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
         self.biased = block.biased(*block.converted)
-        m.submodules.convert = self.convert = Convert(part, banks=hw.halves if self.biased else 1)
-        self.residuals = self._by_half("residual", lambda: Residual(part))
-        self.sums = self._by_half("sums", lambda: Residual(part, sums=True)) if block.post_norms else []
+        m.submodules.convert = self.convert = make.convert(part, banks=hw.halves if self.biased else 1)
+        self.residuals = self._by_half("residual", lambda: make.residual(part))
+        self.sums = self._by_half("sums", lambda: make.residual(part, sums=True)) if block.post_norms else []
         self.adders = self.sums or self.residuals
         m.submodules.rmsnorm = self.rmsnorm = make.rmsnorm(part)
         self.qk_norm = make.qk_norm(part, banks=hw.halves) if block.qk_norm else None
@@ -79,7 +76,7 @@ class Engines:
         m.submodules.kv_cache = self.kv = KvCache(design)
         m.submodules.kv_writer = self.kv_writer = KvWriter(part)
         m.submodules.attention = self.attention = Attention(part)
-        m.submodules.sampler = self.sampler = Sampler(part)
+        m.submodules.sampler = self.sampler = make.sampler(part)
 
     def _by_half(self, name, build):
         """[A unit for each half-batch], the second one with a number behind its name."""

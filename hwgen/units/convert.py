@@ -1,4 +1,5 @@
 """The array's sums of QKV and of gate/up, scaled and rounded to bf16."""
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
@@ -7,14 +8,27 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import ADD_BF16_STAGES, add_bf16, sum_to_bf16
-from ..lib.layouts import EXP_BITS, converted_layout, result_layout
+from ..lib.layouts import EXP_BITS, converted_layout
 from ..lib.pipeline import Pipeline
 
-__all__ = ["Convert"]
+__all__ = ["Convert", "Converted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """A matrix whose sums are converted: one of `Block.converted`.
+
+    name            of the `Project`
+    exponents       places in the record of the exponents of its matrices, in the order of their rows
+    bias_parts      granules of its biases, padding included; 0: it has none
+    """
+    name: str
+    exponents: tuple
+    bias_parts: int = 0
 
 
 class _Command(NamedTuple):
-    """The command under way: there is one; it is of the second of `Block.converted`; its last entry; the exponents of
+    """The command under way: there is one; it is of the second matrix; its last entry; the exponents of
     its record."""
     busy: Signal
     second: Signal
@@ -30,7 +44,7 @@ class Convert(wiring.Component):
     padding included, before the next command. They leave in that order with their place: head (K heads, V heads, Q
     heads) and granule in the head, or granule in the gate/up row. ``last`` marks the last real granule of the command.
 
-    A granule taken in cycle s is offered in cycle s + 4, or s + 10 where the block has a bias
+    A granule taken in cycle s is offered in cycle s + 4, or s + 10 where a matrix has a bias
     (``golden.convert.latency``), one per cycle; the first is taken no earlier than the cycle after the command, and the
     next command in the cycle after the last.
 
@@ -39,45 +53,51 @@ class Convert(wiring.Component):
 
     Parameters
     ----------
-    design : Design
-    banks : int          1, or 2 for two half-batches, each of which brings its biases
+    results : Results               the array's sums
+    heads : Heads                   of the first matrix, with the same ``entries`` and ``vector_lanes``
+    padded_intermediate_size : int  elements of gates, and of ups, as stored
+    record_words : int              exponents of a record, `Block.record_words`
+    acc_unit : int                  exponent of a sum's unit before the scales
+    into_heads : Converted          the first matrix: keys, values and queries
+    into_ff : Converted             the second one: gates and ups, whose rows are in turn, or ups alone
+    banks : int                     1, or 2 for two half-batches, each of which brings its biases
 
     Members
     -------
-    cmd : In(stream)     {flag, n}: which of `Block.converted`, called like the second one, and the number of entries,
+    cmd : In(stream)     {flag, n}: whether it is the second matrix, called like that one, and the number of entries,
                          at least 1
-    exps : In            exponents of the matrix's record, at the places of `Block.record_of`; taken over with the
-                         command
+    exps : In            exponents of the matrix's record; taken over with the command
     bank : In(1)         only with two banks of biases: of the command, taken over with it
-    bias : In(stream)    only where the block has biases: {x, flag, bank, part}, V numbers in bf16 of granule ``part``
+    bias : In(stream)    only where a matrix has biases: {x, flag, bank, part}, V numbers in bf16 of granule ``part``
                          of the matrix's stored rows (bank only if there are two); always ready
-    i : In(stream)       `result_layout`
+    i : In(stream)       `Results.layout`
     o : Out(stream)      `converted_layout`
     """
 
-    def __init__(self, design, banks=1):
-        self._design, self._banks, block = design, banks, design.block
-        self._flag = block.into_ff.name     # tells the matrices apart
-        hw, v = design.hw, design.hw.vector_lanes
-        self._sums = result_layout(
-            columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
-            row_offsets=design.scaled, with_adapters=hw.adapters > 0)
+    def __init__(self, *, results, heads, padded_intermediate_size, record_words, acc_unit, into_heads, into_ff,
+                 banks=1):
+        self._results, self._heads, self._banks, self._acc_unit = results, heads, banks, acc_unit
+        self._into_heads, self._into_ff, self._ff = into_heads, into_ff, padded_intermediate_size
+        self._flag = into_ff.name     # tells the matrices apart
+        v = results.vector_lanes
+        self._row_parts = len(into_ff.exponents) * padded_intermediate_size // v
         # (gate_up, bank) -> place of its biases in the memory
-        self._regions, self._depth, parts = {}, 0, 0
-        for gate_up, project in enumerate(block.converted):
-            for bank in range(banks if block.biased(project) else 0):
+        self._regions, self._depth = {}, 0
+        for gate_up, matrix in enumerate((into_heads, into_ff)):
+            for bank in range(banks if matrix.bias_parts else 0):
                 self._regions[gate_up, bank] = self._depth
-                parts = max(parts, design.matmul(project.name).rows // v)
-                self._depth += design.matmul(project.name).rows // v
+                self._depth += matrix.bias_parts
         members = {
-            "cmd": In(stream.Signature(data.StructLayout({self._flag: 1, "n": range(design.hw.entries + 1)}))),
-            "exps": In(data.ArrayLayout(signed(EXP_BITS), design.block.record_words)),
-            "i": In(stream.Signature(self._sums)),
-            "o": Out(stream.Signature(converted_layout(design))),
+            "cmd": In(stream.Signature(data.StructLayout({self._flag: 1, "n": range(results.entries + 1)}))),
+            "exps": In(data.ArrayLayout(signed(EXP_BITS), record_words)),
+            "i": In(stream.Signature(results.layout)),
+            "o": Out(stream.Signature(converted_layout(vector_lanes=v, entries=results.entries, heads=heads.count,
+                                                       parts=max(heads.parts, self._row_parts)))),
         }
         if self._regions:
             which = {self._flag: 1, "bank": 1} if banks == 2 else {self._flag: 1}
-            layout = data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), **which, "part": range(parts)})
+            layout = data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), **which,
+                                        "part": range(max(into_heads.bias_parts, into_ff.bias_parts))})
             members |= {"bias": In(stream.Signature(layout)), **({"bank": In(1)} if banks == 2 else {})}
         super().__init__(members)
 
@@ -93,7 +113,7 @@ class Convert(wiring.Component):
         here, matrix_end = self._count(m, command)
 
         # Sums to bf16: magnitude, its highest bit, shift, round
-        gate = stream.Signature(self._sums).create(path=("gate",))
+        gate = stream.Signature(self._results.layout).create(path=("gate",))
         m.d.comb += [gate.valid.eq(self.i.valid & command.busy), self.i.ready.eq(gate.ready & command.busy)]
         stages = 4 + (ADD_BF16_STAGES if self._regions else 0)
         pipe = Pipeline(m, gate, self.o, stages=stages, take=~here.past)
@@ -101,7 +121,7 @@ class Convert(wiring.Component):
         of_head = self._head_exponent(command.exps, here.head)
         bias = self._bias(m, pipe, here.at, command.second) if self._regions else None
         highest = self._highest(pipe, command, of_head)
-        for lane in range(self._design.hw.vector_lanes):
+        for lane in range(self._results.vector_lanes):
             rounded = sum_to_bf16(m, pipe, i.acc[lane], highest[lane % len(highest)], name=f"lane{lane}")
             if bias is not None:
                 rounded = add_bf16(m, pipe, rounded, bias[lane], name=f"lane{lane}_sum")
@@ -115,7 +135,7 @@ class Convert(wiring.Component):
         """Takes a command when there is none: the `_Command` under way."""
         command = _Command(
             busy=Signal(name="busy"), second=Signal(reset_less=True, name=self._flag),
-            top_entry=Signal(range(self._design.hw.entries), reset_less=True, name="top_entry"),
+            top_entry=Signal(range(self._results.entries), reset_less=True, name="top_entry"),
             exps=Signal(self.exps.shape(), reset_less=True, name="held_exps"))
         m.d.comb += self.cmd.ready.eq(~command.busy)
         with m.If(self.cmd.valid & self.cmd.ready):
@@ -128,18 +148,16 @@ class Convert(wiring.Component):
 
         The place goes up by one with each, and back to the tile's start with the tile's next entry.
         """
-        design, v, i = self._design, self._design.hw.vector_lanes, self.i.payload
-        per_row = len(design.block.into_ff.matrices) * design.padded_intermediate_size // v
-        per_head = design.padded_head_dim // v
-        place = data.StructLayout({"head": range(design.qkv_heads),
-                                   "part": range(max(design.padded_head_dim, 2 * design.padded_intermediate_size) // v),
+        heads, v, i = self._heads, self._results.vector_lanes, self.i.payload
+        place = data.StructLayout({"head": range(heads.count),
+                                   "part": range(max(heads.padded_head_dim, 2 * self._ff) // v),
                                    "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
         here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place, name="start")
         last_part = Signal.like(here.part, reset_less=True, name="last_part")
         with m.If(self.cmd.valid & self.cmd.ready):
-            m.d.sync += last_part.eq(Mux(self.cmd.payload[self._flag], per_row, per_head) - 1)
+            m.d.sync += last_part.eq(Mux(self.cmd.payload[self._flag], self._row_parts, heads.parts) - 1)
         row_end = here.part == last_part
-        matrix_end = row_end & (command.second | (here.head == design.qkv_heads - 1))
+        matrix_end = row_end & (command.second | (here.head == heads.count - 1))
         m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)),
                      after.part.eq(Mux(row_end, 0, here.part + 1)), after.past.eq(here.past | matrix_end)]
         if self._regions:
@@ -147,7 +165,7 @@ class Convert(wiring.Component):
             with m.If(self.cmd.valid & self.cmd.ready):
                 at = self._region(self.cmd.payload[self._flag], self.bank if self._banks == 2 else Const(0, 1))
                 m.d.sync += [here.at.eq(at), start.at.eq(at)]
-        entry_end = i.group == design.hw.columns // v - 1
+        entry_end = i.group == self._results.groups - 1
         tile_end = entry_end & (i.entry == command.top_entry)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += here.eq(after)
@@ -159,18 +177,10 @@ class Convert(wiring.Component):
                     m.d.sync += [here.eq(0), start.eq(0), command.busy.eq(0)]
         return here, matrix_end
 
-    def _exponent(self, exps, name):
-        """Of a matrix."""
-        return exps[self._design.block.record_of(name)[1]]
-
     def _head_exponent(self, exps, head):
         """Of the matrix that has the rows of a head."""
-        design = self._design
-        *others, last = design.block.into_heads.matrices
-        found = self._exponent(exps, last)
-        for name in reversed(others):
-            found = Mux(head < design.heads_of(design.block.matrix(name)).stop, self._exponent(exps, name), found)
-        return found
+        keys, values, queries = (exps[place] for place in self._into_heads.exponents)
+        return Mux(head < self._heads.first_value, keys, Mux(head < self._heads.first_query, values, queries))
 
     def _highest(self, pipe, command, of_head):
         """Exponents of a magnitude's highest bit, biased as in a bf16, two stages later: of lane k that of k modulo
@@ -178,14 +188,14 @@ class Convert(wiring.Component):
 
         Gates and ups are in turn; with offsets of rows each lane has its own.
         """
-        design, i, by_row = self._design, self.i.payload, self._design.scaled
-        found = [pipe.reg(Mux(command.second, self._exponent(command.exps, name), of_head) + i.exp
-                          + (design.acc_unit + design.acc_bits - 1 + 127),
+        i, by_row = self.i.payload, self._results.row_offsets
+        found = [pipe.reg(Mux(command.second, command.exps[place], of_head) + i.exp
+                          + (self._acc_unit + self._results.acc_bits - 1 + 127),
                           name=f"highest{lane}", stages=1 if by_row else 2)
-                 for lane, name in enumerate(design.block.into_ff.matrices)]
+                 for lane, place in enumerate(self._into_ff.exponents)]
         if not by_row:
             return found
-        offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(design.hw.vector_lanes)]
+        offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(self._results.vector_lanes)]
         return [pipe.reg(found[lane % len(found)] + offset, name=f"own_highest{lane}")
                 for lane, offset in enumerate(offsets)]
 

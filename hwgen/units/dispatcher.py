@@ -79,7 +79,10 @@ class Dispatcher(wiring.Component):
             "beats": In(stream.Signature(unsigned(beat_layout(design).size))),
             "embed_exp": Out(signed(EXP_BITS)),
             "model_id": Out(32),
-            "embed": Out(stream.Signature(embed_layout(design))),
+            "embed": Out(stream.Signature(embed_layout(
+                vector_lanes=design.hw.vector_lanes, entries=design.hw.entries,
+                parts=design.padded_hidden_size // design.hw.vector_lanes,
+                positions=design.model.learned_positions))),
             "exps": Out(ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "gain": Out(stream.Signature(gain_layout(design))),
             **({"vector": Out(stream.Signature(vector_layout(design)))} if any(self._vectors) else {}),

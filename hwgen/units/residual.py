@@ -1,4 +1,5 @@
 """The residual: embeddings start it, the array's sums are added to it, norms read it, a CRC tells it apart."""
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
@@ -9,13 +10,47 @@ from ..lib.arith import clip, clip_fixed, fp8_magnitude, magnitude, shift_window
 from ..lib.biases import WORD, bias_address, fixed_biases, of_bf16
 from ..lib.crc import crc_matrices, matrix_times
 from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout,
-                           residual_row_layout, result_layout, signature_layout)
+                           residual_row_layout, signature_layout)
 from ..lib.pipeline import Pipeline
+from ..lib.vectors import Results
+from ..params.formats import Fp8
 
-__all__ = ["Residual"]
+__all__ = ["Residual", "ResidualParams"]
 
 #: Stages of an operation: the memory is read in FETCH and written in STORE; the last one has the row's maximum and CRC.
 FETCH, STORE, STAGES = 1, 4, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualParams:
+    """What a residual has, and what is added to it.
+
+    results             the array's sums. Where a norm's results are added, only entries and granules are as there
+    lanes               elements of an embedding's slice, of which all hi codes come before the lo codes: a multiple of
+                        the granule
+    padded_hidden_size  elements of a row as stored: a multiple of the granule
+    added_size          elements of a row that sums are added to, the first ones: a multiple of the array's columns
+    residual_fraction   fraction bits, 0 to 32
+    weight_format       of the embedding's codes
+    embedding_codes     codes of each number of an embedding: 1, or 2 (hi and lo)
+    learned_positions   an embedding has a second row, of its position
+    acc_unit            exponent of a sum's unit before the scales
+    post_norms          sums are normed before they are added
+    biased              numbers of those of `Block.added`, 0 and 1, that have a bias
+    second              name of the second of `Block.added`, and of the flag that tells it from the first
+    """
+    results: Results
+    lanes: int
+    padded_hidden_size: int
+    added_size: int
+    residual_fraction: int
+    weight_format: Fp8
+    acc_unit: int
+    second: str
+    embedding_codes: int = 1
+    learned_positions: bool = False
+    post_norms: bool = False
+    biased: tuple = ()
 
 
 class _Command(NamedTuple):
@@ -85,13 +120,13 @@ class Residual(wiring.Component):
     numbers; sums that are taken two cycles after a granule of a bias (``golden.residual.BIAS_LATENCY``) have the new
     one, earlier ones the old.
 
-    With post norms (``design.block.post_norms``) the sums go to a unit of their own, made with ``sums``: a command sets
+    With ``post_norms`` the sums go to a unit of their own, made with ``sums``: a command sets
     n rows to them (and biases), and the norm unit reads these. The residual then adds the norm's results, row after
     row: the granules of a command in the order (entry, part).
 
     Parameters
     ----------
-    design : Design
+    params : ResidualParams
     sums : bool     rows are set, not added to: no embeddings, no signatures; reads never wait, nor need they be
                     answered before a command
 
@@ -104,7 +139,7 @@ class Residual(wiring.Component):
                            the second of `Block.added`, else of the first. With ``sums`` {n}, and where there is a bias
                            a flag called like the second
     exp : In               exponent of the weights, taken over with the command; only where sums come
-    i : In(stream)         `result_layout`, or `normed_layout` where the norm's results come
+    i : In(stream)         `Results.layout`, or `normed_layout` where the norm's results come
     bias : In(stream)      `bias_layout`, always taken, of projects that have a bias; only where sums come and there
                            is one
     done : Out(1)          all rows of the command are readable, and their signatures are on offer or gone
@@ -115,40 +150,39 @@ class Residual(wiring.Component):
                            bias too), or a sum
     """
 
-    def __init__(self, design, *, sums=False):
-        if sums and not design.block.post_norms:
+    def __init__(self, params, *, sums=False):
+        if sums and not params.post_norms:
             raise ValueError("Block must have post norms, or its sums go to the residual")
-        self._design, self._sums = design, sums
-        self._normed = design.block.post_norms and not sums
-        self._biased = [second for second, project in enumerate(design.block.added)
-                        if design.block.biased(project) and not self._normed]
+        self._params, self._sums = params, sums
+        self._entries, self._lanes = entries, lanes = params.results.entries, params.results.vector_lanes
+        self._normed = params.post_norms and not sums
+        self._biased = () if self._normed else params.biased
         # granules of a row, and of what sums are added to; embeddings have lo codes, and positions' behind tokens'
-        self._parts, self._parts_added = (n // design.hw.vector_lanes
-                                          for n in (design.padded_hidden_size, design.layer_hidden()))
-        self._pair = not sums and design.recipe.codes_per_head_weight == 2
-        self._learned = not sums and design.model.learned_positions
-        embed = {"embed": In(stream.Signature(embed_layout(design))), "embed_exp": In(signed(EXP_BITS)),
+        self._parts, self._parts_added = params.padded_hidden_size // lanes, params.added_size // lanes
+        self._pair = not sums and params.embedding_codes == 2
+        self._learned = not sums and params.learned_positions
+        rows = {"entries": entries, "parts": self._parts}
+        self._embed_layout = embed_layout(vector_lanes=lanes, **rows, positions=self._learned)
+        embed = {"embed": In(stream.Signature(self._embed_layout)), "embed_exp": In(signed(EXP_BITS)),
                  "embed_done": Out(1)}
-        hw = design.hw
-        results = result_layout(
-            columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
-            row_offsets=design.scaled, with_adapters=hw.adapters > 0)
-        flags = {"final": 1} if not sums else {design.block.from_ff.name: 1} if self._biased else {}
+        granule = normed_layout(vector_lanes=lanes, **rows) if self._normed else params.results.layout
+        bias = bias_layout(vector_lanes=lanes, parts=self._parts, flag=params.second)
+        flags = {"final": 1} if not sums else {params.second: 1} if self._biased else {}
         super().__init__({
             **({} if sums else embed),
-            "cmd": In(stream.Signature(data.StructLayout({"n": range(design.hw.entries + 1), **flags}))),
+            "cmd": In(stream.Signature(data.StructLayout({"n": range(entries + 1), **flags}))),
             **({} if self._normed else {"exp": In(signed(EXP_BITS))}),
-            "i": In(stream.Signature(normed_layout(design) if self._normed else results)), "done": Out(1),
-            **({"bias": In(stream.Signature(bias_layout(design)))} if self._biased else {}),
-            "read": In(stream.Signature(residual_read_layout(entries=design.hw.entries, parts=self._parts))),
-            "read_o": Out(stream.Signature(residual_row_layout(vector_lanes=design.hw.vector_lanes))),
-            **({} if sums else {"sig": Out(stream.Signature(signature_layout(design)))}), "saturated": Out(1),
+            "i": In(stream.Signature(granule)), "done": Out(1),
+            **({"bias": In(stream.Signature(bias))} if self._biased else {}),
+            "read": In(stream.Signature(residual_read_layout(**rows))),
+            "read_o": Out(stream.Signature(residual_row_layout(vector_lanes=lanes))),
+            **({} if sums else {"sig": Out(stream.Signature(signature_layout(entries=entries)))}), "saturated": Out(1),
         })
 
     @property
     def _embedding(self):
         """The granule at ``embed``."""
-        return embed_layout(self._design).const({}) if self._sums else self.embed.payload
+        return self._embed_layout.const({}) if self._sums else self.embed.payload
 
     def _chosen(self, adding, added, embedded):
         """Of what is added or embedded that which is taken."""
@@ -167,7 +201,7 @@ class Residual(wiring.Component):
 
     def _command(self):
         """Registers of the command under way."""
-        entries, counts = range(self._design.hw.entries), range(self._design.hw.entries + 1)
+        entries, counts = range(self._entries), range(self._entries + 1)
         return _Command(
             adding=Signal(name="adding"), busy=Signal(name="busy"), final=Signal(name="final"),
             top_entry=Signal(entries, reset_less=True, name="top_entry"),
@@ -176,8 +210,7 @@ class Residual(wiring.Component):
 
     def _place(self, m, command):
         """Where the granule at ``i`` belongs; and takes commands, and their granules in their order."""
-        design, i, normed = self._design, self.i.payload, self._normed
-        groups = design.hw.columns // design.hw.vector_lanes
+        i, normed, groups = self.i.payload, self._normed, self._params.results.groups
         base = Signal(range(self._parts))                # the tile's first granule
         if normed:
             tile_end = last = (i.part == self._parts - 1) & (i.row == command.top_entry)
@@ -194,7 +227,7 @@ class Residual(wiring.Component):
             if not self._sums:
                 m.d.sync += command.final.eq(self.cmd.payload.final)
             elif self._biased:
-                m.d.sync += command.final.eq(self.cmd.payload[design.block.from_ff.name])
+                m.d.sync += command.final.eq(self.cmd.payload[self._params.second])
             m.d.sync += command.top_entry.eq(self.cmd.payload.n - 1)
             if not normed:
                 m.d.sync += command.exp.eq(self.exp)
@@ -210,7 +243,7 @@ class Residual(wiring.Component):
 
     def _operations(self, m, command, place):
         """The `_Line` of operations: stage 0 takes one, and all go on in every cycle, for the memory never waits."""
-        entries, parts, e, biased = self._design.hw.entries, self._parts, self._embedding, self._biased
+        entries, parts, e, biased = self._entries, self._parts, self._embedding, self._biased
         adding, pair, learned = command.adding, self._pair, self._learned
         fields = {"address": range(entries * parts), "entry": range(entries), "row_first": 1, "row_last": 1, "set": 1,
                   "settled": 1, "add": 1, "last": 1}
@@ -229,7 +262,7 @@ class Residual(wiring.Component):
             op[0].settled.eq(adding | settled if pair or learned else 1), op[0].add.eq(adding),
             op[0].last.eq(self._chosen(adding, place.last, e.last))]
         if biased:
-            m.d.comb += [op[0].bias.eq(bias_address(self._design, biased, place.part, command.final)),
+            m.d.comb += [op[0].bias.eq(bias_address(place.part, command.final, biased=biased, parts=parts)),
                          op[0].biased.eq(adding if len(biased) == 2 else adding & (command.final == biased[0]))]
         m.d.sync += [after.eq(before) for line in (valid, op) for before, after in zip(line, line[1:])]
         m.d.sync += self.done.eq(valid[5] & op[5].last & op[5].add)
@@ -242,9 +275,9 @@ class Residual(wiring.Component):
     def _memory(self, m, line):
         """The rows: read in stage FETCH, or for a read, and written in stage STORE. Rows that are set are only read for
         reads."""
-        v, parts = self._design.hw.vector_lanes, self._parts
-        m.submodules.rows = rows = memory.Memory(shape=data.ArrayLayout(signed(WORD), v),
-                                                 depth=self._design.hw.entries * parts, init=[])
+        parts = self._parts
+        m.submodules.rows = rows = memory.Memory(shape=data.ArrayLayout(signed(WORD), self._lanes),
+                                                 depth=self._entries * parts, init=[])
         fetch, store = rows.read_port(), rows.write_port()
         reader = stream.Signature(self.read.payload.shape()).create(path=("reader",))
         pipe = Pipeline(m, reader, self.read_o, stages=2)
@@ -262,7 +295,7 @@ class Residual(wiring.Component):
         m.d.comb += [mag.addr.eq(pipe.reg(self.read.payload.entry, name="read_entry")),
                      self.read_o.payload.mag.eq(pipe.reg(mag.data, name="read_mag"))]
         m.d.comb += [self.read_o.payload.x[lane].eq(pipe.reg(fetch.data[lane], name=f"read_x{lane}"))
-                     for lane in range(self._design.hw.vector_lanes)]
+                     for lane in range(self._lanes)]
 
     # -- what is added
 
@@ -270,10 +303,11 @@ class Residual(wiring.Component):
         """Stage 0: magnitude and amount. 1: shift. 2: round. 3: add. 4: store. Gives the granule of stage STORE."""
         fetch, store = memory_.fetch, memory_.store
         scale = self._scale(m, command)
-        biases = fixed_biases(m, self._design, self._biased, self.bias, line.op) if self._biased else None
+        biases = fixed_biases(m, self.bias, line.op, biased=self._biased, parts=self._parts, flag=self._params.second,
+                              fraction=self._params.residual_fraction) if self._biased else None
         recent = self._recent(m, line)
         total, clipped = [], []
-        for lane in range(self._design.hw.vector_lanes):
+        for lane in range(self._lanes):
             name = f"lane{lane}"
             addend, beyond = self._addend(m, lane, command.adding, scale)
             result = Signal(signed(WORD), name=f"{name}_result", reset_less=True)
@@ -293,33 +327,34 @@ class Residual(wiring.Component):
 
     def _scale(self, m, command):
         """The `_Scale` of what is added or embedded, by its exponents."""
-        design, fraction = self._design, self._design.hw.residual_fraction
-        embedded = None if self._sums else self.embed_exp + (design.recipe.weight_format.unit_exp + fraction)
+        params, fraction, bits = self._params, self._params.residual_fraction, self._params.results.acc_bits
+        embedded = None if self._sums else self.embed_exp + (params.weight_format.unit_exp + fraction)
         if self._normed:
             return _Scale(None, embedded, None)
         left = Signal(signed(EXP_BITS + 3), name="left")
-        exponent = command.exp + self.i.payload.exp + (design.acc_unit + fraction)
+        exponent = command.exp + self.i.payload.exp + (params.acc_unit + fraction)
         m.d.comb += left.eq(self._chosen(command.adding, exponent, embedded))
-        if design.scaled:
+        if params.results.row_offsets:
             return _Scale(left, embedded, None)
-        return _Scale(left, embedded, _register(m, window_amount(m, left, design.acc_bits, WORD, name="op"), "amount1"))
+        return _Scale(left, embedded, _register(m, window_amount(m, left, bits, WORD, name="op"), "amount1"))
 
     def _addend(self, m, lane, adding, scale):
         """(What one lane adds, as a fixed-point number; it was clipped), in stage 3."""
-        design, i, name = self._design, self.i.payload, f"lane{lane}"
-        fmt, amount = design.recipe.weight_format, scale.amount
+        params, i, name = self._params, self.i.payload, f"lane{lane}"
+        fmt, amount = params.weight_format, scale.amount
         code_sign, code = 0, 0
         if not self._sums:
             code_sign, code = fp8_magnitude(m, self._embedding.codes[lane], fmt, name=f"{name}_code")
         if self._normed:
-            sign, mag, left = of_bf16(i.x[lane], design.hw.residual_fraction)
+            sign, mag, left = of_bf16(i.x[lane], params.residual_fraction)
             left, bits = self._chosen(adding, left, scale.embedded), max(fmt.int_bits, len(mag))
             amount = _register(m, window_amount(m, left, bits, WORD, name=name), f"{name}_amount1")
         else:
             sign, mag = magnitude(m, i.acc[lane], name=name)
-            if design.scaled:
+            if params.results.row_offsets:
                 of_row = scale.left + self._chosen(adding, i.rows[lane], Const(0, OFFSET_BITS))
-                amount = _register(m, window_amount(m, of_row, design.acc_bits, WORD, name=name), f"{name}_amount1")
+                amount = window_amount(m, of_row, params.results.acc_bits, WORD, name=name)
+                amount = _register(m, amount, f"{name}_amount1")
         sign = _register(m, self._chosen(adding, sign, code_sign), f"{name}_sign1")
         mag = _register(m, self._chosen(adding, mag, code), f"{name}_mag1")
         shifted = shift_window(m, mag, amount, WORD, name=name)
@@ -337,7 +372,7 @@ class Residual(wiring.Component):
         position's codes after those of the token.
         """
         valid, op = line
-        apart = self._design.hw.lanes // self._design.hw.vector_lanes if self._pair else self._parts
+        apart = self._params.lanes // self._lanes if self._pair else self._parts
         near = [back for back in (1, 2, 3) if (self._pair or self._learned) and back >= apart]
         same2 = {back: Signal(name=f"same{back}_2", reset_less=True) for back in near}
         same3 = {back: Signal(name=f"same{back}_3", reset_less=True) for back in near}
@@ -362,7 +397,7 @@ class Residual(wiring.Component):
     def _follow_rows(self, m, command, line, total):
         """Magnitude and CRC of a row: the granule's part in stage 4, the row's in stage 5. Gives the memory of
         magnitudes."""
-        entries, valid, op, final = self._design.hw.entries, line.valid, line.op, command.final
+        entries, valid, op, final = self._entries, line.valid, line.op, command.final
         ored, checked = Signal(WORD - 1, reset_less=True, name="ored"), Signal(WORD, reset_less=True, name="checked")
         spread = [x[:-1] ^ x[-1].replicate(WORD - 1) for x in total]
         m.d.sync += [bit.eq(Cat(x[k] for x in spread).any()) for k, bit in enumerate(ored)]
@@ -370,7 +405,7 @@ class Residual(wiring.Component):
                                                ored, lambda old: old | ored)
         if self._sums:
             return mags
-        of_state, of_words = crc_matrices(self._design.hw.vector_lanes)
+        of_state, of_words = crc_matrices(self._lanes)
         m.d.sync += checked.eq(matrix_times(of_words, Cat(total)))
         first = matrix_times(of_state, Const(-1, WORD)) ^ checked
         m.submodules.crcs = crcs = _row_memory(m, entries, WORD, op[5], valid[5], op[5].add & final, first,

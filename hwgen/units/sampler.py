@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import (constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up, shift_window,
                          window_amount)
-from ..lib.layouts import EXP_BITS, result_layout
+from ..lib.layouts import EXP_BITS
 from ..lib.pipeline import Link, Pipeline
 from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.threefry import THREEFRY_STAGES, threefry
@@ -23,21 +23,24 @@ class Sampler(wiring.Component):
     """The best token of each row, while the LM head's results go by: a granule per cycle.
 
     Greedy: the largest sum, the lowest index on a tie; a softcap of the logits changes nothing of that. With sampler
-    "gumbel", and a
-    temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel noise, which is a
-    sample of the softmax; the noise of a token depends on seed, row key and token only. Rows beyond vocab_size are
-    ignored. A result leaves when its row's last granule has passed: ``golden.sampler.sample_latency`` cycles from that
-    granule to ``done``.
+    "gumbel", and a temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel
+    noise, which is a sample of the softmax; the noise of a token depends on seed, row key and token only. Outputs of
+    the LM head beyond vocab_size are ignored. A result leaves when its row's last granule has passed:
+    ``golden.sampler.sample_latency`` cycles from that granule to ``done``.
 
     Parameters
     ----------
-    design : Design
+    results : Results                           the array's sums
+    vocab_size : int                            at least 1
+    acc_unit : int                              exponent of a sum's unit before the scales
+    sampler : str                               "greedy" or "gumbel"
+    final_logit_softcapping : float or None     a logit x is ``c * tanh(x / c)`` with this c above 0
 
     Members
     -------
     cmd : In(stream {n})             rows 0..n-1 of the matrix LM head come next
-    exp : In(signed)                 the head's weight exponent; taken with ``cmd``
-    i : In(stream result_layout)     sums, by n-tile, row and group
+    exp : In(signed)                 the LM head's weight exponent; taken with ``cmd``
+    i : In(stream `Results.layout`)  sums, by n-tile, row and group
     o : Out(stream {row, token})     in order of rows
     done : Out(1)                    the cycle after the last row's result was taken
 
@@ -47,30 +50,29 @@ class Sampler(wiring.Component):
     seed : In(32)                    taken with ``cmd``
     key : In(32 bits, T times)       tells rows apart in the noise; held from ``cmd`` to ``done``
     """
-    def __init__(self, design):
-        self._design = design
-        self._gumbel = design.hw.sampler == "gumbel"
-        hw = design.hw
+    def __init__(self, *, results, vocab_size, acc_unit, sampler, final_logit_softcapping=None):
+        self._results, self._vocab_size, self._acc_unit = results, vocab_size, acc_unit
+        self._gumbel, self._softcap = sampler == "gumbel", final_logit_softcapping
+        self._entries, self._lanes = results.entries, results.vector_lanes
+        self._tiles = -(-vocab_size // results.columns)
         members = {
-            "cmd": In(stream.Signature(data.StructLayout({"n": range(hw.entries + 1)}))),
+            "cmd": In(stream.Signature(data.StructLayout({"n": range(results.entries + 1)}))),
             "exp": In(signed(EXP_BITS)),
-            "i": In(stream.Signature(result_layout(
-                columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
-                row_offsets=design.scaled, with_adapters=hw.adapters > 0))),
+            "i": In(stream.Signature(results.layout)),
             "o": Out(stream.Signature(data.StructLayout({
-                "row": range(hw.entries), "token": range(design.model.vocab_size)}))),
+                "row": range(results.entries), "token": range(vocab_size)}))),
             "done": Out(1),
         }
         if self._gumbel:
             members |= {"inv_temperature": In(16), "seed": In(32),
-                        "key": In(data.ArrayLayout(unsigned(32), hw.entries))}
+                        "key": In(data.ArrayLayout(unsigned(32), results.entries))}
         super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
         i = self.i.payload
         active = Signal()
-        last_row = Signal(range(self._design.hw.entries), reset_less=True)
+        last_row = Signal(range(self._entries), reset_less=True)
         start = Signal()
         m.d.comb += [self.cmd.ready.eq(~active), start.eq(self.cmd.valid & ~active)]
         with m.If(start):
@@ -80,14 +82,14 @@ class Sampler(wiring.Component):
         granules = Link("granules")
         m.d.comb += [granules.valid.eq(self.i.valid & active), self.i.ready.eq(granules.ready & active)]
         sums, exp = list(i.acc), i.exp
-        tile = Signal(range(self._design.head_matmul.n_tiles))
-        last_group = self._design.hw.columns // self._design.hw.vector_lanes - 1
-        row_end = (tile == self._design.head_matmul.n_tiles - 1) & (i.group == last_group)
+        tile = Signal(range(self._tiles))
+        last_group = self._results.groups - 1
+        row_end = (tile == self._tiles - 1) & (i.group == last_group)
         with m.If(granules.valid & granules.ready & (i.group == last_group) & (i.entry == last_row)):
             m.d.sync += tile.eq(Mux(row_end, 0, tile + 1))
         tag = Cat((tile == 0) & (i.group == 0), row_end, i.entry, i.group, tile)
 
-        if self._design.scaled:     # sums of different rows in the same unit
+        if self._results.row_offsets:     # sums of different rows in the same unit
             aligned = Link("aligned")
             pipe = Pipeline(m, granules, aligned, stages=1, name="align")
             shifts = [offset[:MAX_HEAD_ROW.bit_length()] for offset in i.rows]
@@ -108,8 +110,7 @@ class Sampler(wiring.Component):
     def _choose(self, m, i, tag, scores):
         """From granules of scores at link ``i`` to `o`. ``scores`` may be a function that makes them: they get a
         stage."""
-        design = self._design
-        lanes, vocab = design.hw.vector_lanes, design.model.vocab_size
+        lanes, vocab = self._lanes, self._vocab_size
         levels = (lanes - 1).bit_length()
         first_stages = 1 if callable(scores) else 0
 
@@ -121,7 +122,7 @@ class Sampler(wiring.Component):
         # Lanes beyond the vocabulary stand at the end: where the lower of two is, so is the higher.
         index = tag[2 + len(self.i.payload.entry):]
         whole, rest = divmod(vocab, lanes)
-        if vocab == design.head_matmul.rows:
+        if vocab % self._results.columns == 0:
             inside = [Const(1)] * lanes
         else:
             inside = [(index < whole) | ((index == whole) & (j < rest)) for j in range(lanes)]
@@ -137,7 +138,7 @@ class Sampler(wiring.Component):
 
         # The best of each row so far. A row's granules may follow each other, so read and write are one stage.
         m.submodules.best = best = Memory(shape=data.StructLayout({"score": score.shape(), "token": len(token)}),
-                                          depth=max(2, design.hw.entries), init=[])
+                                          depth=max(2, self._entries), init=[])
         read, write = best.read_port(domain="comb"), best.write_port()
         take = Signal()
         out = Pipeline(m, best_of, self.o, stages=1, take=row_end, name="out")
@@ -163,19 +164,18 @@ class Sampler(wiring.Component):
 
     def _scores(self, m, i, tag, start, last_row, sums, sums_exp):
         """(link, tag, scores) of the granules: logits / temperature plus noise, or the sums themselves when greedy."""
-        design = self._design
-        lanes = design.hw.vector_lanes
+        lanes = self._lanes
         exp, factor = Signal.like(self.exp, reset_less=True,
                                   name="held_exp"), Signal(16, reset_less=True, name="factor")
         with m.If(start):
             m.d.sync += [exp.eq(self.exp), factor.eq(self.inv_temperature)]
 
         logits, joined = Link("logits"), Link("joined")
-        stages = 4 + (SOFTCAP_STAGES if design.model.final_logit_softcapping else 0)
+        stages = 4 + (SOFTCAP_STAGES if self._softcap else 0)
         pipe = Pipeline(m, i, logits, stages=stages, name="logit")
         tag = pipe.reg(tag, name="tag_logit", stages=stages)
         bits = len(sums[0])
-        left = exp + sums_exp + (design.acc_unit + SCORE_FRACTION)
+        left = exp + sums_exp + (self._acc_unit + SCORE_FRACTION)
         amount = pipe.reg(window_amount(m, left, bits, SCORE_BITS, name="logit"), name="amount")
         scaled, whole = [], []
         for j in range(lanes):
@@ -183,8 +183,8 @@ class Sampler(wiring.Component):
             shifted = pipe.reg(shift_window(m, value, amount, SCORE_BITS, name=f"logit{j}"), name=f"window{j}")
             logit = pipe.reg(round_fixed(m, pipe.reg(sign, name=f"sign{j}"), *shifted, name=f"logit{j}"),
                              name=f"logit{j}")
-            if design.model.final_logit_softcapping:
-                logit = softcap(m, pipe, design.model.final_logit_softcapping, logit, name=f"capped{j}")
+            if self._softcap:
+                logit = softcap(m, pipe, self._softcap, logit, name=f"capped{j}")
             # below 2**23 * 2**16 / 2**8 = 2**31
             scaled.append(pipe.reg((logit * factor >> _TEMPERATURE_FRACTION)[:32].as_signed(), name=f"scaled{j}"))
             whole.append(pipe.reg(sums[j], name=f"whole{j}", stages=stages))
@@ -204,26 +204,24 @@ class Sampler(wiring.Component):
 
     def _noise(self, m, o, start, last_row):
         """Noise of all granules from a start on, in their order, as fast as they are taken at ``o``."""
-        design = self._design
-        lanes, tiles = design.hw.vector_lanes, design.head_matmul.n_tiles
+        lanes, groups, tiles = self._lanes, self._results.groups, self._tiles
         seed = Signal(32, reset_less=True, name="held_seed")
         running = Link("running")
-        row, group = Signal(range(design.hw.entries), name="row"), Signal(range(design.hw.columns // lanes),
-                                                                          name="group")
+        row, group = Signal(range(self._entries), name="row"), Signal(range(groups), name="group")
         tile = Signal(range(tiles))
         pipe = Pipeline(m, running, o, stages=THREEFRY_STAGES + NOISE_STAGES, name="noise")
         with m.If(start):
             m.d.sync += [running.valid.eq(1), seed.eq(self.seed)]
         with m.If(running.valid & running.ready):
             m.d.sync += group.eq(group + 1)
-            with m.If(group == design.hw.columns // lanes - 1):
+            with m.If(group == groups - 1):
                 m.d.sync += [group.eq(0), row.eq(row + 1)]
                 with m.If(row == last_row):
                     m.d.sync += [row.eq(0), tile.eq(tile + 1)]
                     with m.If(tile == tiles - 1):
                         m.d.sync += [tile.eq(0), running.valid.eq(0)]
 
-        several = design.hw.entries > 1
+        several = self._entries > 1
         pairs = (Cat(Const(p, (lanes // 2 - 1).bit_length()), group, tile) for p in range(lanes // 2))     # index / 2
         words = threefry(m, pipe, pairs, seed, Array(self.key)[row] if several else self.key[0], key_stays=not several,
                          name="threefry")

@@ -5,7 +5,7 @@ the module of its unit, and makes that unit as the machine of a design has it.
 """
 from .array import array_grid, array_params, grid_params, mac_array, rom_grid, rom_grid_params, wired
 from .requests import admission, decode_loop, request_sizes
-from .vectors import qk_norm, rmsnorm, rope, swiglu
+from .vectors import convert, qk_norm, residual, rmsnorm, rope, sampler, swiglu
 
-__all__ = ["admission", "array_grid", "array_params", "decode_loop", "grid_params", "mac_array", "qk_norm",
-           "request_sizes", "rmsnorm", "rom_grid", "rom_grid_params", "rope", "swiglu", "wired"]
+__all__ = ["admission", "array_grid", "array_params", "convert", "decode_loop", "grid_params", "mac_array", "qk_norm",
+           "request_sizes", "residual", "rmsnorm", "rom_grid", "rom_grid_params", "rope", "sampler", "swiglu", "wired"]
