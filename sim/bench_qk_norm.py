@@ -20,7 +20,8 @@ LAYOUT = UNIT.i.payload.shape()
 
 
 def vectors(rng, n):
-    """bf16 bits [n, heads, head], padding 0: of all sizes, alike in size or not, with zeros and whole zero heads."""
+    """bf16 bits [n, heads, head_dim], padding 0: of all sizes, alike in size or not, with zeros and whole zero
+    heads."""
     size = (n, HEADS, DESIGN.padded_head_dim)
     center = rng.choice([1, 20, 105, 115, 119, 121, 123, 127, 140, 253], size=(n, HEADS, 1))
     exponent = np.clip(center + rng.integers(-9, 10, size) * rng.integers(0, 3, (n, HEADS, 1)), 1, 254)
@@ -49,7 +50,7 @@ def granule(bits, entry, head, part, last):
 
 
 def granules(bits):
-    """Of [n, heads, head], in the array's order."""
+    """Of [n, heads, head_dim], in the array's order."""
     return [granule(bits, entry, head, part, last)
             for _, entry, _, head, part, last in convert.granules(DESIGN, 0, len(bits)) if head is not None]
 

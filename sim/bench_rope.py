@@ -17,7 +17,8 @@ LAYOUT = UNIT.i.payload.shape()
 
 
 def vectors(rng, n):
-    """bf16 bits [n, heads, head], padding 0: mostly pairs of like size, some at the ends of the range, some zeros."""
+    """bf16 bits [n, heads, head_dim], padding 0: mostly pairs of like size, some at the ends of the range, some
+    zeros."""
     size = (n, HEADS, DESIGN.padded_head_dim)
     center = rng.choice([1, 20, 120, 127, 140, 253], size=(n, HEADS, 1))
     exponent = np.clip(center + rng.integers(-9, 10, size), 1, 254)
@@ -28,7 +29,7 @@ def vectors(rng, n):
 
 
 def granules(bits):
-    """Of [n, heads, head], in an order of n-tiles: entries inside parts inside heads."""
+    """Of [n, heads, head_dim], in an order of n-tiles: entries inside parts inside heads."""
     n = len(bits)
     return [{"x": bits[e, h].reshape(PARTS, V)[p].tolist(), "entry": e, "head": h, "part": p,
              "last": int((e, h, p) == (n - 1, HEADS - 1, PARTS - 1))}

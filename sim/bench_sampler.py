@@ -17,7 +17,7 @@ TEMPERATURES = (0, 1, 100, 256, 700, 65535) if GUMBEL else (0,)
 
 
 class Case:
-    """A head matrix's results for n rows, with the sampler's configuration."""
+    """The LM head's sums for n rows, with the sampler's configuration."""
 
     def __init__(self, rng, n, inv_temperature):
         self.n, self.inv_temperature = n, inv_temperature

@@ -14,7 +14,7 @@ def convert_qkv(acc, exponents, exps, design, bias=None, rows=None):
 
     acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others are ignored),
     bias None or bf16 [rows or more]: added to the rounded sums; rows None or int64 [rows or more]: added to the
-    exponent of each -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
+    exponent of each -> float64 [n, qkv_heads, head_dim]: K heads, V heads, Q heads
     """
     weight = np.empty(design.qkv_heads, np.int64)
     for name in design.block.into_heads.matrices:
@@ -49,13 +49,13 @@ def granules(design, gate_up, n):
     block = design.block
     matmul = design.matmul((block.into_ff if gate_up else block.into_heads).name)
     v = design.hw.vector_lanes
-    groups, per_head = design.hw.columns // v, design.padded_head_dim // v
+    groups, head_parts = design.hw.columns // v, design.padded_head_dim // v
     real = (len(block.into_ff.matrices) * design.padded_intermediate_size // v if gate_up
-            else design.qkv_heads * per_head)
+            else design.qkv_heads * head_parts)
     for tile in range(matmul.n_tiles):
         for entry in range(n):
             for group in range(groups):
                 index = tile * groups + group
-                head, part = (0, index) if gate_up else divmod(index, per_head)
+                head, part = (0, index) if gate_up else divmod(index, head_parts)
                 yield (tile, entry, group, head if index < real else None, part,
                        index == real - 1 and entry == n - 1)

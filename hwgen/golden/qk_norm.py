@@ -30,7 +30,8 @@ def norm_vectors(x, gain, length, epsilon):  # bf16 [n, k], bf16 [k] -> bf16 [n,
     return bf16(bf16(x * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
 
 
-def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], bf16 [k] -> bf16 [n, qkv_heads, head]
+# bf16 [n, qkv_heads, head_dim], bf16 [k], bf16 [k] -> bf16 [n, qkv_heads, head_dim]
+def qk_norm(design, x, q_gain, k_gain):
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q normalized, V as it is.
 
     Gains are in the stored order of elements, `Design.padded_head_dim` of them, or of ``span="projection"`` as many for

@@ -25,8 +25,8 @@ def embed(codes, exponent, design, clipped=None, x=None):
     """
     fmt = design.recipe.weight_format
     x = np.zeros(np.shape(codes)[::2], np.int64) if x is None else x
-    for part in np.moveaxis(np.asarray(codes), 1, 0):
-        x = _sum(x, clip_to_fixed(fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction),
+    for hi_or_lo in np.moveaxis(np.asarray(codes), 1, 0):
+        x = _sum(x, clip_to_fixed(fp8_ints(hi_or_lo, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction),
                  clipped=clipped)
     return x
 

@@ -13,7 +13,7 @@ ANGLE_FRACTION = 14     # the product of two table entries is at most 2**14 then
 ROPE_LATENCY = 8      # cycles from a granule's acceptance to its offer at the output
 
 
-def rope_angles(design, positions, rope=0):  # int [n] -> int [n, head/2, 2]
+def rope_angles(design, positions, rope=0):  # int [n] -> int [n, head_dim/2, 2]
     """(cos, sin) in Q1.14 of each pair of a head; padding pairs have (0, 0).
 
     ``rope`` is a layer's `ModelShape.rope_of`. Where it is None there are no angles: None.
@@ -44,13 +44,13 @@ def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..
     return acc_to_bf16(turned, largest - 127 - 15 - ANGLE_FRACTION).reshape(np.shape(x))
 
 
-def rope(design, x, positions, rope=0):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n, qkv_heads, head]
+def rope(design, x, positions, rope=0):  # bf16 [n, qkv_heads, head_dim], int [n] -> bf16 [n, qkv_heads, head_dim]
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is; all as they are if
     ``rope`` is None."""
     return turned(design, x, rope_angles(design, positions, rope))
 
 
-def turned(design, x, angles):  # bf16 [n, qkv_heads, head], int [n, head/2, 2] -> bf16 [n, qkv_heads, head]
+def turned(design, x, angles):  # bf16 [n, qkv_heads, head_dim], int [n, head_dim/2, 2] -> bf16 [n, qkv_heads, head_dim]
     """As `rope`, with the entries' angles, or None."""
     x = np.asarray(x, np.float64)
     if angles is None:

@@ -1,4 +1,4 @@
-"""Biases of the sums that are added to the residual, as fixed-point numbers. A part of `hwgen.units.residual`."""
+"""Biases of the sums that are added to the residual, as fixed-point numbers: for `hwgen.units.residual`."""
 from amaranth.hdl import Mux, Signal, signed
 from amaranth.lib import data, memory, stream
 

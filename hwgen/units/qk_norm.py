@@ -22,8 +22,8 @@ class QkNorm(wiring.Component):
     K and Q granules are stored as they come, one per cycle. With the one that has ``last`` the command is complete:
     then nothing is taken until all that was stored has left normalized, a granule per cycle: entry by entry, K heads
     before Q heads. A granule of a V head taken in cycle s is offered in s + 1. The last normalized granule of n entries
-    is offered ``n * (kv_heads + heads) * head/V + longest vector/V + 2 * tree + 17`` cycles after the one with ``last``
-    was taken (`golden.qk_norm.cycles`), with ``last``.
+    is offered ``n * (K heads + Q heads) * padded_head_dim/V + longest vector/V + 2 * tree + 17`` cycles after the one
+    with ``last`` was taken (`golden.qk_norm.cycles`), with ``last``.
 
     Granules are read once, and wait in a queue for the factor of their vector. The queue is as long as the longest
     vector and the way of its factor, and a granule is read when there is a place for it; so nothing on that way ever

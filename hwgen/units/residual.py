@@ -395,7 +395,7 @@ class Residual(wiring.Component):
     # -- of whole rows
 
     def _follow_rows(self, m, command, line, total):
-        """Magnitude and CRC of a row: the granule's part in stage 4, the row's in stage 5. Gives the memory of
+        """Magnitude and CRC of a row: those of the granule in stage 4, of the row in stage 5. Gives the memory of
         magnitudes."""
         entries, valid, op, final = self._entries, line.valid, line.op, command.final
         ored, checked = Signal(WORD - 1, reset_less=True, name="ored"), Signal(WORD, reset_less=True, name="checked")

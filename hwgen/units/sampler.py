@@ -38,7 +38,7 @@ class Sampler(wiring.Component):
 
     Members
     -------
-    cmd : In(stream {n})             rows 0..n-1 of the matrix LM head come next
+    cmd : In(stream {n})             the LM head's sums of rows 0 to n - 1 come next
     exp : In(signed)                 the LM head's weight exponent; taken with ``cmd``
     i : In(stream `Results.layout`)  sums, by n-tile, row and group
     o : Out(stream {row, token})     in order of rows
