@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, convert, dispatcher, feeder, kv_cache, mac_array, qk_norm,
+from hwgen.units import (array_grid, convert, dispatcher, feeder, mac_array, qk_norm,
                          residual, rmsnorm,
                          rom_grid, rope, sampler, swiglu, vector_buffer, weights)
 from sim.designs import small_design
@@ -148,7 +148,7 @@ def _design(**changes):
 def _vector_buffer():
     design = _design()
     return vector_buffer.VectorBuffer(rows=2, length=4, write_lanes=2, read_lanes=2, fmt=design.recipe.kv_format,
-                                      meta=head_meta_layout(design))
+                                      meta=head_meta_layout(make.kv_sizes(design)))
 
 
 _RESIDUAL = {
@@ -162,8 +162,8 @@ _RESIDUAL = {
 #: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what
 #: is abstracted, and broken units of properties that its streams do not have.
 _UNITS = {
-    "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
-    "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
+    "KvCache": dict(make=lambda: make.kv_cache(_design())),
+    "KvWriter": dict(make=lambda: make.kv_writer(_design())),
     "Feeder": dict(make=lambda: feeder.Feeder(_design())),
     "DecodeLoop": dict(make=lambda: make.decode_loop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: swiglu.SwiGlu(_design())),
@@ -184,7 +184,7 @@ _UNITS = {
     "GridSum": dict(make=lambda: array_grid.GridSum(_design(), 2)),
     "ArrayGrid": dict(make=lambda: array_grid.ArrayGrid(_design(), 2, 2)),
     "RomTile": dict(make=lambda: rom_grid.RomTile(_design(), 4)),
-    "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",),
+    "Attention": dict(make=lambda: make.attention(_design()), assume=_answers_follow_requests, unproved=("o",),
                       method="bounded 16"),
 }
 

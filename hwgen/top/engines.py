@@ -5,11 +5,9 @@ from ..lib.steps import phase_shape
 from ..lib.verilog import shared
 from ..models.wires import matrix_name
 from ..params.phases import member
-from ..units.attention import Attention
 from ..units.convert import Convert
 from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
-from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
 from ..units.qk_norm import QkNorm
 from ..units.residual import Residual
@@ -81,9 +79,9 @@ class Engines:
             m.submodules.qk_norm = self.qk_norm
         m.submodules.rope = self.rope = Rope(design)
         m.submodules.swiglu = self.swiglu = SwiGlu(part)
-        m.submodules.kv_cache = self.kv = KvCache(design)
-        m.submodules.kv_writer = self.kv_writer = KvWriter(part)
-        m.submodules.attention = self.attention = Attention(part)
+        m.submodules.kv_cache = self.kv = make.kv_cache(design)
+        m.submodules.kv_writer = self.kv_writer = make.kv_writer(part)
+        m.submodules.attention = self.attention = make.attention(part)
         m.submodules.sampler = self.sampler = Sampler(part)
 
     def _by_half(self, name, make):
