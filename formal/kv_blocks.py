@@ -5,7 +5,8 @@ from amaranth.hdl import Array, Cat, Const, Mux, Signal
 
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import ErrorCode
-from hwgen.units.kv_blocks import KvBlocks, Slots
+from hwgen.top import make
+from hwgen.units.kv_blocks import Slots
 from sim.designs import small_design
 
 from .broken import Break
@@ -29,7 +30,7 @@ def assumed_of_admission(h, ask, design):
 
 
 def _harness(design):
-    hw, unit = design.hw, KvBlocks(design)
+    hw, unit = design.hw, make.kv_blocks(design)
     h = Harness(unit)
     ask, m = unit.ask, h.m
     inside = SimpleNamespace(**{name.lstrip("_"): value for name, value in vars(unit._inside).items()})
@@ -49,8 +50,8 @@ def _harness(design):
     entries, owners = rows("table", hw.slots * hw.blocks_per_slot), rows("owners", hw.blocks)
     freed = rows("freed", hw.blocks)
     table = [entries[s * hw.blocks_per_slot:(s + 1) * hw.blocks_per_slot] for s in slots]
-    lengths, own, head = list(inside.lengths), inside.own, inside.head
-    tail, queued, unused = inside.tail, inside.queued, inside.unused
+    lengths, own, take_at = list(inside.lengths), inside.own, inside.take_at
+    put_at, queued, unused = inside.put_at, inside.queued, inside.unused
     ready, decide, look, copy, walk = map(h.state, ("READY", "DECIDE", "LOOK", "COPY", "WALK"))
     fork, first, end, step = inside.fork, inside.first, inside.end, inside.step
     asked = [ask.p.slot == s for s in slots]
@@ -74,14 +75,14 @@ def _harness(design):
     m.d.comb += [refs[p].eq(_count(named[s, b, p] for s in slots for b in per_slot)) for p in blocks]
 
     # -- the free list: a ring of those that were freed, and all from ``unused`` on
-    index = [Mux(head + k >= hw.blocks, head + k - hw.blocks, head + k) for k in blocks]
+    index = [Mux(take_at + k >= hw.blocks, take_at + k - hw.blocks, take_at + k) for k in blocks]
     ring = Array(freed)
     waits = {(k, p): (k < queued) & (ring[index[k]] == p) for k in blocks for p in blocks}
     waiting = [_count(waits[k, p] for k in blocks) for p in blocks]
 
-    h.always("numbers", (head < hw.blocks) & (tail < hw.blocks) & (queued <= unused) & (unused <= hw.blocks)
+    h.always("numbers", (take_at < hw.blocks) & (put_at < hw.blocks) & (queued <= unused) & (unused <= hw.blocks)
              & (ready | decide | look | copy | walk)
-             & (tail == Mux(head + queued >= hw.blocks, head + queued - hw.blocks, head + queued))
+             & (put_at == Mux(take_at + queued >= hw.blocks, take_at + queued - hw.blocks, take_at + queued))
              & Cat(length <= hw.context for length in lengths).all())
     h.never("unknown_free", Cat((k < queued) & (ring[index[k]] >= unused) for k in blocks).any())
     h.never("unknown_owned", Cat(live[at] & (table[at[0]][at[1]] >= unused) for at in live).any())
@@ -163,9 +164,9 @@ SHAPES = [(2, 4, 2, 3), (2, 4, 2, 4), (3, 3, 2, 4), (2, 8, 4, 3), (2, 3, 1, 4)]
 
 _BREAKS = {name: Break(Slots, old, new) for name, old, new in [
     ("copy_withdrawn", "with m.If(copy.ready):", "with m.If(1):"),
-    ("copy_changed", "ports.copy.p.old.eq(physical)", "ports.copy.p.old.eq(physical ^ ports.copy.ready)"),
-    ("numbers", "self._tail.eq(self._after(self._tail))", "self._tail.eq(self._tail)"),
-    ("unknown_free", "self._set_newest.data.eq(entry.data)", "self._set_newest.data.eq(entry.data + 1)"),
+    ("copy_changed", "unit.copy.p.old.eq(physical)", "unit.copy.p.old.eq(physical ^ unit.copy.ready)"),
+    ("numbers", "self._put_at.eq(self._after(self._put_at))", "self._put_at.eq(self._put_at)"),
+    ("unknown_free", "self._set_newest.data.eq(in_table.data)", "self._set_newest.data.eq(in_table.data + 1)"),
     ("unknown_owned", "oldest.data, unused)", "oldest.data, unused + 1)"),
     ("two_states", "with m.If(dropped.data == 1):", "with m.If(1):"),
     ("leak", "with m.If(dropped.data == 1):", "with m.If(0):"),
@@ -175,7 +176,7 @@ _BREAKS = {name: Break(Slots, old, new) for name, old, new in [
      "m.d.sync += self._own.bit_select(asked.slot, 1).eq(1)"),
     ("state", "m.d.sync += self._step.eq(self._first)", "m.d.sync += self._step.eq(0)"),
     ("written_but_shared", "with m.If(owned.data == 1):", "with m.If(owned.data != 0):"),
-    ("foreign_read", "ports.copy.p.count.eq(used)", "ports.copy.p.count.eq(used >> 1)"),
+    ("foreign_read", "unit.copy.p.count.eq(used)", "unit.copy.p.count.eq(used >> 1)"),
     ("wrong_place", "port.position < self._lengths[port.slot]", "port.position <= self._lengths[port.slot]"),
 ]}
 

@@ -8,8 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, dispatcher, feeder, kv_cache, residual, rom_grid,
-                         vector_buffer, weights)
+from hwgen.units import array_grid, dispatcher, feeder, residual, rom_grid, vector_buffer, weights
 from sim.designs import small_design
 
 from .broken import Break
@@ -147,7 +146,7 @@ def _design(**changes):
 def _vector_buffer():
     design = _design()
     return vector_buffer.VectorBuffer(rows=2, length=4, write_lanes=2, read_lanes=2, fmt=design.recipe.kv_format,
-                                      meta=head_meta_layout(design))
+                                      meta=head_meta_layout(make.kv_sizes(design)))
 
 
 _RESIDUAL = {
@@ -161,8 +160,8 @@ _RESIDUAL = {
 #: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what
 #: is abstracted, and broken units of properties that its streams do not have.
 _UNITS = {
-    "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
-    "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
+    "KvCache": dict(make=lambda: make.kv_cache(_design())),
+    "KvWriter": dict(make=lambda: make.kv_writer(_design())),
     "Feeder": dict(make=lambda: feeder.Feeder(_design())),
     "DecodeLoop": dict(make=lambda: make.decode_loop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: make.swiglu(_design())),
@@ -183,7 +182,7 @@ _UNITS = {
     "GridSum": dict(make=lambda: array_grid.GridSum(make.array_params(_design()).result_layout, 2, "grid")),
     "ArrayGrid": dict(make=lambda: make.array_grid(_design(), 2, 2)),
     "RomTile": dict(make=lambda: rom_grid.RomTile(make.rom_grid_params(_design(), 4))),
-    "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",),
+    "Attention": dict(make=lambda: make.attention(_design()), assume=_answers_follow_requests, unproved=("o",),
                       method="bounded 16"),
 }
 

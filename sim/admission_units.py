@@ -4,7 +4,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
 from hwgen.top import make
-from hwgen.units.kv_cache import KvCache
 
 PORTS = ("command", "outcome", "kv_command", "kv_answer", "entry", "result")
 SIGNALS = ("opens", "opened")
@@ -21,7 +20,7 @@ class AdmissionToMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.admission = admission = make.admission(self._design)
-        m.submodules.cache = cache = KvCache(self._design)
+        m.submodules.cache = cache = make.kv_cache(self._design)
         for name in PORTS:
             ours, theirs = flipped(getattr(self, name)), getattr(admission, name)
             connect(m, ours, theirs)

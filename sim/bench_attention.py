@@ -10,12 +10,12 @@ from hwgen.golden.attention import attention, attention_cycles
 from hwgen.golden.kv_cache import READ_LATENCY as KV_LATENCY
 from hwgen.golden.numbers import bf16_bits
 from hwgen.golden.vector_buffer import READ_LATENCY as QUERY_LATENCY
-from hwgen.units.attention import Attention
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, pack, start_clock_reset, unpack, value_of
 
 DESIGN = small_design(**bench_params())
-PORTS = Attention(DESIGN)
+PORTS = make.attention(DESIGN)
 LANES, V = DESIGN.hw.attention_lanes, DESIGN.hw.vector_lanes
 #: (idle, stall) of every stream; half of those that a unit with one input and output is tried with.
 PATTERNS = [(0, 0.5), (0.5, 0), (0.5, 0.5), (0.9, 0.1), (0.1, 0.9)]

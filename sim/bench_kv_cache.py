@@ -8,22 +8,22 @@ import cocotb
 from hwgen.golden.kv_cache import KvBlocks, copy_words, look_up, read_latency
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import ErrorCode, KvOp
-from hwgen.units.kv_cache import KvCache
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
 DESIGN = small_design(**bench_params())
-PORTS = KvCache(DESIGN)
+PORTS = make.kv_cache(DESIGN)
 HW = DESIGN.hw
 LANES = HW.attention_lanes
-PARTS = DESIGN.padded_head_dim // LANES
+WORDS = DESIGN.padded_head_dim // LANES
 LATENCY = read_latency(DESIGN)
 
 
 def addresses(slot, position):
     """Addresses of all that an entry at a position writes."""
     return [dict(zip(("slot", "layer", "head", "position", "part"), (slot, layer, head, position, part)))
-            for layer, head, part in itertools.product(range(DESIGN.layers), range(DESIGN.kv_heads), range(PARTS))]
+            for layer, head, part in itertools.product(range(DESIGN.layers), range(DESIGN.kv_heads), range(WORDS))]
 
 
 class Cache:

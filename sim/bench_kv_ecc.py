@@ -46,7 +46,7 @@ def state(c):
 
 
 def fault(c):
-    return unpack(kv_fault_layout(DESIGN), value_of(c.dut.fault))
+    return unpack(kv_fault_layout(slots=DESIGN.hw.slots, context=DESIGN.hw.context), value_of(c.dut.fault))
 
 
 async def filled(dut):

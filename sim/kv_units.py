@@ -4,8 +4,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hwgen.lib.layouts import head_meta_layout
-from hwgen.units.attention import Attention
-from hwgen.units.kv_cache import KvCache, KvWriter
+from hwgen.top import make
 from hwgen.units.vector_buffer import VectorBuffer
 
 
@@ -18,8 +17,8 @@ class HeadsToAttention(wiring.Component):
             VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.padded_head_dim,
                          write_lanes=design.hw.vector_lanes,
                          read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format,
-                         meta=head_meta_layout(design)),
-            KvWriter(design), KvCache(design), Attention(design))
+                         meta=head_meta_layout(make.kv_sizes(design))),
+            make.kv_writer(design), make.kv_cache(design), make.attention(design))
         qkv, writer, cache, attention = self._parts
         super().__init__({"ask": In(cache.ask.signature.flip()), "w": In(qkv.w.signature.flip()),
                           "kv_cmd": In(writer.cmd.signature.flip()),

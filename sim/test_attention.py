@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.units.attention import Attention
+from hwgen.top import make
 from sim.designs import random_changes, small_design
 from sim.runner import run, simulators
 
@@ -40,12 +40,12 @@ CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1])
 
 @pytest.mark.parametrize("shape, sim", CASES)
 def test_attention(shape, sim):
-    run(Attention(small_design(**SHAPES[shape])), f"attention_{shape}", "bench_attention",
+    run(make.attention(small_design(**SHAPES[shape])), f"attention_{shape}", "bench_attention",
         params=SHAPES[shape], sim=sim)
 
 
 @pytest.mark.parametrize("seed", [3])
 def test_random_shapes(seed):
     changes = random_changes(seed)
-    run(Attention(small_design(**changes)), "attention_random", "bench_attention", params=changes,
+    run(make.attention(small_design(**changes)), "attention_random", "bench_attention", params=changes,
         sim=simulators()[-1], seed=seed)

@@ -16,12 +16,9 @@ from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
 from hwgen.top import decoder, make
 from hwgen.top.axi import AxiDecoder
-from hwgen.units.attention import Attention
 from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.feeder import Feeder
-from hwgen.units.kv_cache import KvCache
-from hwgen.units.mac_array import MacArray
 from hwgen.units.vector_buffer import VectorBuffer
 from sim import runner
 from sim.admission_units import AdmissionToMemory
@@ -34,12 +31,12 @@ from sim.weights_units import Weights, image, random_stream
 
 #: Unit: the component of a design, and the bench's parameters of the changes that make it.
 UNITS = {
-    "admission": (AdmissionToMemory, dict), "attention": (Attention, dict),
+    "admission": (AdmissionToMemory, dict), "attention": (make.attention, dict),
     "convert": (lambda design: make.convert(design, banks(design)),
                 lambda changes: {**changes, "banks": banks(small_design(**changes))}),
-    "decode_loop": (make.decode_loop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
+    "decode_loop": (make.decode_loop, dict), "feeder": (Feeder, dict), "kv_cache": (make.kv_cache, dict),
     "kv_writer": (HeadsToAttention, dict),
-    "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
+    "mac_array": (make.mac_array, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: make.qk_norm(design, banks=design.hw.halves),
                 lambda changes: {"design": changes, "banks": changes["halves"]}),
     "residual": (make.residual, dict), "rmsnorm": (make.rmsnorm, lambda changes: {"design": changes}),

@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.units.kv_cache import KvCache
+from hwgen.top import make
 from sim.designs import small_design
 from sim.kv_units import HeadsToAttention
 from sim.runner import run, simulators
@@ -45,12 +45,13 @@ FASTEST = simulators()[-1]
 
 @pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST)])
 def test_kv_cache(shape, sim):
-    run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape], sim=sim)
+    run(make.kv_cache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
+        sim=sim)
 
 
 @pytest.mark.parametrize("shape", ["positions", "corrected"])
 def test_other_blocks(shape):
-    run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
+    run(make.kv_cache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
         sim=FASTEST,
         testcase=["every_address", "history/pattern=0", "copies_and_readers"])
 
@@ -58,13 +59,13 @@ def test_other_blocks(shape):
 @pytest.mark.parametrize("shape", ["window_1", "window", "one_window"])
 def test_blocks_behind_a_window(shape):
     others = ["cuts_at_the_window", "writes_beyond_the_end_are_dropped"] if CACHES[shape]["slots"] > 1 else []
-    run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
+    run(make.kv_cache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
         sim=FASTEST,
         testcase=["every_address", "history/pattern=0", *others])
 
 
 def test_flipped_bits():
-    run(KvCache(small_design(**FLIPPED)), "kv_cache_flipped", "bench_kv_ecc", params=FLIPPED, sim=FASTEST,
+    run(make.kv_cache(small_design(**FLIPPED)), "kv_cache_flipped", "bench_kv_ecc", params=FLIPPED, sim=FASTEST,
         internals=True)
 
 

@@ -13,7 +13,6 @@ from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.convert import Convert
 from hwgen.units.feeder import Feeder
-from hwgen.units.kv_cache import KvCache
 from hwgen.units.sampler import Sampler
 from hwgen.units.swiglu import SwiGlu
 from sim.branches import untidied
@@ -22,8 +21,8 @@ from sim.designs import small_design
 from test_lib_verilog_text import Aside, Machine
 
 QUEUE = AxiShape(data_width=64, address_width=40, host="queue")
-UNITS = {"convert": Convert, "decode_loop": make.decode_loop, "feeder": Feeder, "kv_cache": KvCache, "sampler": Sampler,
-         "swiglu": SwiGlu,
+UNITS = {"convert": Convert, "decode_loop": make.decode_loop, "feeder": Feeder, "kv_cache": make.kv_cache,
+         "sampler": Sampler, "swiglu": SwiGlu,
          "axi_reader": lambda design: AxiReader(design, QUEUE),
          "axi_registers": lambda design: AxiRegisters(register_map(design, QUEUE))}
 #: Memories are taken out: what goes into them must be the same, and what comes out is an input.

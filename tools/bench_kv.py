@@ -11,8 +11,6 @@ from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import DEMO
 from hwgen.top import make
-from hwgen.units.kv_blocks import KvBlocks
-from hwgen.units.kv_cache import KvCache
 from tools import ledger
 from tools.bench_column import tool
 
@@ -20,9 +18,9 @@ BASE = dict(lanes=8, columns=16, vector_lanes=4, attention_lanes=8)
 ONE, FOUR = dict(BASE), dict(BASE, slots=4, entries=4, kv_blocks=40)
 UNITS = {
     "admission, 1 slot": (make.admission, ONE), "admission, 4 slots": (make.admission, FOUR),
-    "kv blocks, 1 slot": (KvBlocks, ONE), "kv blocks, 4 slots": (KvBlocks, FOUR),
-    "kv cache, 1 slot": (KvCache, ONE), "kv cache, 4 slots": (KvCache, FOUR),
-    "kv cache, 4 slots, ECC": (KvCache, dict(FOUR, kv_ecc=True)),
+    "kv blocks, 1 slot": (make.kv_blocks, ONE), "kv blocks, 4 slots": (make.kv_blocks, FOUR),
+    "kv cache, 1 slot": (make.kv_cache, ONE), "kv cache, 4 slots": (make.kv_cache, FOUR),
+    "kv cache, 4 slots, ECC": (make.kv_cache, dict(FOUR, kv_ecc=True)),
 }
 CELLS = {"LUT4": ("LUT4",), "carry cells": ("CCU2C",), "flip-flops": ("TRELLIS_FF",), "LUT RAMs": ("TRELLIS_DPR16X4",),
          "block RAMs": ("DP16KD",)}

@@ -15,9 +15,9 @@ __all__ = ["attention", "attention_cycles", "attention_entries", "exp2_int", "sc
 def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp, window=None):
     """One entry at position p: its query heads over the rows 0..p of its slot, or the last ``window`` of them.
 
-    q_codes : uint8 [heads, head], q_exp [heads]; k_codes, v_codes : uint8 [p + 1, kv_heads, head]; k_exp, v_exp [p + 1,
-        kv_heads]
-    -> bf16 values [heads, head]
+    q_codes : uint8 [heads, head_dim], q_exp [heads]; k_codes, v_codes : uint8 [p + 1, kv_heads, head_dim];
+        k_exp, v_exp [p + 1, kv_heads]
+    -> bf16 values [heads, head_dim]
     """
     return attention_entries(design, q_codes[None], q_exp[None], [len(k_codes) - 1], k_codes, k_exp, v_codes,
                              v_exp, window)[0]
@@ -26,10 +26,10 @@ def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp, window=Non
 def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes, v_exp, window=None):
     """n entries of one slot, each at its position over the rows up to that: a chunk of prefill (n = 1: decode).
 
-    q_codes : uint8 [n, heads, head], q_exp [n, heads], positions [n]; K and V as in `attention`, at least
+    q_codes : uint8 [n, heads, head_dim], q_exp [n, heads], positions [n]; K and V as in `attention`, at least
         max(positions) + 1 rows
     window: of so many rows each sees only the last ones (`Design.window` of the layer), None: all
-    -> bf16 values [n, heads, head]
+    -> bf16 values [n, heads, head_dim]
 
     Matrix products are float64: every sum of magnitudes stays below 2**53 (dot products by far, numerators up to a
     context of 2**17 even where P and V are both E4M3), so they are exact whatever the order.
@@ -37,12 +37,12 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     kv, p_fmt = design.recipe.kv_format, design.recipe.p_format
     if p_fmt.max_int * kv.max_int * len(k_codes) >= 2**53:
         raise ValueError(f"Context must keep sums below 2**53, not {len(k_codes)}")
-    n, heads, head = q_codes.shape
+    n, heads, head_dim = q_codes.shape
     rows, kv_heads = np.asarray(k_exp).shape
-    q = fp8_ints(q_codes, kv).astype(np.float64).reshape(n, kv_heads, heads // kv_heads, head).transpose(1, 0, 2, 3)
-    # [kv_heads, head, rows]
+    q = fp8_ints(q_codes, kv).astype(np.float64).reshape(n, kv_heads, heads // kv_heads, head_dim).transpose(1, 0, 2, 3)
+    # [kv_heads, head_dim, rows]
     k = fp8_ints(k_codes, kv).astype(np.float64).transpose(1, 2, 0)
-    # [kv_heads, rows, head]
+    # [kv_heads, rows, head_dim]
     v = fp8_ints(v_codes, kv).astype(np.float64).transpose(1, 0, 2)
     # [kv_heads, 1, 1, rows]
     k_exp, v_exp = (np.asarray(e, np.int64).T[:, None, None, :] for e in (k_exp, v_exp))
@@ -51,7 +51,7 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     before = np.asarray(positions)[:, None] - np.arange(rows)                                       # [n, rows]
     seen = ((before >= 0) & (before < (window or rows)))[None, :, None, :]                          # [1, n, 1, rows]
 
-    dot = (q.reshape(kv_heads, -1, head) @ k).reshape(kv_heads, n, -1, rows)
+    dot = (q.reshape(kv_heads, -1, head_dim) @ k).reshape(kv_heads, n, -1, rows)
     s = np.where(seen, softcap(design.model.score_cap, scores(dot, q_exp + k_exp, kv)), -(1 << (SCORE_BITS - 1)))
     # EV [kv_heads, n, 1, 1]
     top = np.where(seen, v_exp, -(1 << 30)).max(-1, keepdims=True)
@@ -59,7 +59,7 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     d = s.max(-1, keepdims=True) - s
     z = np.where(seen, exp2_int(d, p_fmt), 0).sum(-1, keepdims=True)
     p = np.where(seen, exp2_int(d + (np.maximum(top - v_exp, 0) << SCORE_FRACTION), p_fmt), 0)
-    # [kv_heads, n * group, head]
+    # [kv_heads, n * group, head_dim]
     numerator = p.reshape(kv_heads, -1, rows).astype(np.float64) @ v
 
     # z = (1 + x / 2**15) * 2**h
@@ -67,8 +67,8 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     x = np.floor(np.ldexp(z.astype(np.float64), 15 - h)).astype(np.int64) - (1 << 15)
     reciprocal = np.ldexp(table(reciprocal_table(), x).astype(np.float64), -14 - h)
     # 8 by 15 bits: exact
-    o = bf16(acc_to_bf16(numerator.reshape(*h.shape[:-1], head), top + kv.unit_exp) * reciprocal)
-    return o.transpose(1, 0, 2, 3).reshape(n, heads, head)
+    o = bf16(acc_to_bf16(numerator.reshape(*h.shape[:-1], head_dim), top + kv.unit_exp) * reciprocal)
+    return o.transpose(1, 0, 2, 3).reshape(n, heads, head_dim)
 
 
 def scores(dot, exponent, fmt):
@@ -116,15 +116,15 @@ def attention_cycles(design, positions, window=None):
 
     Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in
     order. A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the
-    K stage; with the ``swap`` they become current. Its K words enter in rows * head / A slots of the K pipeline (rows:
-    position + 1, or the window), at the end of which its first one waits until the V stage has taken the job before.
-    The V stage takes the job when it is complete and that job's last word is on its way; a slot after the last word its
-    sums are handed over, if those of the job before have left.
+    K stage; with the ``swap`` they become current. Its K words enter in rows * head_dim / A slots of the K pipeline
+    (rows: position + 1, or the window if that is less), at the end of which its first one waits until the V stage has
+    taken the job before. The V stage takes the job when it is complete and that job's last word is on its way; a slot
+    after the last word its sums are handed over, if those of the job before have left.
     """
     hw = design.hw
     k_latency = 1 + kv_latency(design)                                # a register, and the cache
-    parts = design.padded_head_dim // hw.attention_lanes
-    queries, granules = design.group * parts, design.group * design.padded_head_dim // hw.vector_lanes
+    words = design.padded_head_dim // hw.attention_lanes
+    queries, granules = design.group * words, design.group * design.padded_head_dim // hw.vector_lanes
     k, v, depth = _Slots(), _Slots(), k_stages(design)
     swap = taken = free = k_last = v_last = -1
     out = []
@@ -134,11 +134,11 @@ def attention_cycles(design, positions, window=None):
         loaded = max(1 + job * queries + QUERY_LATENCY, swap + 1) + queries - 1
         swap = max(loaded + 1, k.cycle(k_last))
         k_first = k.at_least(max(swap + 1, 2 + job * queries + k_latency))
-        k_last = k_first + rows * parts - 1
+        k_last = k_first + rows * words - 1
         k.delay(k_first + depth, taken + 1)
         take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)
         taken = v.cycle(take)
-        v_last = take + rows * parts
+        v_last = take + rows * words
         v.delay(v_last + 1 + V_STAGES, free)
         handed = v.cycle(v_last + 1 + V_STAGES)
         out += range(handed + 1 + O_STAGES, handed + 1 + O_STAGES + granules)

@@ -25,7 +25,7 @@ def read_latency(design):
 
 class KvRows(NamedTuple):
     """FP8 codes and exponents, indexed [layer, slot, position, K/V head]."""
-    k_codes: np.ndarray   # uint8 [layers, slots, context, kv_heads, head]
+    k_codes: np.ndarray   # uint8 [layers, slots, context, kv_heads, head_dim]
     k_exp: np.ndarray     # int16 [layers, slots, context, kv_heads]
     v_codes: np.ndarray
     v_exp: np.ndarray
@@ -43,7 +43,7 @@ def kv_arrays(design):
 
 
 def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
-    """One entry's heads [kv_heads, head] and exponents [kv_heads]; arrays of slots and positions write several
+    """One entry's heads [kv_heads, head_dim] and exponents [kv_heads]; arrays of slots and positions write several
     entries."""
     for array, value in zip(rows, (k_codes, k_exp, v_codes, v_exp)):
         array[layer, slot, position] = value

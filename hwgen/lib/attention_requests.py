@@ -8,7 +8,7 @@ from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import connect, flipped
 
-from .layouts import kv_read_layout, place_layout
+from .layouts import kv_read_layout
 from .skid import SkidRegister
 
 __all__ = ["Queue", "ask_queries", "ask_rows"]
@@ -27,32 +27,32 @@ class Queue(NamedTuple):
         return data.View(self.layout, self.fifo.r_data[:self.layout.size])
 
 
-def ask_queries(m, design, cmd, r):
-    """Takes commands at ``cmd``, and asks at ``r`` for the queries of their jobs, a part a cycle.
+def ask_queries(m, cmd, r, *, sizes, entries, group, windows):
+    """Takes commands at ``cmd``, and asks at ``r`` for the queries of their jobs, a word a cycle. Sizes are as in
+    `hwgen.units.attention`.
 
     Gives the `Queue` of jobs for the K stage, that for the V stage, both {slot, layer, head, position}, with ``first``
     where a layer has a window, and that of entries for the output: {entry, last}. A job or entry is there from the
     cycle after its first request.
     """
-    parts = design.padded_head_dim // design.hw.attention_lanes
-    windowed = any(design.window(layer) for layer in range(design.layers))
-    job_layout = data.StructLayout({field: kv_read_layout(design)[field].shape
+    kv_heads, windowed = sizes.num_key_value_heads, any(windows)
+    job_layout = data.StructLayout({field: kv_read_layout(sizes)[field].shape
                                     for field in ("slot", "layer", "head", "position")}
-                                   | ({"first": range(design.hw.context)} if windowed else {}))
-    entry_layout = data.StructLayout({"entry": range(design.hw.entries), "last": 1})
+                                   | ({"first": range(sizes.context)} if windowed else {}))
+    entry_layout = data.StructLayout({"entry": range(entries), "last": 1})
     m.submodules.k_jobs = k_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
     m.submodules.v_jobs = v_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
-    m.submodules.entries = entries = SyncFIFO(width=max(1, entry_layout.size), depth=JOBS)
+    m.submodules.entries = entry_fifo = SyncFIFO(width=max(1, entry_layout.size), depth=JOBS)
 
     busy, first, last, fire = Signal(name="busy"), Signal(name="first"), Signal(name="last"), Signal(name="fire")
-    place = Signal(place_layout(design), reset_less=True)
-    kv_head, query, part = (Signal(range(design.kv_heads), name="kv_head"), Signal(range(design.group), name="query"),
-                            Signal(range(parts)))
+    place = Signal(cmd.p.shape(), reset_less=True)
+    kv_head, query, part = (Signal(range(kv_heads), name="kv_head"), Signal(range(group), name="query"),
+                            Signal(range(sizes.words)))
     row = Signal.like(r.p.row, reset_less=True)
-    last_part, last_query, last_head = part == parts - 1, query == design.group - 1, kv_head == design.kv_heads - 1
+    last_part, last_query, last_head = part == sizes.words - 1, query == group - 1, kv_head == kv_heads - 1
     # of a cycle ago: a place more than one
     room = Signal(name="room")
-    m.d.sync += room.eq(reduce(and_, (queue.w_level < JOBS - 1 for queue in (k_jobs, v_jobs, entries))))
+    m.d.sync += room.eq(reduce(and_, (queue.w_level < JOBS - 1 for queue in (k_jobs, v_jobs, entry_fifo))))
     m.d.comb += [first.eq((query == 0) & (part == 0)), last.eq(last_part & last_query & last_head),
                  r.valid.eq(busy & (~first | room)), r.p.row.eq(row), r.p.part.eq(part), fire.eq(r.valid & r.ready),
                  cmd.ready.eq(~busy | fire & last)]
@@ -63,36 +63,38 @@ def ask_queries(m, design, cmd, r):
             with m.If(last_query):
                 m.d.sync += [query.eq(0), kv_head.eq(Mux(last_head, 0, kv_head + 1))]
     with m.If(cmd.ready):
-        heads = Signal(range(design.hw.entries * design.qkv_heads))     # rows are few: a constant per entry
+        # the row of its first query, behind its K and V heads; rows are few: a constant per entry
+        first_query = Signal(range(entries * (2 + group) * kv_heads), name="heads")
         with m.Switch(cmd.p.entry):
-            for entry in range(design.hw.entries):
+            for entry in range(entries):
                 with m.Case(entry):
-                    m.d.comb += heads.eq(entry * design.qkv_heads + design.heads_of(design.block.queries).start)
-        m.d.sync += [busy.eq(cmd.valid), place.eq(cmd.p), row.eq(heads)]
+                    m.d.comb += first_query.eq(entry * (2 + group) * kv_heads + 2 * kv_heads)
+        m.d.sync += [busy.eq(cmd.valid), place.eq(cmd.p), row.eq(first_query)]
 
-    job = Cat(place.slot, place.layer, kv_head, place.position, *([_first_seen(m, design, place)] if windowed else []))
-    m.d.comb += [k_jobs.w_data.eq(job), v_jobs.w_data.eq(job), entries.w_data.eq(Cat(place.entry, place.last)),
+    first_seen = [_first_seen(m, place, sizes.context, windows)] if windowed else []
+    job = Cat(place.slot, place.layer, kv_head, place.position, *first_seen)
+    m.d.comb += [k_jobs.w_data.eq(job), v_jobs.w_data.eq(job), entry_fifo.w_data.eq(Cat(place.entry, place.last)),
                  k_jobs.w_en.eq(fire & first), v_jobs.w_en.eq(fire & first),
-                 entries.w_en.eq(fire & first & (kv_head == 0))]
-    return Queue(k_jobs, job_layout), Queue(v_jobs, job_layout), Queue(entries, entry_layout)
+                 entry_fifo.w_en.eq(fire & first & (kv_head == 0))]
+    return Queue(k_jobs, job_layout), Queue(v_jobs, job_layout), Queue(entry_fifo, entry_layout)
 
 
-def ask_rows(m, design, jobs, port, name):
-    """Asks for all rows of each job of a `Queue`, a part a cycle, jobs without a cycle between.
+def ask_rows(m, jobs, port, words, name):
+    """Asks for all rows of each job of a `Queue`, a word of so many ``words`` a cycle, jobs without a cycle between.
 
     What is asked leaves from a register: the cache looks up much of it.
     """
-    fifo, layout, parts = jobs.fifo, jobs.layout, design.padded_head_dim // design.hw.attention_lanes
+    fifo, layout = jobs.fifo, jobs.layout
     m.submodules[f"{name}_request"] = register = SkidRegister(port.payload.shape())
     connect(m, register.o, flipped(port))
     request = register.i
     job = jobs.item
-    position, part = Signal.like(request.p.position, name=f"{name}_position"), Signal(range(parts), name=f"{name}_part")
+    position, part = Signal.like(request.p.position, name=f"{name}_position"), Signal(range(words), name=f"{name}_part")
     counted, begun = position, None
     if "first" in layout.members:           # there is no cycle between jobs in which the counter could be loaded
         counted, begun = Signal.like(position, name=f"{name}_counted"), Signal(name=f"{name}_begun")
         m.d.comb += position.eq(Mux(begun, counted, job.first))
-    last_part, last = part == parts - 1, Signal(name=f"{name}_last")
+    last_part, last = part == words - 1, Signal(name=f"{name}_last")
     m.d.comb += [request.valid.eq(fifo.r_rdy), request.p.position.eq(position), request.p.part.eq(part),
                  *(request.p[field].eq(job[field]) for field in ("slot", "layer", "head")),
                  last.eq(last_part & (position == job.position)), request.p.last.eq(last),
@@ -105,12 +107,12 @@ def ask_rows(m, design, jobs, port, name):
                 m.d.sync += begun.eq(~last)
 
 
-def _first_seen(m, design, place):
+def _first_seen(m, place, context, windows):
     """The first position that an entry sees, combinational."""
     layers = {}
-    for layer in range(design.layers):
-        layers.setdefault(design.window(layer) or design.hw.context, []).append(layer)
-    window = Signal(range(design.hw.context + 1))
+    for layer, size in enumerate(windows):
+        layers.setdefault(size or context, []).append(layer)
+    window = Signal(range(context + 1))
     first = Signal(signed(len(place.position) + 2), name="first_signed")
     with m.Switch(place.layer):
         for size, of in layers.items():

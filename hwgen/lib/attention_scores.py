@@ -20,14 +20,14 @@ class Job(NamedTuple):
     """What the K stage hands on of a job, which waits for the V stage as long as ``pending``.
 
     maxima, top         the largest score of each query head; the largest exponent of a V row
-    rows                the number of rows, less one
+    last_row            the number of rows, less one
     bank                half of the memories in which the job is
     memories, exponents BlockRams of the scores, one for each query head, and of the exponents of V rows
     """
     pending: object
     maxima: list
     top: object
-    rows: object
+    last_row: object
     bank: object
     memories: list
     exponents: object
@@ -47,11 +47,10 @@ class _Queries(NamedTuple):
     part: Signal
 
 
-def _load(m, design, q_i, swap):
+def _load(m, sizes, group, q_i, swap):
     """Collects the queries of a job. Returns (complete, words [G][W], exponents [G]); free again after ``swap``."""
-    parts = design.padded_head_dim // design.hw.attention_lanes
-    words = design.group * parts
-    codes = [Signal(8 * design.hw.attention_lanes, reset_less=True, name=f"next_q{k}") for k in range(words)]
+    per_head, words = sizes.words, group * sizes.words
+    codes = [Signal(8 * sizes.lanes, reset_less=True, name=f"next_q{k}") for k in range(words)]
     exps = [Signal(signed(EXP_BITS), reset_less=True, name=f"next_q_exp{k}") for k in range(words)]
     count, complete = Signal(range(words), name="count"), Signal()
     m.d.comb += q_i.ready.eq(~complete)
@@ -61,54 +60,52 @@ def _load(m, design, q_i, swap):
             m.d.sync += [register.eq(following) for register, following in zip(chain, [*chain[1:], new])]
     with m.If(swap):
         m.d.sync += complete.eq(0)
-    return complete, [codes[g * parts:(g + 1) * parts] for g in range(design.group)], exps[parts - 1::parts]
+    return complete, [codes[g * per_head:(g + 1) * per_head] for g in range(group)], exps[per_head - 1::per_head]
 
 
-def _current(m, design, q_i, k):
+def _current(m, sizes, group, q_i, k):
     """The `_Queries` of the job whose rows come; the next job's are taken in the cycle of its last row, if they are
     complete."""
-    parts = design.padded_head_dim // design.hw.attention_lanes
     swap, have = Signal(name="swap"), Signal()
-    complete, loaded, loaded_exps = _load(m, design, q_i, swap)
+    complete, loaded, loaded_exps = _load(m, sizes, group, q_i, swap)
     q = [[Signal.like(word, name=f"q{g}_{w}") for w, word in enumerate(words)] for g, words in enumerate(loaded)]
     q_exp = [Signal.like(exp, name=f"q_exp{g}") for g, exp in enumerate(loaded_exps)]
     taken = Signal()
     m.d.comb += [taken.eq(k.valid & k.ready), swap.eq(complete & (~have | taken & k.p.last))]
     with m.If(taken):               # words of a row come in turn: the one that is next stands first
         m.d.sync += [word.eq(following) for words in q
-                     for word, following in zip(words, [*words[1:], words[0]]) if parts > 1]
+                     for word, following in zip(words, [*words[1:], words[0]]) if sizes.words > 1]
     with m.If(swap):
         m.d.sync += [have.eq(1), Cat(q).eq(Cat(loaded)), Cat(q_exp).eq(Cat(loaded_exps))]
     with m.Elif(taken & k.p.last):
         m.d.sync += have.eq(0)
-    part = Signal(range(parts))
+    part = Signal(range(sizes.words))
     with m.If(taken):
-        m.d.sync += part.eq(Mux(part == parts - 1, 0, part + 1))
+        m.d.sync += part.eq(Mux(part == sizes.words - 1, 0, part + 1))
     return _Queries(have, q, q_exp, part)
 
 
-def score_rows(m, design, q_i, k, take):
-    """The K stage: queries at ``q_i`` meet rows at ``k``. Products, their sum, the score, its softcap, then the
-    memories.
+def score_rows(m, q_i, k, take, *, sizes, group, fmt, rows_seen, score_cap):
+    """The K stage: ``group`` queries at ``q_i`` meet rows at ``k``, both in format ``fmt``. Products, their sum, the
+    score, its softcap where there is a ``score_cap``, then the memories of ``rows_seen`` rows.
 
-    Gives a `Job`, which waits for the V stage to ``take`` it. A part of a row is taken in each cycle in which the job
+    Gives a `Job`, which waits for the V stage to ``take`` it. A word of a row is taken in each cycle in which the job
     before does not wait.
     """
-    parts, fmt = design.padded_head_dim // design.hw.attention_lanes, design.recipe.kv_format
-    group, lanes = design.group, design.hw.attention_lanes
-    queries = _current(m, design, q_i, k)
+    lanes = sizes.lanes
+    queries = _current(m, sizes, group, q_i, k)
     dot_stages = 1 + tree_stages(lanes) + 1
     enter, final = stream.Signature(0).create(), stream.Signature(0).create()
-    stages = dot_stages + SCORE_STAGES + (SOFTCAP_STAGES if design.model.score_cap else 0)
+    stages = dot_stages + SCORE_STAGES + (SOFTCAP_STAGES if score_cap else 0)
     pipe = Pipeline(m, enter, final, stages=stages, name="k_pipe")
     m.d.comb += [enter.valid.eq(k.valid & queries.have), k.ready.eq(enter.ready & queries.have)]
-    row_end = pipe.reg(queries.part == parts - 1, name="k_row_end", stages=pipe.stages)
+    row_end = pipe.reg(queries.part == sizes.words - 1, name="k_row_end", stages=pipe.stages)
     last = pipe.reg(k.p.last, name="k_last", stages=pipe.stages)
     v_exp = pipe.reg(k.p.v_exp, name="k_v_exp", stages=pipe.stages)
     starts = pipe.reg(queries.part == 0, name="k_starts", stages=dot_stages - 1)
 
     operands = operands_of(m, k.p.codes, fmt, "k")
-    width = fmt.accumulator_bits(fmt, design.padded_head_dim)
+    width = fmt.accumulator_bits(fmt, sizes.head_dim)
     scores = []
     for g in range(group):
         unit = Dot(fmt, lanes, width)
@@ -119,15 +116,15 @@ def score_rows(m, design, q_i, k, take):
         left = pipe.reg(queries.exponents[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
         amount = pipe.reg(score_amount(m, left, width, f"score{g}"), name=f"amount{g}", stages=dot_stages - 1)
         scores.append(score(m, pipe, unit.dot, amount, f"score{g}"))
-        if design.model.score_cap:
-            scores[g] = softcap(m, pipe, design.model.score_cap, scores[g], name=f"capped{g}")
-    return _store(m, design.rows_seen(), final, scores, v_exp, row_end, last, take)
+        if score_cap:
+            scores[g] = softcap(m, pipe, score_cap, scores[g], name=f"capped{g}")
+    return _store(m, rows_seen, final, scores, v_exp, row_end, last, take)
 
 
 def _store(m, rows_seen, final, scores, v_exp, row_end, last, take):
     """Stores a row's scores, and keeps the largest. The next job's wait until this one has been taken."""
     pending, fresh, bank = Signal(name="pending"), Signal(init=1, name="fresh"), Signal()
-    row, rows = Signal(range(rows_seen), name="row"), Signal(range(rows_seen), reset_less=True)
+    row, last_row = Signal(range(rows_seen), name="row"), Signal(range(rows_seen), reset_less=True, name="rows")
     top = Signal(signed(EXP_BITS), reset_less=True)
     maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"max{g}") for g in range(len(scores))]
     memories = [BlockRam(SCORE_BITS, 2 * rows_seen) for _ in scores]
@@ -150,5 +147,5 @@ def _store(m, rows_seen, final, scores, v_exp, row_end, last, take):
     with m.If(store):
         m.d.sync += [fresh.eq(last), row.eq(Mux(last, 0, row + 1))]
         with m.If(last):
-            m.d.sync += [pending.eq(1), rows.eq(row), bank.eq(~bank)]
-    return Job(pending, maxima, top, rows, ~bank, memories, exponents)
+            m.d.sync += [pending.eq(1), last_row.eq(row), bank.eq(~bank)]
+    return Job(pending, maxima, top, last_row, ~bank, memories, exponents)

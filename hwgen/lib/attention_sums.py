@@ -57,31 +57,31 @@ class Numerators(wiring.Component):
     weight : In(8)                  a code, stage WEIGHED
     operands : In                   stage WEIGHED: lanes decoded codes
     add, clear : In(1)              stage SUMMED: the products are added, or all sums start from 0
-    totals : Out                    parts * lanes signed sums; those of the word that is added next come first
+    totals : Out                    words * lanes signed sums; those of the word that is added next come first
     """
 
-    def __init__(self, fmt, kv, lanes, parts, weight_max, bits):
-        self._fmt, self._kv, self._lanes, self._parts = fmt, kv, lanes, parts
+    def __init__(self, fmt, kv, lanes, words, weight_max, bits):
+        self._fmt, self._kv, self._lanes, self._words = fmt, kv, lanes, words
         self._weight_max, self._bits = weight_max, bits
         super().__init__({"advance": In(1), "weight": In(8), "operands": In(lanes * operand_layout(kv).size),
-                          "add": In(1), "clear": In(1), "totals": Out(parts * lanes * bits)})
+                          "add": In(1), "clear": In(1), "totals": Out(words * lanes * bits)})
 
     @property
     def module_name(self):
-        return f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._parts}_b{self._bits}"
+        return f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._words}_b{self._bits}"
 
     def elaborate(self, platform):
         m = Module()
         layout, bits = operand_layout(self._kv), self._bits
         pipe = Registers(m, self.advance)
         product_bits = (self._weight_max * self._kv.max_int).bit_length() + 1
-        words = [[] for _ in range(self._parts)]
+        words = [[] for _ in range(self._words)]
         for i in range(self._lanes):
             operand = data.View(layout, self.operands.word_select(i, layout.size))
             term, carry = _product(m, pipe, Product(self._fmt, self._kv), self.weight, operand, f"lane{i}")
             term, carry = (pipe.reg(x, name=f"lane{i}_{n}")
                            for n, x in (("term", term[:product_bits]), ("carry", carry)))
-            totals = [Signal(signed(bits), name=f"lane{i}_total{w}") for w in range(self._parts)]
+            totals = [Signal(signed(bits), name=f"lane{i}_total{w}") for w in range(self._words)]
             new = add_carry(totals[0], term, carry, bits)
             with m.If(self.advance & self.add):
                 with m.If(self.clear):

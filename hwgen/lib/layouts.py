@@ -7,7 +7,7 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from ..params.adapters import MAX_SHIFT
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "RequestSizes", "adapter_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "KvSizes", "RequestSizes", "adapter_layout",
            "ask_layout", "bias_layout", "command_layout",
            "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout",
@@ -195,54 +195,80 @@ def signature_layout(*, entries):
     return StructLayout({"entry": range(entries), "crc": unsigned(32)})
 
 
-def place_layout(design):
-    """A command of the KV writer or of attention: an entry and where it belongs."""
-    return StructLayout({"entry": range(design.hw.entries), "slot": range(design.hw.slots),
-                         "position": range(design.hw.context), "layer": range(design.layers), "last": 1})
+@dataclass(frozen=True)
+class KvSizes:
+    """Sizes of the KV memory.
+
+    Parameters
+    ----------
+    slots : int
+    context : int                   positions of a slot
+    num_hidden_layers : int
+    num_key_value_heads : int
+    head_dim : int                  codes of a K or V row: a multiple of ``lanes``
+    lanes : int                     codes of a word: A, which are written, read and multiplied at once
+    """
+
+    slots: int
+    context: int
+    num_hidden_layers: int
+    num_key_value_heads: int
+    head_dim: int
+    lanes: int
+
+    @property
+    def words(self):
+        """Words of a row."""
+        return self.head_dim // self.lanes
 
 
-def head_meta_layout(design):
-    """What goes along with a read of the qkv buffer: where the KV writer puts the slice. Attention sends zeros."""
-    return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
-                         "head": range(design.kv_heads), "position": range(design.hw.context),
-                         "part": range(design.padded_head_dim // design.hw.attention_lanes), "last": 1})
+def place_layout(sizes, entries):
+    """A command of the KV writer or of attention: which of T entries, and where it belongs in a memory of some
+    `KvSizes`."""
+    return StructLayout({"entry": range(entries), "slot": range(sizes.slots), "position": range(sizes.context),
+                         "layer": range(sizes.num_hidden_layers), "last": 1})
 
 
-def head_read_layout(design):
-    """Request of part of a head to the qkv buffer: row ``entry * qkv_heads + head``, heads in order K, V, Q."""
-    return StructLayout({"row": range(design.hw.entries * design.qkv_heads),
-                         "part": range(design.padded_head_dim // design.hw.attention_lanes),
-                         "meta": head_meta_layout(design)})
+def head_meta_layout(sizes):
+    """What goes along with a read of the qkv buffer: where in the KV memory the KV writer puts the word, which is
+    ``part`` of its row. Attention sends zeros."""
+    return StructLayout({"value": 1, "slot": range(sizes.slots), "layer": range(sizes.num_hidden_layers),
+                         "head": range(sizes.num_key_value_heads), "position": range(sizes.context),
+                         "part": range(sizes.words), "last": 1})
 
 
-def kv_write_layout(design):
-    """Part of a K row (``value`` 0) or V row (1) with its exponent."""
-    lanes = design.hw.attention_lanes
-    return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
-                         "head": range(design.kv_heads), "position": range(design.hw.context),
-                         "part": range(design.padded_head_dim // lanes), "codes": ArrayLayout(unsigned(8), lanes),
+def head_read_layout(sizes, heads):
+    """Request of a word of a head to the qkv buffer: ``row`` is one of so many ``heads``, those of entry 0 first, each
+    entry's in order K, V, Q."""
+    return StructLayout({"row": range(heads), "part": range(sizes.words), "meta": head_meta_layout(sizes)})
+
+
+def kv_write_layout(sizes):
+    """A word of a K row (``value`` 0) or V row (1), with the row's exponent."""
+    return StructLayout({"value": 1, "slot": range(sizes.slots), "layer": range(sizes.num_hidden_layers),
+                         "head": range(sizes.num_key_value_heads), "position": range(sizes.context),
+                         "part": range(sizes.words), "codes": ArrayLayout(unsigned(8), sizes.lanes),
                          "exp": signed(EXP_BITS)})
 
 
-def kv_read_layout(design):
-    """Address of part of a row; ``last`` comes back with it."""
-    return StructLayout({"slot": range(design.hw.slots), "layer": range(design.layers), "head": range(design.kv_heads),
-                         "position": range(design.hw.context),
-                         "part": range(design.padded_head_dim // design.hw.attention_lanes),
-                         "last": 1})
+def kv_read_layout(sizes):
+    """Address of a word of a row; ``last`` comes back with it."""
+    return StructLayout({"slot": range(sizes.slots), "layer": range(sizes.num_hidden_layers),
+                         "head": range(sizes.num_key_value_heads), "position": range(sizes.context),
+                         "part": range(sizes.words), "last": 1})
 
 
-def k_row_layout(design):
-    """Part of a K row, its exponent, and that of the V row of the same position."""
-    return StructLayout({"codes": ArrayLayout(unsigned(8), design.hw.attention_lanes), "exp": signed(EXP_BITS),
+def k_row_layout(lanes):
+    """A word of a K row, the row's exponent, and that of the V row of the same position."""
+    return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS),
                          "v_exp": signed(EXP_BITS), "last": 1})
 
 
-def v_row_layout(design):
-    """Part of a V row; its exponent came with the K row."""
-    return StructLayout({"codes": ArrayLayout(unsigned(8), design.hw.attention_lanes), "last": 1})
+def v_row_layout(lanes):
+    """A word of a V row; the row's exponent came with the K row."""
+    return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "last": 1})
 
 
-def kv_fault_layout(design):
+def kv_fault_layout(*, slots, context):
     """Where a word of the KV memory could not be corrected."""
-    return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context)})
+    return StructLayout({"slot": range(slots), "position": range(context)})

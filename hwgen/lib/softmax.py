@@ -9,8 +9,8 @@ from .arith import leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, s
 from .fp8_dot import decode_operand
 from .norm import one
 
-__all__ = ["QUOTIENT_STAGES", "SCORE_STAGES", "Reciprocal", "exp2_codes", "parts_of", "quotient", "reciprocal",
-           "score", "score_amount"]
+__all__ = ["QUOTIENT_STAGES", "SCORE_STAGES", "Reciprocal", "exp2_codes", "quotient", "reciprocal", "score",
+           "score_amount", "unpack_code"]
 
 SCORE_STAGES = 3        # of `score`
 QUOTIENT_STAGES = 7     # of `quotient`, those of `reciprocal` included
@@ -92,7 +92,7 @@ def exp2_codes(m, pipe, d, gap, fmt, name):
     return code(whole, f"{name}_plain"), code(whole + gap, f"{name}_scaled")
 
 
-def parts_of(code, fmt):
+def unpack_code(code, fmt):
     """(shift, significand) of a code without sign: it is ``significand << shift``. Combinational."""
     operand = decode_operand(fmt, code)
     return operand["shift"][:fmt.max_shift.bit_length()], operand["sig"]

@@ -66,11 +66,11 @@ class Decoder(wiring.Component):
         if design.hw.wired and wires is None:
             raise ValueError("Matrices must be given to a machine in which they are logic")
         self._design, self._rom_file, self._wires = design, rom_file, wires
-        sizes = make.request_sizes(design)
+        sizes, place = make.request_sizes(design), dict(slots=design.hw.slots, context=design.hw.context)
         members = {
             "command": In(stream.Signature(command_layout(sizes))),
             "outcome": Out(stream.Signature(outcome_layout(sizes))),
-            "kv_command": In(stream.Signature(kv_command_layout(slots=sizes.slots, context=sizes.context))),
+            "kv_command": In(stream.Signature(kv_command_layout(**place))),
             "kv_answer": Out(stream.Signature(kv_answer_layout())),
             "phase": Out(phase_shape(design.block)), "layer": Out(range(design.layers)), "model_id": Out(32),
             "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),
@@ -85,7 +85,7 @@ class Decoder(wiring.Component):
             members |= {"adapter": In(stream.Signature(adapter_layout(
                 adapters=design.hw.adapters, beat_bytes=design.hw.beat_bytes)))}
         if design.hw.kv_ecc:
-            members |= {"kv_corrected": Out(32), "kv_failed": Out(32), "kv_fault": Out(kv_fault_layout(design))}
+            members |= {"kv_corrected": Out(32), "kv_failed": Out(32), "kv_fault": Out(kv_fault_layout(**place))}
         super().__init__(members)
 
     @property

@@ -5,10 +5,8 @@ from ..lib.steps import phase_shape
 from ..lib.verilog import shared
 from ..models.wires import matrix_name
 from ..params.phases import member
-from ..units.attention import Attention
 from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
-from ..units.kv_cache import KvCache, KvWriter
 from ..units.vector_buffer import VectorBuffer
 from . import make
 from .alternating import AlternatingSequencer
@@ -73,9 +71,9 @@ class Engines:
             m.submodules.qk_norm = self.qk_norm
         m.submodules.rope = self.rope = make.rope(design)
         m.submodules.swiglu = self.swiglu = make.swiglu(part)
-        m.submodules.kv_cache = self.kv = KvCache(design)
-        m.submodules.kv_writer = self.kv_writer = KvWriter(part)
-        m.submodules.attention = self.attention = Attention(part)
+        m.submodules.kv_cache = self.kv = make.kv_cache(design)
+        m.submodules.kv_writer = self.kv_writer = make.kv_writer(part)
+        m.submodules.attention = self.attention = make.attention(part)
         m.submodules.sampler = self.sampler = make.sampler(part)
 
     def _by_half(self, name, build):

@@ -11,7 +11,7 @@ from ..lib.attention_sums import SUMMED, WEIGHED, Numerators, operands_of
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout,
                            slice_layout, v_row_layout)
 from ..lib.pipeline import Pipeline, Registers
-from ..lib.softmax import QUOTIENT_STAGES, exp2_codes, parts_of, quotient, reciprocal
+from ..lib.softmax import QUOTIENT_STAGES, exp2_codes, quotient, reciprocal, unpack_code
 from ..lib.verilog import shared
 from ..params.tables import SCORE_BITS
 
@@ -98,14 +98,20 @@ class Attention(wiring.Component):
     *K stage* streams K rows and stores a score per query head, with their maximum and that of the V exponents; the *V
     stage* streams V rows, turns scores into weights, and sums weights and weighted rows; the *output* divides. All four
     work on successive jobs at once, across entries and commands too. `golden.attention.attention_cycles` has the
-    cycles: a job takes rows * head / A of them, and one more; rows are position + 1, or the window if that is less.
+    cycles: a job takes rows * head_dim / A of them, and one more; rows are position + 1, or the window if that is less.
 
     Keys and values of all positions up to an entry's must be in the cache, and its queries in the qkv buffer, when its
     command is given.
 
     Parameters
     ----------
-    design : Design
+    sizes : KvSizes
+    entries : int                   entries that commands are of, T
+    num_attention_heads : int       query heads; those that share a K/V head are its group
+    vector_lanes : int              elements that go out at once, V
+    kv_format, p_format : Fp8       of queries, keys and values; of the weights
+    windows : sequence              of each layer: positions that an entry sees, its own included; None: all
+    score_cap : float or None       scores s are ``c * tanh(s / c)``
 
     Members
     -------
@@ -115,50 +121,51 @@ class Attention(wiring.Component):
     k_req, v_req : Out(stream)    `kv_read_layout`, for the KV cache
     k_o : In(stream)        `k_row_layout`, its answers
     v_o : In(stream)        `v_row_layout`, its answers
-    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * Design.padded_head_dim) / V + granule in
-                            order; ``last`` is the entry's last
+    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * head_dim) / V + granule in order; ``last`` is
+                            the entry's last
     done : Out(1)           up for one cycle, that after the last granule of a command with ``last`` was taken
     """
 
-    def __init__(self, design):
-        self._design = design
-        lanes, v = design.hw.attention_lanes, design.hw.vector_lanes
+    def __init__(self, *, sizes, entries, num_attention_heads, vector_lanes, kv_format, p_format, windows,
+                 score_cap=None):
+        self._sizes, self._entries, self._windows = sizes, entries, windows
+        self._kv_format, self._p_format, self._score_cap = kv_format, p_format, score_cap
+        self._group, self._vector_lanes = num_attention_heads // sizes.num_key_value_heads, vector_lanes
+        heads = num_attention_heads + 2 * sizes.num_key_value_heads         # of an entry, in the buffer
+        request = stream.Signature(kv_read_layout(sizes))
         super().__init__({
-            "cmd": In(stream.Signature(place_layout(design))),
-            "q_r": Out(stream.Signature(head_read_layout(design))),
-            "q_i": In(stream.Signature(slice_layout(lanes, head_meta_layout(design)))),
-            "k_req": Out(stream.Signature(kv_read_layout(design))),
-            "k_o": In(stream.Signature(k_row_layout(design))),
-            "v_req": Out(stream.Signature(kv_read_layout(design))),
-            "v_o": In(stream.Signature(v_row_layout(design))),
+            "cmd": In(stream.Signature(place_layout(sizes, entries))),
+            "q_r": Out(stream.Signature(head_read_layout(sizes, entries * heads))),
+            "q_i": In(stream.Signature(slice_layout(sizes.lanes, head_meta_layout(sizes)))),
+            "k_req": Out(request), "k_o": In(stream.Signature(k_row_layout(sizes.lanes))),
+            "v_req": Out(request), "v_o": In(stream.Signature(v_row_layout(sizes.lanes))),
             "o": Out(stream.Signature(data.StructLayout({
-                "x": data.ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
-                "part": range(design.heads * design.padded_head_dim // v), "last": 1}))),
+                "x": data.ArrayLayout(unsigned(16), vector_lanes), "entry": range(entries),
+                "part": range(num_attention_heads * sizes.head_dim // vector_lanes), "last": 1}))),
             "done": Out(1),
         })
 
     # -- shapes
 
     @property
-    def _parts(self):
-        """Words of a row."""
-        return self._design.padded_head_dim // self._design.hw.attention_lanes
+    def _rows_seen(self):
+        """The most rows that an entry sees, in any layer."""
+        return max(window or self._sizes.context for window in self._windows)
 
     @property
     def _weight_max(self):
         """The largest weight, 2**max_exp, as an integer."""
-        fmt = self._design.recipe.p_format
-        return 1 << (fmt.max_exp - fmt.unit_exp)
+        return 1 << (self._p_format.max_exp - self._p_format.unit_exp)
 
     @property
     def _sum_max(self):
         """The largest sum of weights."""
-        return self._weight_max * self._design.rows_seen()
+        return self._weight_max * self._rows_seen
 
     @property
     def _numerator_bits(self):
         """Bits of the magnitude of a numerator."""
-        return (self._sum_max * self._design.recipe.kv_format.max_int).bit_length()
+        return (self._sum_max * self._kv_format.max_int).bit_length()
 
     def elaborate(self, platform):
         m = Module()
@@ -167,16 +174,18 @@ class Attention(wiring.Component):
         m.submodules.softmax = softmax = _Softmax()
         m.submodules.values = values = _Values()
         m.submodules.division = division = _Division()
-        k_jobs, v_jobs, entries = ask_queries(requests.m, self._design, self.cmd, self.q_r)
-        ask_rows(requests.m, self._design, k_jobs, self.k_req, "k")
-        ask_rows(requests.m, self._design, v_jobs, self.v_req, "v")
+        k_jobs, v_jobs, entry_queue = ask_queries(requests.m, self.cmd, self.q_r, sizes=self._sizes,
+                                                  entries=self._entries, group=self._group, windows=self._windows)
+        ask_rows(requests.m, k_jobs, self.k_req, self._sizes.words, "k")
+        ask_rows(requests.m, v_jobs, self.v_req, self._sizes.words, "v")
         take = Signal()
         hold = _Hold(Signal(name="hold_free"), Signal(name="hand_over"))
-        job = score_rows(scores.m, self._design, self.q_i, self.k_o, take)
+        job = score_rows(scores.m, self.q_i, self.k_o, take, sizes=self._sizes, group=self._group, fmt=self._kv_format,
+                         rows_seen=self._rows_seen, score_cap=self._score_cap)
         slots = self._slots(values.m, job, take)
         weights, sums = self._weigh(softmax.m, values.m, slots, job)
         numerators = self._sum_rows(values.m, slots, weights, hold)
-        self._divide(division.m, _Results(sums, numerators, slots.top_out), hold, entries)
+        self._divide(division.m, _Results(sums, numerators, slots.top_out), hold, entry_queue)
         return m
 
     # -- V stage
@@ -184,28 +193,29 @@ class Attention(wiring.Component):
     def _slots(self, m, job, take):
         """Takes jobs that are pending. Gives the `_Slots`, one of which enters in each cycle in which the pipeline
         moves."""
-        parts, rows = self._parts, job.rows
+        words = self._sizes.words
         busy, clear, last = Signal(name="busy"), Signal(name="clear"), Signal()
-        row, last_row = Signal.like(rows, name="row"), Signal.like(rows, reset_less=True, name="last_row")
-        part = Signal(range(parts))
+        row = Signal.like(job.last_row, name="row")
+        last_row = Signal.like(job.last_row, reset_less=True, name="last_row")
+        part = Signal(range(words))
         v_bank = Signal()
-        maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"v_max{g}") for g in range(self._design.group)]
+        maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"v_max{g}") for g in range(self._group)]
         top_v = Signal(signed(EXP_BITS), reset_less=True)
         enter, final = stream.Signature(0).create(), stream.Signature(0).create()
         starved = Signal()
         pipe = Pipeline(m, enter, final, stages=SUMMED, wait=starved, name="v_pipe")
         m.d.comb += [take.eq(job.pending & ~busy & pipe.advance), enter.valid.eq(busy | clear),
-                     last.eq((part == parts - 1) & (row == last_row))]
+                     last.eq((part == words - 1) & (row == last_row))]
         with m.If(pipe.advance):
             m.d.sync += clear.eq(busy & last)
             with m.If(busy):
                 m.d.sync += part.eq(part + 1)
-                with m.If(part == parts - 1):
+                with m.If(part == words - 1):
                     m.d.sync += [part.eq(0), row.eq(row + 1)]
                 with m.If(last):
                     m.d.sync += busy.eq(0)
             with m.If(take):
-                m.d.sync += [busy.eq(1), row.eq(0), last_row.eq(rows), v_bank.eq(job.bank), top_v.eq(job.top),
+                m.d.sync += [busy.eq(1), row.eq(0), last_row.eq(job.last_row), v_bank.eq(job.bank), top_v.eq(job.top),
                              *(a.eq(b) for a, b in zip(maxima, job.maxima))]
         clears = [clear]
         for k in range(1, SUMMED + 1):
@@ -217,7 +227,7 @@ class Attention(wiring.Component):
     def _weigh(self, m, values, slots, job):
         """Scores to weights, and the sum of these, in the module of softmax. Gives of each query head (the weight as a
         code, in stage WEIGHED; the sum so far)."""
-        pipe, fmt, memories, exponents = slots.pipe, self._design.recipe.p_format, job.memories, job.exponents
+        pipe, fmt, memories, exponents = slots.pipe, self._p_format, job.memories, job.exponents
         for memory in (*memories, exponents):
             values.d.comb += [memory.read_en.eq(pipe.advance), memory.read_address.eq(Cat(slots.bank, slots.row))]
         beside = Registers(m, pipe.advance)
@@ -228,7 +238,7 @@ class Attention(wiring.Component):
             plain, scaled = exp2_codes(m, beside, d, gap, fmt, f"exp{g}")
             weights.append(scaled)
             shift, significand = (beside.reg(x, name=f"z{g}_{n}")
-                                  for n, x in zip(("shift", "significand"), parts_of(plain, fmt)))
+                                  for n, x in zip(("shift", "significand"), unpack_code(plain, fmt)))
             integer = beside.reg((significand << shift)[:self._weight_max.bit_length()], name=f"z{g}")
             total = Signal(range(self._sum_max + 1), name=f"z_total{g}")
             with m.If(pipe.advance & pipe.valid[SUMMED]):
@@ -242,8 +252,8 @@ class Attention(wiring.Component):
     def _sum_rows(self, m, slots, weights, hold):
         """Weighted rows: words of a row come in turn, and the sums turn with them. Gives the numerators of `_Results`,
         which are handed over at the end of a job, all of them at once."""
-        design, parts, pipe, clears, v = self._design, self._parts, slots.pipe, slots.clears, self.v_o
-        kv, fmt, lanes = design.recipe.kv_format, design.recipe.p_format, design.hw.attention_lanes
+        pipe, clears, v = slots.pipe, slots.clears, self.v_o
+        kv, fmt, lanes, words = self._kv_format, self._p_format, self._sizes.lanes, self._sizes.words
         # Of the slot in stage WEIGHED that it has a word, of that behind SUMMED that it clears: registers, for all
         # stages wait for them
         weighs, ends = Signal(name="weighs"), Signal()
@@ -254,32 +264,31 @@ class Attention(wiring.Component):
         operands = operands_of(m, v.p.codes, kv, "v")
         bits, numerators = self._numerator_bits + 1, []
         for g, weight in enumerate(weights):
-            unit = Numerators(fmt, kv, lanes, parts, self._weight_max, bits)
+            unit = Numerators(fmt, kv, lanes, words, self._weight_max, bits)
             m.submodules[f"numerators{g}"] = shared(unit, unit.module_name)
             m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[SUMMED]), unit.clear.eq(clears[SUMMED]),
                          unit.weight.eq(weight), unit.operands.eq(Cat(operands))]
             numerators.append([[unit.totals.word_select(w * lanes + i, bits).as_signed() for i in range(lanes)]
-                               for w in range(parts)])
+                               for w in range(words)])
         m.d.comb += [slots.final.ready.eq(hold.free | ~ends), hold.hand_over.eq(pipe.advance & ends)]
         return numerators
 
     # -- output
 
-    def _divide(self, m, results, hold, entries):
+    def _divide(self, m, results, hold, entry_queue):
         """Sends granule after granule of a finished job through the division: a reciprocal, and beside it numerators to
         bf16; then their product."""
-        design = self._design
         held, valid = self._registers(results), Signal()
         source = stream.Signature(0).create()
         pipe = Pipeline(m, source, self.o, stages=QUOTIENT_STAGES, name="o_pipe")
         m.d.comb += [hold.free.eq(~valid), source.valid.eq(valid)]
         self._hold_results(m, results, held, valid, hold.hand_over, pipe.advance)
         divisor = reciprocal(m, pipe, held.sums[0], self._weight_max)       # at least one weight
-        unit = design.recipe.kv_format.unit_exp + 127
+        unit = self._kv_format.unit_exp + 127
         biased = pipe.reg(held.top + (unit + self._numerator_bits - 1), name="n_exponent", stages=2)
-        for i, numerator in enumerate(held.numerators[:design.hw.vector_lanes]):
+        for i, numerator in enumerate(held.numerators[:self._vector_lanes]):
             m.d.comb += self.o.p.x[i].eq(quotient(m, pipe, numerator, self._numerator_bits, biased, divisor, i))
-        self._address(m, entries)
+        self._address(m, entry_queue)
 
     def _registers(self, results):
         """For `_Results`, with the numerators in one list: of the granule that is next first."""
@@ -293,29 +302,29 @@ class Attention(wiring.Component):
 
         Until they are handed over, whatever is there is held: so a thousand registers do not wait for what decides.
         """
-        design, granules = self._design, self._design.padded_head_dim // self._design.hw.vector_lanes
-        granule, query = Signal(range(granules), name="granule"), Signal(range(design.group))
-        last_granule, last_query = granule == granules - 1, query == design.group - 1
+        v, granules = self._vector_lanes, self._sizes.head_dim // self._vector_lanes
+        granule, query = Signal(range(granules), name="granule"), Signal(range(self._group))
+        last_granule, last_query = granule == granules - 1, query == self._group - 1
         flat = [x for words in results.numerators for word in words for x in word]
         with m.If(~valid):
             m.d.sync += [valid.eq(hand_over), held.top.eq(results.top),
                          *(a.eq(b) for a, b in zip(held.numerators, flat)),
                          *(a.eq(b) for a, b in zip(held.sums, results.sums))]
         with m.Elif(advance):
-            m.d.sync += [a.eq(b) for a, b in zip(held.numerators, held.numerators[design.hw.vector_lanes:])]
+            m.d.sync += [a.eq(b) for a, b in zip(held.numerators, held.numerators[v:])]
             m.d.sync += granule.eq(granule + 1)
             with m.If(last_granule):
                 m.d.sync += [granule.eq(0), query.eq(query + 1), *(a.eq(b) for a, b in zip(held.sums, held.sums[1:]))]
                 with m.If(last_query):
                     m.d.sync += [query.eq(0), valid.eq(0)]
 
-    def _address(self, m, entries):
+    def _address(self, m, entry_queue):
         """Where the granule at ``o`` belongs, and when a command is done."""
-        entry, part = entries.item, Signal.like(self.o.p.part, name="part")
-        granules = self._design.heads * self._design.padded_head_dim // self._design.hw.vector_lanes
+        entry, part = entry_queue.item, Signal.like(self.o.p.part, name="part")
+        granules = self._group * self._sizes.num_key_value_heads * self._sizes.head_dim // self._vector_lanes
         fire = self.o.valid & self.o.ready
-        m.d.comb += [self.o.p.entry.eq(entry.entry), self.o.p.part.eq(part), entries.fifo.r_en.eq(fire & self.o.p.last),
-                     self.o.p.last.eq(part == granules - 1)]
+        m.d.comb += [self.o.p.entry.eq(entry.entry), self.o.p.part.eq(part),
+                     entry_queue.fifo.r_en.eq(fire & self.o.p.last), self.o.p.last.eq(part == granules - 1)]
         with m.If(fire):
             m.d.sync += part.eq(Mux(self.o.p.last, 0, part + 1))
         m.d.sync += self.done.eq(fire & self.o.p.last & entry.last)

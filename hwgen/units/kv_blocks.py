@@ -31,7 +31,7 @@ class KvBlocks(wiring.Component):
     asks for a copy of the block, whose last cycle is the request's too. FORK and TRUNCATE take a cycle for each block
     that they share or drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the same in Python.
 
-    Where all layers have a window (`Design.positions_kept`), an admission may first give back the block that is then
+    Where all layers have a window (``kept``), an admission may first give back the block that is then
     behind it, which takes two cycles. ``known`` says no for its positions.
 
     Free blocks are a queue of those that were freed and, behind it, all that have never been used: so a reset takes no
@@ -39,11 +39,16 @@ class KvBlocks(wiring.Component):
 
     Parameters
     ----------
-    design : Design
+    slots : int
+    context : int           positions of a slot
+    kv_block : int          positions of a block: a power of two
+    blocks : int
+    kept : int or None      the newest positions that a slot keeps; None: all
+    seen : int or None      with ``kept``: positions that attention of an entry looks at, its own included
 
     Members
     -------
-    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's, and an
+    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the memory's, and an
                                 ADMIT's length below the context
     error : Out                 `ErrorCode` of the request that is taken
     copy : Out(stream)          {old, new, count}: copy the first ``count`` positions of a block; taken in the copy's
@@ -52,46 +57,58 @@ class KvBlocks(wiring.Component):
                                 slot has come so far; combinational
     """
 
-    def __init__(self, design):
-        self._design = design
-        hw = design.hw
-        physical = range(hw.blocks)
-        lookup = wiring.Signature({"slot": In(range(hw.slots)), "position": In(range(hw.context)),
+    def __init__(self, *, slots, context, kv_block, blocks, kept=None, seen=None):
+        self.slots, self.context, self.kv_block, self.blocks, self.kept, self.seen = (
+            slots, context, kv_block, blocks, kept, seen)
+        physical = range(blocks)
+        lookup = wiring.Signature({"slot": In(range(slots)), "position": In(range(context)),
                                    "physical": Out(physical), "known": Out(1)})
-        copy = data.StructLayout({"old": physical, "new": physical, "count": range(hw.kv_block)})
+        copy = data.StructLayout({"old": physical, "new": physical, "count": range(kv_block)})
         super().__init__({
-            "ask": In(stream.Signature(ask_layout(slots=design.hw.slots, context=design.hw.context))),
-            "error": Out(ERROR_BITS),
+            "ask": In(stream.Signature(ask_layout(slots=slots, context=context))), "error": Out(ERROR_BITS),
             "copy": Out(stream.Signature(copy)),
             "write": Out(lookup), "k": Out(lookup), "v": Out(lookup),
         })
 
+    @property
+    def blocks_per_slot(self):
+        """Blocks of a full slot."""
+        return -(-self.context // self.kv_block)
+
+    @property
+    def offset_bits(self):
+        """Of a position: those of the offset in its block."""
+        return self.kv_block.bit_length() - 1
+
+    @property
+    def paged(self):
+        """Slots find their blocks through a table; a single slot with all that it can fill has them in order."""
+        return self.slots > 1 or self.blocks < self.blocks_per_slot
+
     def elaborate(self, platform):
         m = Module()
-        hw = self._design.hw
-        lengths = Array(Signal(range(hw.context + 1), name=f"length{i}") for i in range(hw.slots))
-        self._inside = (Slots if hw.paged else _SingleSlot)(m, self._design, self, lengths)     # for proofs
+        lengths = Array(Signal(range(self.context + 1), name=f"length{i}") for i in range(self.slots))
+        self._inside = (Slots if self.paged else _SingleSlot)(m, self, lengths)     # for proofs
         return m
 
 
 class _Answers:
-    """Answers, in module ``m`` of `KvBlocks`, to what is ``asked`` of a slot that has come to ``length``.
+    """Answers, in module ``m`` of ``unit``, a `KvBlocks`, to what is ``asked`` of a slot that has come to ``length``.
 
     ``fork``: the request is a FORK; ``to``: the length that it leaves. A rule is (it is broken, the error):
     ``not_next`` of an admission, ``too_long`` of the other requests.
     """
 
-    def __init__(self, m, design, ports, asked, length):
-        self._m, self._design, self._ports, self._asked, self._length = m, design, ports, asked, length
-        self._block_bits = design.hw.kv_block.bit_length() - 1
+    def __init__(self, m, unit, asked, length):
+        self._m, self._unit, self._asked, self._length = m, unit, asked, length
         self._fork, self._to = asked.op == KvOp.FORK, Mux(asked.op == KvOp.FREE, 0, asked.length)
         self._not_next = (asked.length != length,
-                          Mux(length == design.hw.context, ErrorCode.CONTEXT, ErrorCode.POSITION))
+                          Mux(length == unit.context, ErrorCode.CONTEXT, ErrorCode.POSITION))
         self._too_long = (self._to > length, ErrorCode.LENGTH)
 
     def _answer(self, error=ErrorCode.OK):
         """The request is done, in this cycle."""
-        self._m.d.comb += [self._ports.ask.ready.eq(1), self._ports.error.eq(error)]
+        self._m.d.comb += [self._unit.ask.ready.eq(1), self._unit.error.eq(error)]
 
     def _refuse(self, *rules):
         """The first rule that is broken is the answer. ``m.Else()`` follows."""
@@ -103,10 +120,10 @@ class _Answers:
 class _SingleSlot(_Answers):
     """A slot that owns all blocks, in order: a request is done in the cycle in which it comes."""
 
-    def __init__(self, m, design, ports, lengths):
-        ask, length = ports.ask, Signal.like(lengths[0], name="length")
+    def __init__(self, m, unit, lengths):
+        ask, length = unit.ask, Signal.like(lengths[0], name="length")
         m.d.comb += length.eq(lengths[ask.p.slot])
-        super().__init__(m, design, ports, ask.p, length)
+        super().__init__(m, unit, ask.p, length)
         with m.If(ask.valid & (ask.p.op == ADMIT)):
             self._refuse(self._not_next)
             with m.Else():
@@ -117,8 +134,8 @@ class _SingleSlot(_Answers):
             with m.Else():
                 self._answer()
                 m.d.sync += lengths[0].eq(self._to)
-        for port in (ports.write, ports.k, ports.v):
-            m.d.comb += [port.physical.eq(port.position[self._block_bits:]), port.known.eq(1)]
+        for port in (unit.write, unit.k, unit.v):
+            m.d.comb += [port.physical.eq(port.position[unit.offset_bits:]), port.known.eq(1)]
 
 
 class Slots(_Answers):
@@ -127,14 +144,13 @@ class Slots(_Answers):
     The length is one of several, and much follows from it and from the request: so both have a cycle of their own.
     """
 
-    def __init__(self, m, design, ports, lengths):
-        ask = ports.ask
+    def __init__(self, m, unit, lengths):
+        ask = unit.ask
         length, asked = Signal.like(lengths[0], name="length"), Signal(ask.p.shape(), reset_less=True, name="asked")
         m.d.sync += [length.eq(lengths[ask.p.slot]), asked.eq(ask.p)]
-        super().__init__(m, design, ports, asked, length)
-        self._hw, self._lengths, self._kept = design.hw, lengths, design.positions_kept
-        self._block_shape = unsigned(max(1, len(ports.copy.p.old)))
-        if self._kept:
+        super().__init__(m, unit, asked, length)
+        self._lengths, self._block_shape = lengths, unsigned(max(1, len(unit.copy.p.old)))
+        if unit.kept:
             self._find_what_is_behind()
         self._make_memories()
         self._look_up()
@@ -152,7 +168,7 @@ class Slots(_Answers):
                 self._copy()
             with m.State("WALK"):
                 self._walk()
-            if self._kept:
+            if unit.kept:
                 with m.State("BEHIND"):
                     self._give_back()
 
@@ -161,94 +177,96 @@ class Slots(_Answers):
     def _find_what_is_behind(self):
         """Blocks that each slot has given back: all before the positions that it keeps. ``_newly``: the first position
         that is kept when the next one is admitted."""
-        m, asked, to = self._m, self._asked, self._to
-        self._behinds = Array(Signal(range(self._hw.blocks_per_slot), name=f"behind{i}") for i in range(self._hw.slots))
+        m, unit, asked, to = self._m, self._unit, self._asked, self._to
+        self._behinds = Array(Signal(range(unit.blocks_per_slot), name=f"behind{i}") for i in range(unit.slots))
         self._behind = Signal.like(self._behinds[0], name="behind")
         self._newly = Signal(signed(len(asked.length) + 2), name="$signal")     # a result without a name
-        m.d.comb += [self._behind.eq(self._behinds[asked.slot]), self._newly.eq(asked.length + (1 - self._kept))]
-        seen = (self._behind << self._block_bits) + self._design.rows_seen()
+        m.d.comb += [self._behind.eq(self._behinds[asked.slot]), self._newly.eq(asked.length + (1 - unit.kept))]
+        seen = (self._behind << unit.offset_bits) + unit.seen
         self._out_of_sight = (to != 0) & (self._behind != 0) & (to + 1 < seen), ErrorCode.WINDOW
 
     def _make_memories(self):
         """The block of each slot's blocks (``table``), the owners of each block, and a ring of those that were
         freed."""
-        hw = self._hw
+        unit = self._unit
 
         def store(name, shape, depth):
             self._m.submodules[name] = made = memory.Memory(shape=shape, depth=max(2, depth), init=[])
             return made, made.read_port(domain="comb"), made.write_port()
 
-        self._table, self._entry, self._set_entry = store("table", self._block_shape, hw.slots * hw.blocks_per_slot)
-        owners, self._owned, self._set_owned = store("owners", range(hw.slots + 1), hw.blocks)
+        self._table, self._in_table, self._set_table = store("table", self._block_shape,
+                                                            unit.slots * unit.blocks_per_slot)
+        owners, self._owned, self._set_owned = store("owners", range(unit.slots + 1), unit.blocks)
         # a port of its own: no way from the table through it to an admission's answer
         self._dropped = owners.read_port(domain="comb")
-        _, self._oldest, self._set_newest = store("freed", self._block_shape, hw.blocks)
+        _, self._oldest, self._set_newest = store("freed", self._block_shape, unit.blocks)
 
     def _row(self, slot, block):
         """Of the table."""
-        return scaled(slot, self._hw.blocks_per_slot) + block
+        return scaled(slot, self._unit.blocks_per_slot) + block
 
     def _look_up(self):
         """Where positions are, for those who read and write them."""
-        m, ports = self._m, self._ports
-        for port in (ports.write, ports.k, ports.v):
+        m, unit = self._m, self._unit
+        for port in (unit.write, unit.k, unit.v):
             read = self._table.read_port(domain="comb")
             known = port.position < self._lengths[port.slot]
-            if self._kept:
-                known &= port.position[self._block_bits:] >= self._behinds[port.slot]
-            m.d.comb += [read.addr.eq(self._row(port.slot, port.position[self._block_bits:])),
+            if unit.kept:
+                known &= port.position[unit.offset_bits:] >= self._behinds[port.slot]
+            m.d.comb += [read.addr.eq(self._row(port.slot, port.position[unit.offset_bits:])),
                          port.physical.eq(read.data), port.known.eq(known)]
 
     def _make_free_list(self):
         """The next block is the ``_candidate``, if one is ``_free``: the one freed first, or the first that has never
         been used."""
-        m, blocks = self._m, range(self._hw.blocks)
-        head, tail = Signal(blocks, name="head"), Signal(blocks, name="tail")
+        m, blocks = self._m, range(self._unit.blocks)
+        # where in the ring the next block is taken, and where the next one that is freed goes
+        take_at, put_at = Signal(blocks, name="head"), Signal(blocks, name="tail")
         queued, unused = Signal(range(len(blocks) + 1), name="queued"), Signal(range(len(blocks) + 1), name="unused")
         free, candidate = Signal(name="free"), Signal(self._block_shape, name="candidate")
-        m.d.comb += [self._oldest.addr.eq(head), self._set_newest.addr.eq(tail),
-                     free.eq((queued != 0) | (unused != self._hw.blocks)),
+        m.d.comb += [self._oldest.addr.eq(take_at), self._set_newest.addr.eq(put_at),
+                     free.eq((queued != 0) | (unused != self._unit.blocks)),
                      candidate.eq(Mux(queued != 0, self._oldest.data, unused))]
-        self._head, self._tail, self._queued, self._unused = head, tail, queued, unused
+        self._take_at, self._put_at, self._queued, self._unused = take_at, put_at, queued, unused
         self._free, self._candidate = free, candidate
 
     def _after(self, pointer):
-        return Mux(pointer == self._hw.blocks - 1, 0, pointer + 1)
+        return Mux(pointer == self._unit.blocks - 1, 0, pointer + 1)
 
     def _find_block(self):
         """The block in question: that of the next position, whose ``physical`` block and owners are looked at, or those
         from ``first`` to ``end``, over which ``step`` goes. And what copies of blocks are about."""
-        m, asked, ports, bits = self._m, self._asked, self._ports, self._block_bits
+        m, unit, asked, bits = self._m, self._unit, self._asked, self._unit.offset_bits
 
         def blocks_of(positions):
-            return (positions + (self._hw.kv_block - 1))[bits:]
+            return (positions + (unit.kv_block - 1))[bits:]
 
-        self._own = Signal(self._hw.slots, name="own")      # known: the slot's last block is its alone
+        self._own = Signal(unit.slots, name="own")      # known: the slot's last block is its alone
         self._used = used = asked.length[:bits]             # positions of the last block that are taken
-        self._step, self._first, self._end = (Signal(range(self._hw.blocks_per_slot + 1), name=name)
+        self._step, self._first, self._end = (Signal(range(unit.blocks_per_slot + 1), name=name)
                                               for name in ("step", "first", "end"))
         self._physical = physical = Signal(self._block_shape, name="physical", reset_less=True)
-        if self._kept:
+        if unit.kept:
             first = Mux((self._to == 0) ^ self._fork, self._behind, blocks_of(self._to))
         else:
             first = Mux(self._fork, 0, blocks_of(self._to))
-        entry, set_entry, set_owned = self._entry, self._set_entry, self._set_owned
+        in_table, set_table, set_owned = self._in_table, self._set_table, self._set_owned
         m.d.comb += [self._first.eq(first), self._end.eq(blocks_of(Mux(self._fork, asked.length, self._length))),
-                     entry.addr.eq(self._row(asked.slot, asked.length[bits:])), self._owned.addr.eq(physical),
-                     self._dropped.addr.eq(entry.data),
-                     set_entry.addr.eq(self._row(asked.slot, asked.length[bits:])), set_entry.data.eq(self._candidate),
-                     set_owned.addr.eq(physical), self._set_newest.data.eq(entry.data),
-                     ports.copy.p.old.eq(physical), ports.copy.p.new.eq(self._candidate), ports.copy.p.count.eq(used)]
+                     in_table.addr.eq(self._row(asked.slot, asked.length[bits:])), self._owned.addr.eq(physical),
+                     self._dropped.addr.eq(in_table.data),
+                     set_table.addr.eq(self._row(asked.slot, asked.length[bits:])), set_table.data.eq(self._candidate),
+                     set_owned.addr.eq(physical), self._set_newest.data.eq(in_table.data),
+                     unit.copy.p.old.eq(physical), unit.copy.p.new.eq(self._candidate), unit.copy.p.count.eq(used)]
 
     # -- what is done, in one cycle
 
     def _take_candidate(self):
         """It becomes the slot's last block, and its alone."""
         m, set_owned = self._m, self._set_owned
-        m.d.comb += [self._set_entry.en.eq(1), set_owned.en.eq(1), set_owned.addr.eq(self._candidate),
+        m.d.comb += [self._set_table.en.eq(1), set_owned.en.eq(1), set_owned.addr.eq(self._candidate),
                      set_owned.data.eq(1)]
         with m.If(self._queued != 0):
-            m.d.sync += [self._head.eq(self._after(self._head)), self._queued.eq(self._queued - 1)]
+            m.d.sync += [self._take_at.eq(self._after(self._take_at)), self._queued.eq(self._queued - 1)]
         with m.Else():
             m.d.sync += self._unused.eq(self._unused + 1)
 
@@ -264,15 +282,15 @@ class Slots(_Answers):
             m.d.sync += self._lengths[asked.other].eq(to)
         with m.Else():
             m.d.sync += self._lengths[asked.slot].eq(to)
-        if self._kept:
+        if self._unit.kept:
             m.d.sync += self._behinds[Mux(self._fork, asked.other, asked.slot)].eq(Mux(to == 0, 0, self._behind))
 
     def _drop(self):
-        """The block that ``entry`` finds has an owner less."""
+        """The block that is found ``in_table`` has an owner less."""
         m, dropped = self._m, self._dropped
         m.d.comb += [self._set_owned.data.eq(dropped.data - 1), self._set_newest.en.eq(dropped.data == 1)]
         with m.If(dropped.data == 1):
-            m.d.sync += [self._tail.eq(self._after(self._tail)), self._queued.eq(self._queued + 1)]
+            m.d.sync += [self._put_at.eq(self._after(self._put_at)), self._queued.eq(self._queued + 1)]
 
     # -- the states
 
@@ -280,11 +298,11 @@ class Slots(_Answers):
         """What is asked, and whether it needs more than this cycle."""
         m, asked = self._m, self._asked
         m.next = "READY"
-        if self._kept:
+        if self._unit.kept:
             is_next = (asked.op == ADMIT) & (asked.length == self._length)
-            with m.If(is_next & ((self._newly >> self._block_bits) > self._behind)):
+            with m.If(is_next & ((self._newly >> self._unit.offset_bits) > self._behind)):
                 m.next = "BEHIND"
-        with (m.Elif if self._kept else m.If)(asked.op == ADMIT):
+        with (m.Elif if self._unit.kept else m.If)(asked.op == ADMIT):
             self._decide_admission()
         with m.Else():
             self._decide_operation()
@@ -298,13 +316,13 @@ class Slots(_Answers):
         with m.Elif(self._own.bit_select(self._asked.slot, 1)):
             self._admit()
         with m.Else():
-            m.d.sync += self._physical.eq(self._entry.data)
+            m.d.sync += self._physical.eq(self._in_table.data)
             m.next = "LOOK"
 
     def _decide_operation(self):
         m, asked, fork = self._m, self._asked, self._fork
-        out_of_sight = [self._out_of_sight] if self._kept else []
-        self._refuse((fork & ((asked.other == asked.slot) | (asked.other >= self._hw.slots)), ErrorCode.OTHER),
+        out_of_sight = [self._out_of_sight] if self._unit.kept else []
+        self._refuse((fork & ((asked.other == asked.slot) | (asked.other >= self._unit.slots)), ErrorCode.OTHER),
                      self._too_long, *out_of_sight, (fork & (self._lengths[asked.other] != 0), ErrorCode.OCCUPIED))
         with m.Elif(self._first == self._end):
             self._answer()
@@ -328,7 +346,7 @@ class Slots(_Answers):
 
     def _copy(self):
         """Then the slot gets a copy of it."""
-        m, copy = self._m, self._ports.copy
+        m, copy = self._m, self._unit.copy
         m.d.comb += copy.valid.eq(1)
         with m.If(copy.ready):
             self._take_candidate()
@@ -337,12 +355,13 @@ class Slots(_Answers):
 
     def _walk(self):
         """Over the blocks that are shared or dropped, one a cycle."""
-        m, asked, entry, set_entry, set_owned = self._m, self._asked, self._entry, self._set_entry, self._set_owned
-        m.d.comb += [entry.addr.eq(self._row(asked.slot, self._step)), set_owned.addr.eq(entry.data),
+        m, asked, in_table = self._m, self._asked, self._in_table
+        set_table, set_owned = self._set_table, self._set_owned
+        m.d.comb += [in_table.addr.eq(self._row(asked.slot, self._step)), set_owned.addr.eq(in_table.data),
                      set_owned.en.eq(1)]
         with m.If(self._fork):
-            m.d.comb += [set_entry.en.eq(1), set_entry.addr.eq(self._row(asked.other, self._step)),
-                         set_entry.data.eq(entry.data), set_owned.data.eq(self._dropped.data + 1)]
+            m.d.comb += [set_table.en.eq(1), set_table.addr.eq(self._row(asked.other, self._step)),
+                         set_table.data.eq(in_table.data), set_owned.data.eq(self._dropped.data + 1)]
         with m.Else():
             self._drop()
         m.d.sync += self._step.eq(self._step + 1)
@@ -356,8 +375,8 @@ class Slots(_Answers):
 
     def _give_back(self):
         """The first block behind the window."""
-        m, slot, entry = self._m, self._asked.slot, self._entry
-        m.d.comb += [entry.addr.eq(self._row(slot, self._behind)), self._set_owned.addr.eq(entry.data),
+        m, slot, in_table = self._m, self._asked.slot, self._in_table
+        m.d.comb += [in_table.addr.eq(self._row(slot, self._behind)), self._set_owned.addr.eq(in_table.data),
                      self._set_owned.en.eq(1)]
         self._drop()
         m.d.sync += self._behinds[slot].eq(self._behind + 1)

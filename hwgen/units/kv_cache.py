@@ -16,7 +16,7 @@ __all__ = ["KvCache", "KvWriter"]
 
 
 class _Place(NamedTuple):
-    """Where a part of a row is: (layer, K/V head), physical block, position in it, part."""
+    """Where a word of a row is: (layer, K/V head), physical block, position in it, number of the word in its row."""
     line: object
     block: object
     offset: object
@@ -80,7 +80,7 @@ class _Stages:
 class KvCache(wiring.Component):
     """The KV-SRAM: a row of FP8 codes and an exponent for each (slot, layer, K/V head, position), for K and for V.
 
-    A row is written and read in parts of A codes (`attention_lanes`). Writes are always taken. A request that is taken
+    A row is written and read in words of A codes (`KvSizes.lanes`). Writes are always taken. A request that is taken
     in cycle s is answered in cycle s + 4 (s + 5 with error correction) or, if the answers before it wait, when those
     are gone; one per cycle, K and V independently, in order. It sees the writes that were taken before cycle s. A K row
     comes with the exponent of the V row of its position, which must be written too. A row that was never written is
@@ -92,12 +92,14 @@ class KvCache(wiring.Component):
     in cycles before which nobody read, asked for a row or waited for answers; until its end nothing else may be asked
     of the blocks.
 
-    With ``kv_ecc`` each word of A codes, and each exponent, has check bits (`hwgen.lib.secded`): a single error is
+    With ``ecc`` each word, and each exponent, has check bits (`hwgen.lib.secded`): a single error is
     corrected as it is read, not in the memory. A copy takes words as they are, errors too.
 
     Parameters
     ----------
-    design : Design
+    sizes : KvSizes
+    kv_block, blocks, kept, seen        as of `KvBlocks`
+    ecc : bool                          error correction
 
     Members
     -------
@@ -106,51 +108,42 @@ class KvCache(wiring.Component):
     k_req, v_req : In(stream)   `kv_read_layout`: {slot, layer, head, position, part, last}
     k_o : Out(stream)       `k_row_layout`: {codes, exp, v_exp, last}
     v_o : Out(stream)       `v_row_layout`: {codes, last}
-    corrected : Out(32)     only with ``kv_ecc``: answers with a corrected error, since reset
-    failed : Out(32)        only with ``kv_ecc``: answers with an error that could not be corrected, since reset ...
-    fault : Out             only with ``kv_ecc``: ... and where the first of them was, `kv_fault_layout`: {slot,
+    corrected : Out(32)     only with ``ecc``: answers with a corrected error, since reset
+    failed : Out(32)        only with ``ecc``: answers with an error that could not be corrected, since reset ...
+    fault : Out             only with ``ecc``: ... and where the first of them was, `kv_fault_layout`: {slot,
                             position}
     """
 
-    def __init__(self, design):
-        self._design = design
+    def __init__(self, *, sizes, kv_block, blocks, kept=None, seen=None, ecc=False):
+        self._sizes, self._ecc = sizes, ecc
+        place = dict(slots=sizes.slots, context=sizes.context)
+        self._of_blocks = dict(**place, kv_block=kv_block, blocks=blocks, kept=kept, seen=seen)
+        request = stream.Signature(kv_read_layout(sizes))
         super().__init__({
-            "ask": In(stream.Signature(ask_layout(slots=design.hw.slots, context=design.hw.context))),
-            "error": Out(ERROR_BITS),
-            "write": In(stream.Signature(kv_write_layout(design))),
-            "k_req": In(stream.Signature(kv_read_layout(design))), "k_o": Out(stream.Signature(k_row_layout(design))),
-            "v_req": In(stream.Signature(kv_read_layout(design))), "v_o": Out(stream.Signature(v_row_layout(design))),
-            **({"corrected": Out(32), "failed": Out(32), "fault": Out(kv_fault_layout(design))}
-               if design.hw.kv_ecc else {}),
+            "ask": In(stream.Signature(ask_layout(**place))), "error": Out(ERROR_BITS),
+            "write": In(stream.Signature(kv_write_layout(sizes))),
+            "k_req": In(request), "k_o": Out(stream.Signature(k_row_layout(sizes.lanes))),
+            "v_req": In(request), "v_o": Out(stream.Signature(v_row_layout(sizes.lanes))),
+            **({"corrected": Out(32), "failed": Out(32), "fault": Out(kv_fault_layout(**place))} if ecc else {}),
         })
 
     @property
-    def _parts(self):
-        """Words of a row."""
-        return self._design.padded_head_dim // self._design.hw.attention_lanes
-
-    @property
     def _lines(self):
-        """Rows of a position."""
-        return self._design.layers * self._design.kv_heads
+        """Rows of K, and of V, of a position."""
+        return self._sizes.num_hidden_layers * self._sizes.num_key_value_heads
 
     @property
     def _rows(self):
-        return self._lines * self._design.hw.blocks * self._design.hw.kv_block
-
-    @property
-    def _block_bits(self):
-        """Of a position: those of the offset in its block."""
-        return self._design.hw.kv_block.bit_length() - 1
+        return self._lines * self._blocks.blocks * self._blocks.kv_block
 
     @property
     def _copies(self):
         """Blocks may be copied: slots share them, and a block may be full in part."""
-        return self._design.hw.paged and self._design.hw.kv_block > 1
+        return self._blocks.paged and self._blocks.kv_block > 1
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.blocks = blocks = KvBlocks(self._design)
+        m.submodules.blocks = self._blocks = blocks = KvBlocks(**self._of_blocks)
         connect(m, flipped(self.ask), blocks.ask)
         m.d.comb += self.error.eq(blocks.error)
 
@@ -162,37 +155,38 @@ class KvCache(wiring.Component):
         k_busy, k_errors = self._read(m, "k", self.k_req, self.k_o, blocks.k, copy)
         v_busy, v_errors = self._read(m, "v", self.v_req, self.v_o, blocks.v, copy)
         m.d.sync += reading.eq(k_busy | v_busy | self.k_req.valid | self.v_req.valid)
-        if self._design.hw.kv_ecc:
+        if self._ecc:
             self._count_errors(m, k_errors, v_errors)
         return m
 
     # -- memories and addresses
 
     def _make_memories(self, m):
-        """Of codes, a word for each part of a row, and of exponents, one for each row."""
+        """Of words, and of exponents, one for each row."""
         def ram(name, bits, depth):
-            m.submodules[name] = made = BlockRam(secded.stored_bits(bits) if self._design.hw.kv_ecc else bits, depth)
+            m.submodules[name] = made = BlockRam(secded.stored_bits(bits) if self._ecc else bits, depth)
             return made
 
-        code_bits, words = 8 * self._design.hw.attention_lanes, self._rows * self._parts
+        code_bits, words = 8 * self._sizes.lanes, self._rows * self._sizes.words
         self._k_codes, self._v_codes = ram("k_codes", code_bits, words), ram("v_codes", code_bits, words)
         self._k_exps, self._v_exps = ram("k_exps", EXP_BITS, self._rows), ram("v_exps", EXP_BITS, self._rows)
 
     def _addresses(self, m, place, name):
         """(row, word) of a `_Place`, combinational."""
+        words = self._sizes.words
         row = Signal(range(self._rows), name=f"{name}_row_address")
-        word = Signal(range(self._rows * self._parts), name=f"{name}_address")
-        above = Const(0, self._block_bits - len(place.offset))
-        whole = self._parts & (self._parts - 1) == 0
-        m.d.comb += [row.eq(Cat(place.offset, above, scaled(place.line, self._design.hw.blocks) + place.block)),
-                     word.eq(Cat(place.part, row) if whole else scaled(row, self._parts) + place.part)]
+        word = Signal(range(self._rows * words), name=f"{name}_address")
+        above = Const(0, self._blocks.offset_bits - len(place.offset))
+        whole = words & (words - 1) == 0
+        m.d.comb += [row.eq(Cat(place.offset, above, scaled(place.line, self._blocks.blocks) + place.block)),
+                     word.eq(Cat(place.part, row) if whole else scaled(row, words) + place.part)]
         return row, word
 
     def _located(self, m, p, port):
         """(`_Place` of a request, its slot has the position), combinational through a port of `KvBlocks`."""
         m.d.comb += [port.slot.eq(p.slot), port.position.eq(p.position)]
-        line = scaled(p.layer, self._design.kv_heads) + p.head
-        return _Place(line, port.physical, p.position[:self._block_bits], p.part), port.known
+        line = scaled(p.layer, self._sizes.num_key_value_heads) + p.head
+        return _Place(line, port.physical, p.position[:self._blocks.offset_bits], p.part), port.known
 
     # -- copies and writes
 
@@ -202,9 +196,10 @@ class KvCache(wiring.Component):
         if not self._copies:
             return _Copy(Const(0, 1), Const(0, 1), Const(0, 1), None, None)
         copying = Signal()
-        line, part = Signal(range(self._lines), name="line"), Signal(range(self._parts), name="part")
-        offset = Signal(range(self._design.hw.kv_block))
-        last_part, last_offset, last_line = part == self._parts - 1, offset + 1 == copy.p.count, line == self._lines - 1
+        words, lines = self._sizes.words, self._lines
+        line, part = Signal(range(lines), name="line"), Signal(range(words), name="part")
+        offset = Signal(range(self._blocks.kv_block))
+        last_part, last_offset, last_line = part == words - 1, offset + 1 == copy.p.count, line == lines - 1
         m.d.comb += [copying.eq(copy.valid & ~reading), copy.ready.eq(copying & last_part & last_offset & last_line)]
         with m.If(copying):
             m.d.sync += part.eq(Mux(last_part, 0, part + 1))
@@ -220,7 +215,7 @@ class KvCache(wiring.Component):
 
     def _write(self, m, port, copy):
         """Writes what is offered, or copied: addresses, then the memories. Gives the `_Copy` that arrives."""
-        w, stored = self.write.p, secded.store if self._design.hw.kv_ecc else lambda value: value
+        w, stored = self.write.p, secded.store if self._ecc else lambda value: value
         arrived = Signal()
         m.d.comb += self.write.ready.eq(1)
         place, known = self._located(m, w, port)
@@ -248,7 +243,7 @@ class KvCache(wiring.Component):
 
         Gives (requests are under way, `_Errors` with error correction).
         """
-        paged, ecc = self._design.hw.paged, self._design.hw.kv_ecc
+        paged, ecc = self._blocks.paged, self._ecc
         stages = _Stages(m, name, 4 + ecc)
         m.submodules[f"{name}_answer"] = answer = SkidRegister(o.payload.shape())
         connect(m, answer.o, flipped(o))
@@ -260,7 +255,7 @@ class KvCache(wiring.Component):
         row, word = (stages.along(address, what, until=1)
                      for address, what in zip(self._addresses(m, place, name), ("row", "word")))
         last = stages.along(request.p.last, "last")
-        code_bits = 8 * self._design.hw.attention_lanes
+        code_bits = 8 * self._sizes.lanes
         if name == "k":
             wanted = {"codes": (self._k_codes, word, code_bits), "exp": (self._k_exps, row, EXP_BITS),
                       "v_exp": (self._v_exps, row, EXP_BITS)}
@@ -284,7 +279,7 @@ class KvCache(wiring.Component):
         """A word of a memory, at the last stage: (value,), and with error correction (value, corrected, failed)."""
         m.d.comb += [memory.read_en.eq(stages.move[1]), memory.read_address.eq(address)]
         given = stages.along(memory.read_data, f"{field}_given", first=2, until=3)
-        if not self._design.hw.kv_ecc:
+        if not self._ecc:
             return given,
         syndrome = stages.along(secded.syndromes(given, bits), f"{field}_syndrome", first=3)
         word = stages.along(given[:bits], field, first=3)
@@ -309,13 +304,15 @@ def _register(m, value, name):
 class KvWriter(wiring.Component):
     """Copies the K and V heads of entries from the qkv buffer into the KV cache.
 
-    For each command the K heads, then the V heads, each part by part: one request per cycle, from the cycle after the
+    For each command the K heads, then the V heads, each word by word: one request per cycle, from the cycle after the
     command was taken; the next command is taken with the last request. What comes back is written as it comes. `done`
     is up for the one cycle in which the final row of a command with ``last`` becomes readable.
 
     Parameters
     ----------
-    design : Design
+    sizes : KvSizes
+    entries : int                   entries of which it is told, T
+    num_attention_heads : int       query heads, which follow the K and V heads of an entry in the buffer
 
     Members
     -------
@@ -326,27 +323,25 @@ class KvWriter(wiring.Component):
     done : Out(1)
     """
 
-    def __init__(self, design):
-        self._design = design
+    def __init__(self, *, sizes, entries, num_attention_heads):
+        self._sizes, self._heads = sizes, 2 * sizes.num_key_value_heads + num_attention_heads
         super().__init__({
-            "cmd": In(stream.Signature(place_layout(design))),
-            "r": Out(stream.Signature(head_read_layout(design))),
-            "i": In(stream.Signature(slice_layout(design.hw.attention_lanes, head_meta_layout(design)))),
-            "write": Out(stream.Signature(kv_write_layout(design))),
+            "cmd": In(stream.Signature(place_layout(sizes, entries))),
+            "r": Out(stream.Signature(head_read_layout(sizes, entries * self._heads))),
+            "i": In(stream.Signature(slice_layout(sizes.lanes, head_meta_layout(sizes)))),
+            "write": Out(stream.Signature(kv_write_layout(sizes))),
             "done": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        design = self._design
-        parts = design.padded_head_dim // design.hw.attention_lanes
         cmd, r, i, write = self.cmd, self.r, self.i, self.write
 
         busy, final = Signal(name="busy"), Signal()
-        entry = Signal(place_layout(design), reset_less=True)
+        entry = Signal(cmd.p.shape(), reset_less=True)
         value, head, part = (Signal.like(r.p.meta[field], name=field) for field in ("value", "head", "part"))
         row = Signal.like(r.p.row, reset_less=True)
-        last_part, last_head = part == parts - 1, head == design.kv_heads - 1
+        last_part, last_head = part == self._sizes.words - 1, head == self._sizes.num_key_value_heads - 1
         m.d.comb += [final.eq(last_part & last_head & value), cmd.ready.eq(~busy | r.ready & final),
                      r.valid.eq(busy), r.p.row.eq(row), r.p.part.eq(part),
                      r.p.meta.value.eq(value), r.p.meta.head.eq(head), r.p.meta.part.eq(part),
@@ -359,7 +354,7 @@ class KvWriter(wiring.Component):
                 with m.If(last_head):
                     m.d.sync += [head.eq(0), value.eq(~value)]
         with m.If(cmd.ready):
-            m.d.sync += [busy.eq(cmd.valid), entry.eq(cmd.p), row.eq(scaled(cmd.p.entry, design.qkv_heads))]
+            m.d.sync += [busy.eq(cmd.valid), entry.eq(cmd.p), row.eq(scaled(cmd.p.entry, self._heads))]
 
         m.d.comb += [write.valid.eq(i.valid), i.ready.eq(write.ready),
                      write.p.codes.eq(i.p.codes), write.p.exp.eq(i.p.exp),

@@ -95,16 +95,16 @@ def _header(design):
     attention = design.layers * design.kv_heads * (4 * hw.context + 200) * design.padded_head_dim
     limit = 10 * hw.entries * (beats * hw.tile_beats + attention) + 100000
     lines.append(f"#define PASS_LIMIT {limit}ull")
-    sizes = make.request_sizes(design)
+    sizes, place = make.request_sizes(design), dict(slots=hw.slots, context=hw.context)
     lines += fields("CMD", command_layout(sizes)) + fields("OUT", outcome_layout(sizes))
-    lines += fields("KV", kv_command_layout(slots=hw.slots, context=hw.context))
+    lines += fields("KV", kv_command_layout(**place))
     lines += fields("KV_ANSWER", kv_answer_layout())
     lines.append(f"#define HAS_ADAPTERS {int(hw.adapters > 0)}")
     if hw.adapters:
         lines += fields("ADAPTER", adapter_layout(adapters=hw.adapters, beat_bytes=hw.beat_bytes))
     if hw.kv_ecc:
-        lines += [*fields("FAULT", kv_fault_layout(design)),
-                  "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(design).size else "0")]
+        lines += [*fields("FAULT", kv_fault_layout(**place)),
+                  "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(**place).size else "0")]
     if stream:
         lines += fields("REQ", request_layout(design))
     # ports of no width are not in the Verilog

@@ -1,0 +1,42 @@
+"""Of a design: the KV memory, what writes it, and what attends to it."""
+from ...lib.layouts import KvSizes
+from ...units.attention import Attention
+from ...units.kv_blocks import KvBlocks
+from ...units.kv_cache import KvCache, KvWriter
+
+__all__ = ["attention", "kv_blocks", "kv_cache", "kv_sizes", "kv_writer"]
+
+
+def kv_sizes(design):
+    """The `KvSizes` of its machine."""
+    return KvSizes(slots=design.hw.slots, context=design.hw.context, num_hidden_layers=design.layers,
+                   num_key_value_heads=design.kv_heads, head_dim=design.padded_head_dim,
+                   lanes=design.hw.attention_lanes)
+
+
+def attention(design):
+    """Its `Attention`; of a half-batch's design, where two alternate."""
+    return Attention(sizes=kv_sizes(design), entries=design.hw.entries, num_attention_heads=design.heads,
+                     vector_lanes=design.hw.vector_lanes, kv_format=design.recipe.kv_format,
+                     p_format=design.recipe.p_format, windows=[design.window(layer) for layer in range(design.layers)],
+                     score_cap=design.model.score_cap)
+
+
+def _of_blocks(design):
+    return dict(kv_block=design.hw.kv_block, blocks=design.hw.blocks, kept=design.positions_kept,
+                seen=design.rows_seen())
+
+
+def kv_blocks(design):
+    """Its `KvBlocks`."""
+    return KvBlocks(slots=design.hw.slots, context=design.hw.context, **_of_blocks(design))
+
+
+def kv_cache(design):
+    """Its `KvCache`."""
+    return KvCache(sizes=kv_sizes(design), **_of_blocks(design), ecc=design.hw.kv_ecc)
+
+
+def kv_writer(design):
+    """Its `KvWriter`; of a half-batch's design, where two alternate."""
+    return KvWriter(sizes=kv_sizes(design), entries=design.hw.entries, num_attention_heads=design.heads)
