@@ -21,6 +21,13 @@ COMPANIONS = ("hwgen/golden/{}.py", "sim/test_{}.py", "tests/test_golden_{}.py",
 #: (unit, companion) that do without, each with its reason.
 EXEMPT = {}
 
+#: Files that may have a parameter ``design``: it is a component that is emitted; or, not yet changed, a whole `Design`.
+STILL_OF_DESIGNS = {"lib/netlist.py", "lib/verilog.py",
+                    "lib/granules.py", "lib/pieces.py", "lib/stream_requests.py", "lib/tile_order.py",
+                    "lib/tile_runs.py", "lib/tiles.py",
+                    "units/adapters.py", "units/axi_reader.py", "units/dispatcher.py", "units/feeder.py",
+                    "units/weights.py"}
+
 
 def violations(root):
     """Sentences on each import under ``root/hwgen`` that goes up, sideways or out of bounds."""
@@ -103,6 +110,18 @@ def test_units_have_their_companions():
     missing = [place.format(unit) for unit in units() for place in COMPANIONS
                if (unit, place) not in EXEMPT and not (ROOT / place.format(unit)).exists()]
     assert missing == []
+
+
+def takers_of_designs(root):
+    """Files of units, and of what they are made of, in which something is called with a design."""
+    trees = {file.relative_to(root / "hwgen").as_posix(): ast.parse(file.read_text())
+             for floor in ("lib", "units") for file in sorted((root / "hwgen" / floor).glob("*.py"))}
+    return [file for file, tree in trees.items()
+            if any(isinstance(node, ast.arg) and node.arg == "design" for node in ast.walk(tree))]
+
+
+def test_units_take_sizes_and_no_design():
+    assert [file for file in takers_of_designs(ROOT) if file not in STILL_OF_DESIGNS] == []
 
 
 def test_exemptions_are_of_units():
