@@ -12,7 +12,6 @@ from hwgen.lib.verilator import VerilatorError, lint
 from hwgen.lib.verilog import emit_design, hierarchy, ports, written
 from hwgen.lib.verilog_text import tidy
 from hwgen.top import make
-from hwgen.units.sampler import Sampler
 from sim.designs import small_design
 
 
@@ -177,7 +176,7 @@ def test_cases_that_do_nothing():
     assert "4'h2" not in tidy(text, [], {}).split("casez")[1] and "4'b???1: ;" in tidy(text, [], {})
 
 
-@pytest.mark.parametrize("unit", [make.attention, Sampler])
+@pytest.mark.parametrize("unit", [make.attention, make.sampler])
 def test_registers_have_one_name_at_all_shapes(unit):
     """Numbers of lanes and stages are in names; without them, both shapes have the same."""
     small, large = (written(emit_design(unit(small_design(**shape)), "unit"))

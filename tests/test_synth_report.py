@@ -17,9 +17,8 @@ from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from hwgen.plan.memory import memories, place
-from hwgen.units.convert import Convert
+from hwgen.top import make
 from hwgen.units.mac_column import Column, ColumnPair
-from hwgen.units.swiglu import SwiGlu
 from tools import ledger, synth
 from tools.fit_costs import changes, fit
 from tools.mac_variants import FloatMac, IntColumn
@@ -53,7 +52,7 @@ def test_units_are_a_partition_of_the_machine():
                                                                                "decoder", "weights"}
 
 
-@pytest.mark.parametrize("name, unit", [("convert", Convert), ("swiglu", SwiGlu)])
+@pytest.mark.parametrize("name, unit", [("convert", make.convert), ("swiglu", make.swiglu)])
 def test_estimates_of_units_at_a_shape_that_they_were_not_fitted_to(name, unit, monkeypatch, tmp_path):
     design = Design(model=DEMO, hw=hw_shape("tiny,lanes=8,columns=4,vector_lanes=4,attention_lanes=8", DEMO),
                     recipe=recipe())
