@@ -7,7 +7,7 @@ import cocotb
 from hwgen.golden.secded import stored_bits
 from hwgen.lib.layouts import EXP_BITS, kv_fault_layout
 from hwgen.params.errors import KvOp
-from sim.bench_kv_cache import DESIGN, HW, LANES, PARTS, addresses, cache
+from sim.bench_kv_cache import DESIGN, HW, LANES, WORDS, addresses, cache
 from sim.stream_bench import unpack, value_of
 
 #: Memories, and the data bits of their words.
@@ -18,7 +18,7 @@ def word(c, name, slot, position):
     """The stored word of the last layer and head (and part) of a position."""
     block, size = c.blocks.tables[slot][position // HW.kv_block], HW.kv_block
     row = ((DESIGN.layers * DESIGN.kv_heads - 1) * HW.blocks + block) * size + position % size
-    return getattr(c.dut, name).memory.rows[row if name.endswith("exps") else row * PARTS + PARTS - 1]
+    return getattr(c.dut, name).memory.rows[row if name.endswith("exps") else row * WORDS + WORDS - 1]
 
 
 async def flip(c, handle, *bits):

@@ -43,7 +43,7 @@ class Bench:
         return bool(int(signal.value))
 
     async def heads(self):
-        """New heads in the buffer, and what they become: (codes [entries, qkv_heads, head], exponents)."""
+        """New heads in the buffer, and what they become: (codes [entries, qkv_heads, head_dim], exponents)."""
         d = DESIGN
         x = bf16(self.rng.normal(size=(d.hw.entries, d.qkv_heads, d.padded_head_dim))
                  * 2.0 ** self.rng.integers(-3, 3, (d.hw.entries, d.qkv_heads, 1)))
