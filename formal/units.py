@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, qk_norm,
+from hwgen.units import (array_grid, attention, convert, decode_loop, kv_cache, qk_norm,
                          residual, rmsnorm,
-                         rom_grid, rope, sampler, swiglu, vector_buffer, weights)
+                         rom_grid, rope, sampler, swiglu, vector_buffer)
 from sim.designs import small_design
 
 from .broken import Break
@@ -163,13 +163,13 @@ _RESIDUAL = {
 _UNITS = {
     "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
     "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
-    "Feeder": dict(make=lambda: feeder.Feeder(_design())),
+    "Feeder": dict(make=lambda: make.feeder(_design())),
     "DecodeLoop": dict(make=lambda: decode_loop.DecodeLoop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: swiglu.SwiGlu(_design())),
     "Convert": dict(make=lambda: convert.Convert(_design())),
-    "Dispatcher": dict(make=lambda: dispatcher.Dispatcher(_design())),
-    "StreamPort": dict(make=lambda: weights.StreamPort(_design(source="stream"))),
-    "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
+    "Dispatcher": dict(make=lambda: make.dispatcher(_design())),
+    "StreamPort": dict(make=lambda: make.stream_port(_design(source="stream"))),
+    "RomSource": dict(make=lambda: make.rom_source(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
     "VectorBuffer": dict(make=_vector_buffer),
     "Rope": dict(make=lambda: rope.Rope(_design())),
     "QkNorm": dict(make=lambda: qk_norm.QkNorm(_design(block=dict(qk_norm=dict(span="head"))))),

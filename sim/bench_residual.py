@@ -10,7 +10,7 @@ import numpy as np
 
 from hwgen.golden import residual as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
-from hwgen.lib.layouts import bias_layout, embed_layout, residual_read_layout, residual_row_layout, signature_layout
+from hwgen.lib.layouts import bias_layout, residual_read_layout, residual_row_layout, signature_layout
 from hwgen.params.hardware import MAX_ROW
 from hwgen.units.residual import Residual
 from sim.designs import small_design
@@ -125,7 +125,7 @@ class Bench:
         self.read = StreamSource(dut, "read", clock, idle=idle, shape=residual_read_layout(DESIGN))
         self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=residual_row_layout(DESIGN), source=self.read)
         if not SUMS:
-            self.embed = StreamSource(dut, "embed", clock, idle=idle, shape=embed_layout(DESIGN))
+            self.embed = StreamSource(dut, "embed", clock, idle=idle, shape=UNIT.embed.payload.shape())
             self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=signature_layout(DESIGN))
         self.saturated = []         # the cycles
         cocotb.start_soon(self._watch())

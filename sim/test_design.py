@@ -15,13 +15,12 @@ from hwgen.models.pack import model_id
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
 from hwgen.top import decoder
+from hwgen.top import make
 from hwgen.top.axi import AxiDecoder
 from hwgen.units.attention import Attention
-from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.convert import Convert
 from hwgen.units.decode_loop import DecodeLoop
-from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
 from hwgen.units.mac_array import MacArray
 from hwgen.units.qk_norm import QkNorm
@@ -45,7 +44,7 @@ UNITS = {
     "admission": (AdmissionToMemory, dict), "attention": (Attention, dict),
     "convert": (lambda design: Convert(design, banks(design)),
                 lambda changes: {**changes, "banks": banks(small_design(**changes))}),
-    "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict),
+    "decode_loop": (DecodeLoop, dict), "feeder": (make.feeder, dict), "kv_cache": (KvCache, dict),
     "kv_writer": (HeadsToAttention, dict),
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves),
@@ -156,7 +155,7 @@ def test_vector_buffer(mine, name):
 def test_bus(mine, unit):
     if not mine.axi:
         pytest.skip("the machine of this design is not on buses")
-    made = AxiReader(mine.design,
+    made = make.axi_reader(mine.design,
                      mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
     runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}",
                params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})

@@ -8,11 +8,10 @@ from formal import engine
 from hwgen.lib.verilog import emit_design
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
-from hwgen.units.axi_reader import AxiReader
+from hwgen.top import make
 from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.convert import Convert
 from hwgen.units.decode_loop import DecodeLoop
-from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
 from hwgen.units.sampler import Sampler
 from hwgen.units.swiglu import SwiGlu
@@ -22,9 +21,9 @@ from sim.designs import small_design
 from test_lib_verilog_text import Aside, Machine
 
 QUEUE = AxiShape(data_width=64, address_width=40, host="queue")
-UNITS = {"convert": Convert, "decode_loop": DecodeLoop, "feeder": Feeder, "kv_cache": KvCache, "sampler": Sampler,
+UNITS = {"convert": Convert, "decode_loop": DecodeLoop, "feeder": make.feeder, "kv_cache": KvCache, "sampler": Sampler,
          "swiglu": SwiGlu,
-         "axi_reader": lambda design: AxiReader(design, QUEUE),
+         "axi_reader": lambda design: make.axi_reader(design, QUEUE),
          "axi_registers": lambda design: AxiRegisters(register_map(design, QUEUE))}
 #: Memories are taken out: what goes into them must be the same, and what comes out is an input.
 #: What nothing drives is 0 in the one text and 1 in the other.

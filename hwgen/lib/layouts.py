@@ -142,15 +142,13 @@ def glu_layout(design, lanes):
                                        // design.hw.vector_lanes), "last": 1})
 
 
-def embed_layout(design):
+def embed_layout(*, vector_lanes, entries, parts, positions=False):
     """V codes of an embedding row: the hi ones of a granule, then (``lo``) those of the lo row, if there is one.
 
     Where positions are learned, an entry's second row (``position``) follows, which is that of its position.
     """
-    v = design.hw.vector_lanes
-    return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
-                         "part": range(design.padded_hidden_size // v), "lo": 1, "last": 1,
-                         **({"position": 1} if design.model.learned_positions else {})})
+    return StructLayout({"codes": ArrayLayout(unsigned(8), vector_lanes), "entry": range(entries),
+                         "part": range(parts), "lo": 1, "last": 1, **({"position": 1} if positions else {})})
 
 
 def bias_layout(design):

@@ -8,8 +8,6 @@ from ..params.phases import member
 from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
-from ..units.dispatcher import Dispatcher
-from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
 from ..units.qk_norm import QkNorm
 from ..units.residual import Residual
@@ -65,11 +63,11 @@ class Engines:
         m, design, part, hw, block = self._m, self.design, self.part, self.design.hw, self.design.block
         m.submodules.admission = self.admission = Admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
-        m.submodules.dispatcher = self.dispatcher = Dispatcher(design)
+        m.submodules.dispatcher = self.dispatcher = make.dispatcher(design)
         m.submodules.array = self.array = (
             make.wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
             else make.mac_array(part))
-        m.submodules.feeder = self.feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
+        m.submodules.feeder = self.feeder = make.feeder(part)
         self.biased = block.biased(*block.converted)
         m.submodules.convert = self.convert = Convert(part, banks=hw.halves if self.biased else 1)
         self.residuals = self._by_half("residual", lambda: Residual(part))

@@ -127,7 +127,9 @@ class Residual(wiring.Component):
                                           for n in (design.padded_hidden_size, design.layer_hidden()))
         self._pair = not sums and design.recipe.codes_per_head_weight == 2
         self._learned = not sums and design.model.learned_positions
-        embed = {"embed": In(stream.Signature(embed_layout(design))), "embed_exp": In(signed(EXP_BITS)),
+        self._embed_layout = embed_layout(vector_lanes=design.hw.vector_lanes, entries=design.hw.entries,
+                                          parts=self._parts, positions=design.model.learned_positions)
+        embed = {"embed": In(stream.Signature(self._embed_layout)), "embed_exp": In(signed(EXP_BITS)),
                  "embed_done": Out(1)}
         hw = design.hw
         results = result_layout(
@@ -148,7 +150,7 @@ class Residual(wiring.Component):
     @property
     def _embedding(self):
         """The granule at ``embed``."""
-        return embed_layout(self._design).const({}) if self._sums else self.embed.payload
+        return self._embed_layout.const({}) if self._sums else self.embed.payload
 
     def _chosen(self, adding, added, embedded):
         """Of what is added or embedded that which is taken."""
