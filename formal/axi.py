@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 from hwgen.lib.axi import LiteSlave
 from hwgen.params.axi import PAGE, AxiShape
 from hwgen.params.registers import register_map
+from hwgen.top import make
 from hwgen.units.axi_reader import DESCRIPTORS, AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from sim.designs import small_design
@@ -97,7 +98,7 @@ def _registers(changes, axi):
 def _reader(changes, axi):
     """(harness of an `AxiReader`, the unit, its parameters, its AR channel)."""
     design, shape = small_design(source="stream", **changes), AxiShape(**axi)
-    unit = AxiReader(design, shape)
+    unit = make.axi_reader(design, shape)
     h = Harness(unit)
     takes(h, unit.req)
     further = unit.req.p.count - 1
@@ -270,7 +271,7 @@ _READER = {name: Break(AxiReader, old, new) for name, old, new in [
     ("ring_torn", "words.write_address.eq(words.write_address + 1)", "words.write_address.eq(words.write_address + 2)"),
     ("not_where_it_was_put", "words.read_address.eq(words.read_address + 1)", "words.read_address.eq(0)"),
     ("given_beyond", "last.eq(given + 1 == now.count)", "last.eq(given == now.count)"),
-    ("place_lost", "offset + Mux(now.stride, hw.tile_beats, 1)", "offset + now.stride"),
+    ("place_lost", "offset + Mux(now.stride, self._tile_beats, 1)", "offset + now.stride"),
     ("request_empty", "new.count.eq(asked.count)", "new.count.eq(asked.count - 1)"),
     ("wanted_miscounted", "last | now.stride | (place == n - 1)", "last | (place == n - 1)"),
 ]}

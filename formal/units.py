@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
 from hwgen.top import make
-from hwgen.units import array_grid, dispatcher, feeder, residual, rom_grid, vector_buffer, weights
+from hwgen.units import array_grid, residual, rom_grid, vector_buffer
 from sim.designs import small_design
 
 from .broken import Break
@@ -162,13 +162,13 @@ _RESIDUAL = {
 _UNITS = {
     "KvCache": dict(make=lambda: make.kv_cache(_design())),
     "KvWriter": dict(make=lambda: make.kv_writer(_design())),
-    "Feeder": dict(make=lambda: feeder.Feeder(_design())),
+    "Feeder": dict(make=lambda: make.feeder(_design())),
     "DecodeLoop": dict(make=lambda: make.decode_loop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: make.swiglu(_design())),
     "Convert": dict(make=lambda: make.convert(_design())),
-    "Dispatcher": dict(make=lambda: dispatcher.Dispatcher(_design())),
-    "StreamPort": dict(make=lambda: weights.StreamPort(_design(source="stream"))),
-    "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
+    "Dispatcher": dict(make=lambda: make.dispatcher(_design())),
+    "StreamPort": dict(make=lambda: make.stream_port(_design(source="stream"))),
+    "RomSource": dict(make=lambda: make.rom_source(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
     "VectorBuffer": dict(make=_vector_buffer),
     "Rope": dict(make=lambda: make.rope(_design())),
     "QkNorm": dict(make=lambda: make.qk_norm(_design(block=dict(qk_norm=dict(span="head"))))),

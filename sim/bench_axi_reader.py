@@ -24,7 +24,7 @@ BRIEF = PARAMS.get("brief", False)      # less of the same, for widths beside th
 class Bench:
     def __init__(self, dut, clock, idle=0, stall=0, timing=None):
         self.dut, self.clock = dut, clock
-        self.req = StreamSource(dut, "req", clock, idle=idle, shape=request_layout(DESIGN))
+        self.req = StreamSource(dut, "req", clock, idle=idle, shape=request_layout(stream_beats=DESIGN.stream_beats))
         self.beats = StreamSink(dut, "beats", clock, stall=stall)
         self.memory = AxiMemory(dut, clock, STREAM.tobytes(), width=AXI.data_width, outstanding=AXI.outstanding,
                                 timing=timing)

@@ -31,7 +31,7 @@ class Weights(StreamSource):
     def __init__(self, dut, clock):
         self._data, self._first = Path(PARAMS["weights"]).read_bytes(), deque()
         super().__init__(dut, "weight_beats", clock, idle=self._too_early)
-        self._requests = StreamSink(dut, "weight_req", clock, shape=request_layout(DESIGN))
+        self._requests = StreamSink(dut, "weight_req", clock, shape=request_layout(stream_beats=DESIGN.stream_beats))
         cocotb.start_soon(self._serve())
 
     def _too_early(self, cycle):

@@ -26,7 +26,7 @@ async def streams(dut):
     """Whole streams, one behind the other: what the chip has behind power-up, in order."""
     clock = await start_clock_reset(dut)
     await with_timeout(RisingEdge(dut.memory_ready), 30_000 * clock.period, "ns")
-    source = StreamSource(dut, "req", clock, shape=request_layout(DESIGN))
+    source = StreamSource(dut, "req", clock, shape=request_layout(stream_beats=DESIGN.stream_beats))
     beats = DESIGN.stream_beats
     dut.beats__ready.value = 1
     base = PARAMS["base"]

@@ -4,14 +4,14 @@ import cocotb
 
 from hwgen.golden import feeder as golden
 from hwgen.lib.steps import matrices
-from hwgen.units.feeder import Feeder
+from hwgen.top import make
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 DESIGN = small_design(**bench_params())
 Matrix = matrices(DESIGN.block)
 MATMULS = dict(zip(Matrix, (*DESIGN.layer_matmuls, DESIGN.head_matmul)))
-PORTS = Feeder(DESIGN)
+PORTS = make.feeder(DESIGN)
 COMMANDS = [(matrix, n) for matrix in Matrix for n in range(1, DESIGN.hw.entries + 1)]
 
 

@@ -6,38 +6,36 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.hdl import signed
 
 from hwgen.golden import weights as golden
-from hwgen.lib.layouts import EXP_BITS, embed_layout
+from hwgen.lib.layouts import EXP_BITS
 from hwgen.params.block import Norm
 from hwgen.params.stream import EMBEDDING, FINAL_NORM, HEAD, POSITIONS
-from hwgen.units.dispatcher import gain_layout, row_layout, vector_layout
+from hwgen.top import make
 from hwgen.units.weights import beat_layout, request_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
 from sim.weights_units import random_stream
 
 DESIGN = small_design(**bench_params())
-HW = DESIGN.hw
+HW, UNIT = DESIGN.hw, make.dispatcher(DESIGN)
 ALL = True if HW.halves == 1 else [1, 1]       # all heads
 STREAM = random_stream(DESIGN)      # of the ROM
 OTHER = 255 - STREAM                # from elsewhere: so each bit is 0 in one and 1 in the other
 NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
 LEARNED = DESIGN.model.learned_positions
 VECTORS = any(section.vectors for section in DESIGN.stream)
-EMBED = embed_layout(vector_lanes=HW.vector_lanes, entries=HW.entries,
-                     parts=DESIGN.padded_hidden_size // HW.vector_lanes, positions=LEARNED)
 EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
 
 class Bench:
     def __init__(self, dut, clock, idle, stall, stream):
         self.dut, self.clock, self.stream = dut, clock, stream
-        self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=row_layout(DESIGN))
-        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=EMBED,
+        self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=UNIT.cmd.p.shape())
+        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=UNIT.embed.p.shape(),
                                 numbers={"codes": DESIGN.recipe.weight_format})
-        self.gain = StreamSink(dut, "gain", clock, stall=stall, shape=gain_layout(DESIGN))
+        self.gain = StreamSink(dut, "gain", clock, stall=stall, shape=UNIT.gain.p.shape())
         self.tile = StreamSink(dut, "tile", clock, stall=stall)
         if VECTORS:
-            self.vector = StreamSink(dut, "vector", clock, shape=vector_layout(DESIGN))
+            self.vector = StreamSink(dut, "vector", clock, shape=UNIT.vector.p.shape())
         self.exps = {}          # cycle: exponents then
         self.embed_exps = {}    # the same of the tables
         self.waits, self.takes = [], []     # cycles
@@ -223,8 +221,8 @@ async def values(dut, pattern, apart):
 
 async def external_memory(dut, clock, idle, stall):
     """Answers requests; takes some ahead of their beats."""
-    requests = StreamSink(dut, "requests", clock, stall=stall, shape=request_layout(DESIGN))
-    data = StreamSource(dut, "data", clock, idle=idle, shape=beat_layout(DESIGN))
+    requests = StreamSink(dut, "requests", clock, stall=stall, shape=request_layout(stream_beats=DESIGN.stream_beats))
+    data = StreamSource(dut, "data", clock, idle=idle, shape=beat_layout(beat_bytes=DESIGN.hw.beat_bytes))
     served = 0
     while True:
         await clock.edge()
@@ -240,7 +238,7 @@ async def requests(dut):
     """What a pass asks for, when nobody answers: everything, at once."""
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, bench = await begin(dut, apart=1)
-    sink = StreamSink(dut, "requests", clock, shape=request_layout(DESIGN))
+    sink = StreamSink(dut, "requests", clock, shape=request_layout(stream_beats=DESIGN.stream_beats))
     tokens = some_tokens(rng, HW.entries)
     bench.send(tokens, ALL)
     want = golden.request_list(DESIGN, tokens, ALL, [position_of(i, t) for i, t in enumerate(tokens)])
@@ -256,7 +254,7 @@ async def rom(dut, pattern):
     rng = random.Random(f"{cocotb.RANDOM_SEED} {pattern}")
     idle, stall = pattern
     clock, _ = await begin(dut, apart=1)
-    source = StreamSource(dut, "rom_req", clock, idle=idle, shape=request_layout(DESIGN))
+    source = StreamSource(dut, "rom_req", clock, idle=idle, shape=request_layout(stream_beats=DESIGN.stream_beats))
     sink = StreamSink(dut, "rom_beats", clock, stall=stall)
     asked, want = [], []
     for count in [1, 1, 2, 1, 5, 3, 1, *(rng.randint(1, 9) for _ in range(10))]:

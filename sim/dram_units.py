@@ -2,7 +2,7 @@
 from hwgen.fpga.dram import axi_ports, memory_verilog, sdram_ports
 from hwgen.host.links.sdram import chip_verilog, simulated
 from hwgen.lib.verilog import emit_design, ports
-from hwgen.units.axi_reader import AxiReader
+from hwgen.top import make
 
 __all__ = ["chip_address", "memory_and_chip", "power_up", "reader_and_memory"]
 
@@ -70,7 +70,7 @@ def chip_address(memory, address):
 def reader_and_memory(memory, clock, design, axi, name, **settings):
     """Verilog of an `AxiReader` in front of the memory path and its chip; its ports are the reader's but for the bus,
     and what a chip tells and suffers."""
-    reader = emit_design(AxiReader(design, axi), "reader")
+    reader = emit_design(make.axi_reader(design, axi), "reader")
     own = [port for port in ports(reader, "reader") if not port.name.startswith("m_axi_")
            and port.name not in ("clk", "rst")]
     bus = axi_ports(memory)

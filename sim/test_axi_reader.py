@@ -3,7 +3,7 @@ them."""
 import pytest
 
 from hwgen.params.axi import AxiShape
-from hwgen.units.axi_reader import AxiReader
+from hwgen.top import make
 from sim.designs import small_design
 from sim.runner import run, simulators
 
@@ -25,7 +25,7 @@ MORE = {
 
 def simulate(shape, simulator, **params):
     changes, axi = shape
-    run(AxiReader(small_design(source="stream", **changes), AxiShape(**axi)), "axi_reader", "bench_axi_reader",
+    run(make.axi_reader(small_design(source="stream", **changes), AxiShape(**axi)), "axi_reader", "bench_axi_reader",
         params={"changes": changes, "axi": axi, **params}, sim=simulator, internals=["silent"])
 
 

@@ -16,9 +16,7 @@ from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
 from hwgen.top import decoder, make
 from hwgen.top.axi import AxiDecoder
-from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
-from hwgen.units.feeder import Feeder
 from hwgen.units.vector_buffer import VectorBuffer
 from sim import runner
 from sim.admission_units import AdmissionToMemory
@@ -34,7 +32,7 @@ UNITS = {
     "admission": (AdmissionToMemory, dict), "attention": (make.attention, dict),
     "convert": (lambda design: make.convert(design, banks(design)),
                 lambda changes: {**changes, "banks": banks(small_design(**changes))}),
-    "decode_loop": (make.decode_loop, dict), "feeder": (Feeder, dict), "kv_cache": (make.kv_cache, dict),
+    "decode_loop": (make.decode_loop, dict), "feeder": (make.feeder, dict), "kv_cache": (make.kv_cache, dict),
     "kv_writer": (HeadsToAttention, dict),
     "mac_array": (make.mac_array, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: make.qk_norm(design, banks=design.hw.halves),
@@ -145,7 +143,7 @@ def test_vector_buffer(mine, name):
 def test_bus(mine, unit):
     if not mine.axi:
         pytest.skip("the machine of this design is not on buses")
-    made = AxiReader(mine.design,
+    made = make.axi_reader(mine.design,
                      mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
     runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}",
                params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})

@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.units.feeder import Feeder
+from hwgen.top import make
 from sim.designs import random_changes, small_design
 from sim.runner import run, simulators
 
@@ -9,11 +9,12 @@ SHAPES = {"pair": dict(entries=3, head="pair"), "single": dict(entries=1, lanes=
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_feeder(simulator, shape):
-    run(Feeder(small_design(**SHAPES[shape])), f"feeder_{shape}", "bench_feeder", params=SHAPES[shape], sim=simulator)
+    run(make.feeder(small_design(**SHAPES[shape])), f"feeder_{shape}", "bench_feeder", params=SHAPES[shape],
+        sim=simulator)
 
 
 @pytest.mark.parametrize("seed", range(1))
 def test_random_shapes(seed):
     changes = random_changes(seed)
-    run(Feeder(small_design(**changes)), "feeder_random", "bench_feeder", params=changes,
+    run(make.feeder(small_design(**changes)), "feeder_random", "bench_feeder", params=changes,
         sim=simulators()[-1], seed=seed)

@@ -3,13 +3,12 @@ import hashlib
 
 import numpy as np
 
-from amaranth.hdl import Module, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hwgen.lib.rom import hex_lines
-from hwgen.units.dispatcher import Dispatcher
-from hwgen.units.weights import RomSource, StreamPort, beat_layout, request_layout
+from hwgen.top import make
 from sim.runner import ROOT
 
 
@@ -22,18 +21,17 @@ class Weights(wiring.Component):
 
     def __init__(self, design, file):
         self._design, self._file = design, file
-        self._dispatcher = Dispatcher(design)
-        request, beat = stream.Signature(request_layout(design)), stream.Signature(unsigned(beat_layout(design).size))
+        self._dispatcher = make.dispatcher(design)
         ports = dict(self._dispatcher.signature.members)
-        del ports["req"], ports["beats"]
-        super().__init__({"apart": In(1), "requests": Out(request), "data": In(beat), "rom_req": In(request),
-                          "rom_beats": Out(beat), "waits": Out(1), "takes": Out(1), **ports})
+        request, beats = ports.pop("req"), ports.pop("beats")
+        super().__init__({"apart": In(1), "requests": request, "data": beats, "rom_req": request.flip(),
+                          "rom_beats": beats.flip(), "waits": Out(1), "takes": Out(1), **ports})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dispatcher = dispatcher = self._dispatcher
-        m.submodules.rom = rom = RomSource(self._design, file=str(self._file))
-        m.submodules.port = port = StreamPort(self._design)
+        m.submodules.rom = rom = make.rom_source(self._design, file=str(self._file))
+        m.submodules.port = port = make.stream_port(self._design)
         connect(m, port.requests, flipped(self.requests))
         connect(m, flipped(self.data), port.data)
         for name, member in dispatcher.signature.members.items():

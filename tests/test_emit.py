@@ -22,7 +22,7 @@ from hwgen.models import quantize, random_checkpoint
 from hwgen.models.adapter_codes import pack_adapter, random_adapter
 from hwgen.models.pack import pack
 from hwgen.params.block import dense
-from hwgen.units.weights import RomSource
+from hwgen.top import make
 from sim.designs import small_design
 from sim.passes import random_model
 from tools import take_in
@@ -171,7 +171,7 @@ def test_the_core_is_yaml(decoder):
 
 
 def test_rom_image(tmp_path):
-    design, quantized = emit_small(tmp_path / "a", component=RomSource, tile_beats=2)
+    design, quantized = emit_small(tmp_path / "a", component=make.rom_source, tile_beats=2)
     lines = (tmp_path / "a/chip_rom.hex").read_text().splitlines()
     rows = np.array([list(bytes.fromhex(line))[::-1] for line in lines], np.uint8)
     assert (rows == pack(quantized, design)).all()
@@ -195,7 +195,7 @@ def test_two_machines_in_one_chip_from_another_folder(tmp_path):
     for name, seed in (("one", 1), ("two", 2)):
         design = small_design(tile_beats=2)
         quantized = quantize(random_checkpoint(design.model, seed=seed), design.recipe)
-        emit(design, quantized, tmp_path / name, name=name, component=RomSource)
+        emit(design, quantized, tmp_path / name, name=name, component=make.rom_source)
         first.append((tmp_path / name / f"{name}_rom.hex").read_text().split()[0])
     (tmp_path / "soc.v").write_text(TWO)
     subprocess.run(["iverilog", "-g2005", "-o", "soc", "soc.v", "one/one.v", "two/two.v"], cwd=tmp_path, check=True)
@@ -240,14 +240,14 @@ def test_the_testbench_loads_an_adapter(adapted, tmp_path):
 
 
 def test_stream_image(tmp_path):
-    design, quantized = emit_small(tmp_path / "a", component=RomSource, source="stream", head="pair")
+    design, quantized = emit_small(tmp_path / "a", component=make.rom_source, source="stream", head="pair")
     assert (tmp_path / "a/chip_weights.bin").read_bytes() == pack(quantized, design).tobytes()
     assert not (tmp_path / "a/chip_rom.hex").exists()
 
 
 def test_the_manifest_says_where_vectors_of_a_record_are(tmp_path):
     design = small_design(block=dense(biased=("o", "down"), norms="sandwich"))
-    _, quantized = emit_small(tmp_path / "chip", component=RomSource, block=design.block)
+    _, quantized = emit_small(tmp_path / "chip", component=make.rom_source, block=design.block)
     weights = json.loads((tmp_path / "chip" / "manifest.json").read_text())["weights"]
     assert list(weights["records"]) == ["norm_1", "norm_2"]
     words = pack(quantized, design).view("<u2")
@@ -264,11 +264,11 @@ def test_the_manifest_says_where_vectors_of_a_record_are(tmp_path):
 def test_an_earlier_output_is_replaced_and_other_files_stay(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    emit_small(out, name="old", component=RomSource)
+    emit_small(out, name="old", component=make.rom_source)
     (out / "notes.txt").write_text("mine")
     (out / "obj_dir").mkdir()
     (out / "obj_dir/model.o").write_text("mine too")
-    emit_small(out, name="second", component=RomSource)
+    emit_small(out, name="second", component=make.rom_source)
     found = contents(out)
     assert {"second.v", "second.core", "notes.txt", "obj_dir/model.o"} <= set(found)
     assert not {"old.v", "old.core", "old.f"} & set(found)
@@ -281,7 +281,7 @@ def test_a_link_stays_a_link(tmp_path, there):
     if there:
         (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to("disk")
-    emit_small(tmp_path / "out", component=RomSource)
+    emit_small(tmp_path / "out", component=make.rom_source)
     assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/chip.v").is_file()
 
 
@@ -292,18 +292,18 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, where, error):
         raise error
 
     out = tmp_path / "out"
-    emit_small(out, component=RomSource)
+    emit_small(out, component=make.rom_source)
     before = contents(tmp_path)
     monkeypatch.setattr(project, where, fail)
     for folder in (out, tmp_path / "new"):
         with pytest.raises(error):
-            emit_small(folder, component=RomSource, entries=1)
+            emit_small(folder, component=make.rom_source, entries=1)
     assert contents(tmp_path) == before and sorted(tmp_path.iterdir()) == [out]
 
 
 def test_a_failed_move_is_undone(tmp_path, monkeypatch):
     out = tmp_path / "out"
-    emit_small(out, component=RomSource)
+    emit_small(out, component=make.rom_source)
     before = contents(tmp_path)
     rename = Path.rename
 
@@ -314,7 +314,7 @@ def test_a_failed_move_is_undone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(OSError, match="No space"):
-        emit_small(out, component=RomSource, entries=1)
+        emit_small(out, component=make.rom_source, entries=1)
     assert contents(tmp_path) == before
 
 
@@ -322,7 +322,7 @@ def test_a_failed_move_is_undone(tmp_path, monkeypatch):
 def replaced(tmp_path, monkeypatch):
     """An output with somebody's files; before each move of the next emit a function is called with (path, target)."""
     out, rename, calls = tmp_path / "out", Path.rename, []
-    emit_small(out, component=RomSource)
+    emit_small(out, component=make.rom_source)
     for name in "a", "m", "z":
         (out / name).write_text("mine")
 
@@ -345,7 +345,7 @@ def test_what_cannot_be_moved_is_not_lost(tmp_path, replaced):
     before = contents(tmp_path)
     calls.append(fail)
     with pytest.raises(OSError, match="busy"):
-        emit_small(out, component=RomSource, entries=1)
+        emit_small(out, component=make.rom_source, entries=1)
     assert contents(tmp_path) == before and sorted(tmp_path.iterdir()) == [out]
 
 
@@ -370,7 +370,7 @@ def test_stopped_between_two_moves(tmp_path, replaced, number, move):
     other.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            emit_small(out, component=RomSource, entries=1)
+            emit_small(out, component=make.rom_source, entries=1)
     finally:
         done.set()
         other.join()

@@ -10,7 +10,7 @@ from hwgen.emit import emit
 from hwgen.lib import verilator
 from hwgen.models import quantize, random_checkpoint
 from hwgen.params.axi import AxiShape
-from hwgen.units.weights import RomSource
+from hwgen.top import make
 from sim.designs import small_design
 
 pytest.importorskip("fusesoc")
@@ -134,7 +134,7 @@ endmodule
 
 @needs_icarus
 def test_two_machines_of_a_soc_keep_their_weights(tmp_path):
-    own = [(machine(tmp_path, name, seed=seed, component=RomSource) / f"{name}_rom.hex").read_text().split()[1]
+    own = [(machine(tmp_path, name, seed=seed, component=make.rom_source) / f"{name}_rom.hex").read_text().split()[1]
            for seed, name in enumerate(("one", "two"))]
     (tmp_path / "soc.core").write_text(SOC)
     (tmp_path / "soc.v").write_text(SOC_VERILOG)
@@ -144,7 +144,7 @@ def test_two_machines_of_a_soc_keep_their_weights(tmp_path):
 
 def test_the_version_changes_with_weights_and_shape(tmp_path):
     def version(**changes):
-        core = (machine(tmp_path, component=RomSource, **changes) / "chip.core").read_text()
+        core = (machine(tmp_path, component=make.rom_source, **changes) / "chip.core").read_text()
         return core.split("\n")[1].split(":")[-1]
 
     assert len({version(), version(seed=1), version(lanes=4)}) == 3 and version(seed=1) == version(seed=1)

@@ -16,7 +16,7 @@ PASSES = [(both, (a, b)) for both in (False, True) for a in (False, True) for b 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_walk(block, layers):
     design = small_design(num_hidden_layers=layers, halves=2, block=block)
-    dut = Pieces(design)
+    dut = Pieces(block=design.block, layers=layers)
 
     # its record is as a first one's
     steps = {step.name: step for step in design.block.steps} | {FINAL_NORM: design.block.steps[0]}

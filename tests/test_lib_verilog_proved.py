@@ -9,18 +9,16 @@ from hwgen.lib.verilog import emit_design
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
 from hwgen.top import make
-from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
-from hwgen.units.feeder import Feeder
 from sim.branches import untidied
 from sim.designs import small_design
 
 from test_lib_verilog_text import Aside, Machine
 
 QUEUE = AxiShape(data_width=64, address_width=40, host="queue")
-UNITS = {"convert": make.convert, "decode_loop": make.decode_loop, "feeder": Feeder, "kv_cache": make.kv_cache,
+UNITS = {"convert": make.convert, "decode_loop": make.decode_loop, "feeder": make.feeder, "kv_cache": make.kv_cache,
          "sampler": make.sampler, "swiglu": make.swiglu,
-         "axi_reader": lambda design: AxiReader(design, QUEUE),
+         "axi_reader": lambda design: make.axi_reader(design, QUEUE),
          "axi_registers": lambda design: AxiRegisters(register_map(design, QUEUE))}
 #: Memories are taken out: what goes into them must be the same, and what comes out is an input.
 #: What nothing drives is 0 in the one text and 1 in the other.

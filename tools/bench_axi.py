@@ -25,8 +25,8 @@ from hwgen.params.hardware import Recipe
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.params.registers import register_map
+from hwgen.top import make
 from hwgen.top.axi import AxiDecoder
-from hwgen.units.axi_reader import AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from sim.runner import run
 from tools import ledger
@@ -43,7 +43,7 @@ CELLS = {"lut4_and_carry": lambda n: n.get("LUT4", 0) + 2 * n.get("CCU2C", 0), "
 
 def sizes(design):
     """{unit/cell: count} after synthesis for ECP5."""
-    units = {f"axi_reader {width} bits": AxiReader(design, AxiShape(data_width=width)) for width in (32, 128)}
+    units = {f"axi_reader {width} bits": make.axi_reader(design, AxiShape(data_width=width)) for width in (32, 128)}
     units["axi_registers"] = AxiRegisters(register_map(design, AxiShape()))
     found = {}
     for name, unit in units.items():

@@ -339,7 +339,8 @@ def _on_streams(design, ports, expected, words, adapted=False):
     body = _filled(_ON_STREAMS, words | {"load": load, "sign_at": f"signature_address = row * {hw.entries};"
                                          if signs else ""})
     if hw.source == "stream":
-        bits = {name: f"{lsb + width - 1}:{lsb}" for name, (lsb, width) in _places(request_layout(design)).items()}
+        request = request_layout(stream_beats=design.stream_beats)
+        bits = {name: f"{lsb + width - 1}:{lsb}" for name, (lsb, width) in _places(request).items()}
         body = _filled(_SERVE, bits | {"beat": _word(hw.beat_bytes, f"at * {hw.beat_bytes}"),
                                        "tile_beats": hw.tile_beats}) + body
     return body, functions

@@ -10,7 +10,6 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 
 from .layouts import EXP_BITS, OFFSET_BITS
 from .steps import numbered
-from .tile_runs import vector_counts
 
 __all__ = ["Granules", "Section"]
 
@@ -36,9 +35,9 @@ class Section(NamedTuple):
     in_tiles: Signal
 
     @classmethod
-    def of(cls, m, design):
-        """A `Section` in module ``m``."""
-        kinds = _kinds(any(vector_counts(design)), design.scaled)
+    def of(cls, m, params):
+        """A `Section` in module ``m``, of a stream (`StreamParams`)."""
+        kinds = _kinds(any(params.vector_granules), params.row_offsets)
         section = cls(kinds, Signal(kinds, name="section"), Signal(kinds, name="after"), Signal(name="in_tiles"))
         m.d.comb += section.after.eq(section.now)
         m.d.sync += [section.now.eq(section.after), section.in_tiles.eq(section.after == kinds.TILES)]
@@ -57,7 +56,7 @@ class Granules:
     Parameters
     ----------
     m : Module
-    design : Design
+    params : StreamParams
     ports : `hwgen.units.dispatcher.Dispatcher`
     requests : `hwgen.lib.stream_requests.Requests`
     section : Section
@@ -78,12 +77,12 @@ class Granules:
                             a row, of an entry
     """
 
-    def __init__(self, m, design, ports, requests, section):
-        self._m, self._design, self._ports, self._row, self._section = m, design, ports, requests.row, section.now
-        self._lanes, self._headers = design.hw.vector_lanes, design.record_header_granules
-        self._learned, self._vectors = design.model.learned_positions, vector_counts(design)
+    def __init__(self, m, params, ports, requests, section):
+        self._m, self._params, self._ports, self._row, self._section = m, params, ports, requests.row, section.now
+        self._lanes, self._headers = params.vector_lanes, params.header_granules
+        self._learned, self._vectors = params.positions > 0, params.vector_granules
         self._kinds = section.kinds
-        self._row_offset = Signal(OFFSET_BITS, name="row_offset", reset_less=True) if design.scaled else None
+        self._row_offset = Signal(OFFSET_BITS, name="row_offset", reset_less=True) if params.row_offsets else None
         self._hold()
         self._hand_out()
         self._keep_exponents()
@@ -92,10 +91,10 @@ class Granules:
 
     def _hold(self):
         """The register, and which user its granule waits for."""
-        m, design, ports = self._m, self._design, self._ports
+        m, ports = self._m, self._ports
         self.held = Signal(StructLayout({
             "kind": self._kinds, "words": ArrayLayout(unsigned(16), self._lanes), "upper": range(max(2, self._headers)),
-            "entry": range(design.hw.entries), "part": self._part_shape(), "lo": 1, "last": 1,
+            "entry": range(self._params.entries), "part": self._part_shape(), "lo": 1, "last": 1,
             **({"position": 1} if self._learned else {})}), name="granule", reset_less=True)
         self.full, self._leave, self.move = Signal(name="full"), Signal(name="leave"), Signal(name="move")
         self._for_embed, self._for_norm = Signal(name="for_embed"), Signal(name="for_norm")
@@ -108,7 +107,7 @@ class Granules:
             m.d.sync += self.full.eq(0)
 
     def _part_shape(self):
-        return range(max(self._design.padded_hidden_size // self._lanes, *self._vectors))
+        return range(max(self._params.row_granules, *self._vectors))
 
     def _hand_out(self):
         """The granule at the outputs."""
@@ -121,7 +120,7 @@ class Granules:
         m.d.comb += ports.gain.p.part.eq(held.part)
         if any(self._vectors):
             self._of_norm, self._of_half = (Signal(range(len(self._vectors)), name="of_norm"),
-                                            Signal(range(self._design.hw.halves), name="of_half"))
+                                            Signal(range(self._params.halves), name="of_half"))
             m.d.comb += [ports.vector.valid.eq(self.full & (held.kind == self._kinds.VECTORS)),
                          ports.vector.p.x.eq(held.words), ports.vector.p.part.eq(held.part),
                          ports.vector.p.norm.eq(self._of_norm), ports.vector.p.half.eq(self._of_half)]
@@ -140,7 +139,7 @@ class Granules:
         of_tables = self._table_exponents()
         with m.If(self.full & (held.kind == self._kinds.RECORD) & ports.gain.ready):
             if headers == 1:
-                m.d.sync += [ports.exps[i].eq(words[i % lanes]) for i in range(self._design.block.record_words)]
+                m.d.sync += [ports.exps[i].eq(words[i % lanes]) for i in range(self._params.block.record_words)]
             else:
                 for k in range(headers):
                     with m.If(held.upper == k):
@@ -160,28 +159,28 @@ class Granules:
     def _table_exponents(self):
         """Registers of the tables' exponents, in the header's order. ``embed_exp`` is of the table that a granule is
         of, and of its row."""
-        m, embed_exp = self._m, self._ports.embed_exp
-        if not self._design.scaled and not self._learned:
+        m, embed_exp, row_offsets = self._m, self._ports.embed_exp, self._params.row_offsets
+        if not row_offsets and not self._learned:
             return [embed_exp]
         table_exp = Signal(signed(EXP_BITS), name="table_exp")
-        if self._design.scaled:
+        if row_offsets:
             m.d.comb += embed_exp.eq(table_exp + self._row_offset)
         if not self._learned:
             return [table_exp]
         table_exp, position_exp = (Signal(signed(EXP_BITS), name=name) for name in ("table_exp", "position_exp"))
         of_table = Mux(self.held.position, position_exp, table_exp)
-        m.d.comb += embed_exp.eq(of_table + self._row_offset if self._design.scaled else of_table)
+        m.d.comb += embed_exp.eq(of_table + self._row_offset if row_offsets else of_table)
         return [table_exp, position_exp]
 
     # -- which granule is next
 
     def _count(self):
         """Counters of granules, and the ends that follow from them."""
-        design, row, lanes, headers = self._design, self._row, self._lanes, self._headers
-        self._slices = (design.hw.lanes // lanes).bit_length() - 1          # bits of a part that count within a beat
+        params, row, lanes, headers = self._params, self._row, self._lanes, self._headers
+        self._slices = (params.lanes // lanes).bit_length() - 1          # bits of a part that count within a beat
         self.part = Signal(self._part_shape(), name="part")
-        self.in_beat = Signal(range(design.granules_per_beat), name="in_beat")
-        self.beat_full = Signal(name="beat_full", init=design.granules_per_beat == 1)      # in_beat is the last
+        self.in_beat = Signal(range(params.granules_per_beat), name="in_beat")
+        self.beat_full = Signal(name="beat_full", init=params.granules_per_beat == 1)      # in_beat is the last
         self.upper, self.lo = Signal(range(max(2, headers)), name="upper"), Signal(name="lo")
         column, self.of_position = row.column, Const(1)
         if self._learned:
@@ -191,8 +190,8 @@ class Granules:
         self.slice_end = self.part[:self._slices].all() if self._slices else Const(1)
         self.words_end = Const(1) if headers == 1 else self.upper if headers == 2 else self.upper == headers - 1
         self._next_upper = ~self.words_end if headers <= 2 else Mux(self.words_end, 0, self.upper + 1)
-        self.part_end = self.part == design.padded_hidden_size // lanes - 1
-        self.row_end = self.part_end & self.lo if design.recipe.head == "pair" else self.part_end
+        self.part_end = self.part == params.row_granules - 1
+        self.row_end = self.part_end & self.lo if params.pair else self.part_end
         self.entry_end = self.row_end & self.of_position if self._learned else self.row_end
         self.beat_end = Signal(name="beat_end")
 
@@ -223,7 +222,7 @@ class Granules:
                          held.part.eq(self.part), held.lo.eq(self.lo), held.last.eq(row.last & self.entry_end),
                          *([held.position.eq(self.of_position)] if self._learned else [])]
             restart = self.beat_end | (section == kinds.EMBED)
-            per_beat = self._design.granules_per_beat
+            per_beat = self._params.granules_per_beat
             m.d.sync += [self.in_beat.eq(Mux(restart, 0, self.in_beat + 1)),
                          self.beat_full.eq(Mux(restart, per_beat == 1, self.in_beat == per_beat - 2))]
 
@@ -232,13 +231,13 @@ class Granules:
         ``_row_offset`` is kept."""
         m, row, lanes, kinds = self._m, self._row, self._lanes, self._kinds
         index = Mux(self._section == kinds.EMBED, self.unit[1:], self.in_beat)
-        if self._design.scaled:
+        if self._params.row_offsets:
             at = Mux(self.of_position, row.position_offset, row.offset) if self._learned else row.offset
             in_granule = (4 * lanes - 1).bit_length()
             index = Mux(self._section == kinds.OFFSETS, at[in_granule:], index)
             with m.If(self.full & (self.held.kind == kinds.OFFSETS)):
                 m.d.sync += self._row_offset.eq(self._bits.word_select(at[:in_granule], OFFSET_BITS))
-        beat, bits = self._ports.beats.payload, 8 * self._design.hw.beat_bytes
+        beat, bits = self._ports.beats.payload, 8 * self._params.beat_bytes
         return _pick(m, [beat[start:start + 16 * lanes] for start in range(0, bits, 16 * lanes)], index)
 
 

@@ -30,6 +30,11 @@ class Pieces(wiring.Component):
     then the LM heads. In an even step x is half-batch 0, in an odd one 1, and y is the other. The state is step = 2 *
     round - odd.
 
+    Parameters
+    ----------
+    block : Block
+    layers : int            at least 1
+
     Members
     -------
     both : In(1)            half-batch 1 has entries
@@ -48,16 +53,16 @@ class Pieces(wiring.Component):
     kinds : dict            `hwgen.lib.steps.piece_kinds`
     """
 
-    def __init__(self, design):
-        self._layers, self._block = design.layers, design.block
-        self.kinds = piece_kinds(design.block)
-        order = turn(design.block)
+    def __init__(self, *, block, layers):
+        self._layers, self._block = layers, block
+        self.kinds = piece_kinds(block)
+        order = turn(block)
         attention, mlp, rest = ([self.kinds[step] for step in steps]
                                 for steps in (order.attention, order.mlp, order.rest))
         self._order = Turn(attention, mlp, self.kinds[order.opening], rest)     # of kinds
         kind = type(self.kinds[HEAD])
         super().__init__({"both": In(1), "head": In(2), "step": In(1), "restart": In(1), "kind": Out(kind),
-                          "half": Out(1), "layer": Out(range(design.layers)), "final": Out(1), "after": Out(kind),
+                          "half": Out(1), "layer": Out(range(layers)), "final": Out(1), "after": Out(kind),
                           "last": Out(1), "odd": Out(1, init=1), "climb": Out(1)})
 
     def sections(self):

@@ -17,18 +17,18 @@ class Pass(NamedTuple):
     """What asking and receiving have in common of the pass under way.
 
     both        of two half-batches: the second has entries
-    head        of each half-batch: it wants the LM head
+    wants_head  of each half-batch: it wants the LM head
     finish      its last tile is taken, in this cycle
     """
     both: Signal
-    head: Signal
+    wants_head: Signal
     finish: Signal
 
-    def pieces(self, m, design, name):
+    def pieces(self, m, params, name):
         """A walk of its own, submodule ``name``, through the pieces of a pass of two half-batches. Its ``step`` is for
         the caller to drive."""
-        m.submodules[name] = pieces = Pieces(design)
-        m.d.comb += [pieces.both.eq(self.both), pieces.head.eq(self.head), pieces.restart.eq(self.finish)]
+        m.submodules[name] = pieces = Pieces(block=params.block, layers=params.layers)
+        m.d.comb += [pieces.both.eq(self.both), pieces.head.eq(self.wants_head), pieces.restart.eq(self.finish)]
         return pieces
 
 
@@ -57,9 +57,9 @@ class Requests:
     Parameters
     ----------
     m : Module
-    design : Design
+    params : StreamParams
     cmd, req : streams of `hwgen.units.dispatcher.Dispatcher`
-    current : Pass          its ``both`` and ``head`` are made here
+    current : Pass          its ``both`` and ``wants_head`` are set here
 
     Attributes
     ----------
@@ -70,11 +70,11 @@ class Requests:
     begun : Value           a pass has begun, and is not over
     """
 
-    def __init__(self, m, design, cmd, req, current):
-        self._m, self._design, self._cmd, self._req, self._pass = m, design, cmd, req, current
-        self._table = design.head_matmul
-        self._learned = design.model.learned_positions
-        self._columns = design.hw.columns // design.hw.tile_beats       # of a beat
+    def __init__(self, m, params, cmd, req, current):
+        self._m, self._params, self._cmd, self._req, self._pass = m, params, cmd, req, current
+        self._table, self._beats = params.head_matmul, params.stream.beats
+        self._learned = params.positions > 0
+        self._columns = params.columns // params.tile_beats             # of a beat
         self._take = cmd.valid & cmd.ready
         self.next_row = Signal()
         self._keep_rows()
@@ -92,35 +92,34 @@ class Requests:
     @property
     def _column_bits(self):
         """Of a row's number: (bits of the column within a beat, bits of the column within an n-tile)."""
-        return (self._columns - 1).bit_length(), (self._design.hw.columns - 1).bit_length()
+        return (self._columns - 1).bit_length(), (self._params.columns - 1).bit_length()
 
     @property
     def _offset_bits(self):
         """Of a row's number: those that tell it from the others whose offsets are in the same beat."""
-        design = self._design
-        return (design.hw.columns * design.tiling(design.head_matmul).row_tiles - 1).bit_length()
+        return (self._params.columns * self._params.stream[EMBEDDING].tiling.row_tiles - 1).bit_length()
 
     def _keep_rows(self):
         """The rows asked for wait, in the order of the commands, until they come: a register of one, or a memory."""
-        m, hw, cmd, take, columns = self._m, self._design.hw, self._cmd, self._take, self._columns
+        m, entries, cmd, take, columns = self._m, self._params.entries, self._cmd, self._take, self._columns
         (low, _), token = self._column_bits, cmd.p.token
-        offsets = ("offset", "position_offset")[:self._design.embedding_rows()] if self._design.scaled else ()
-        shape = StructLayout({"entry": range(hw.entries), "column": range(columns), "last": 1,
+        offsets = ("offset", "position_offset")[:self._params.tables] if self._params.row_offsets else ()
+        shape = StructLayout({"entry": range(entries), "column": range(columns), "last": 1,
                               **({"position_column": range(columns)} if self._learned else {}),
                               **dict.fromkeys(offsets, self._offset_bits)})
 
         def low_bits(number, bits):
             return number[:bits], Const(0, max(0, bits - len(number)))
 
-        places = [part for number in self._numbers[:len(offsets)] for part in low_bits(number, self._offset_bits)]
+        places = [bits for number in self._numbers[:len(offsets)] for bits in low_bits(number, self._offset_bits)]
         new = View(shape, Cat(cmd.p.entry, *low_bits(token, low), cmd.p.last,
                               *(low_bits(cmd.p.position, low) if self._learned else ()), *places))
-        if hw.entries == 1:
+        if entries == 1:
             self.row = Signal(shape, reset_less=True)
             with m.If(take):
                 m.d.sync += self.row.eq(new)
             return
-        m.submodules.rows = rows = memory.Memory(shape=shape, depth=hw.entries, init=[])
+        m.submodules.rows = rows = memory.Memory(shape=shape, depth=entries, init=[])
         write, read = rows.write_port(), rows.read_port(domain="comb")
         m.d.comb += [write.en.eq(take), write.data.eq(new)]
         self.row = read.data
@@ -133,25 +132,25 @@ class Requests:
     def _take_commands(self):
         """The command whose rows are asked for: ``_address`` of the next request, ``_waiting`` for it, ``_last`` of the
         pass."""
-        m, design, hw, cmd = self._m, self._design, self._design.hw, self._cmd
+        m, params, cmd = self._m, self._params, self._cmd
         self._waiting = Signal(name="waiting")
-        self._address = Signal(range(design.stream_beats), name="address", reset_less=True)
+        self._address = Signal(range(self._beats), name="address", reset_less=True)
         self._last = Signal(name="last", reset_less=True)
         with m.If(self._take):
-            if hw.halves == 2:
-                m.d.sync += self._pass.both.eq(cmd.p.entry >= hw.entries // 2)
-            m.d.sync += [self._waiting.eq(1), self._last.eq(cmd.p.last), self._pass.head.eq(cmd.p.head),
+            if params.halves == 2:
+                m.d.sync += self._pass.both.eq(cmd.p.entry >= params.entries // 2)
+            m.d.sync += [self._waiting.eq(1), self._last.eq(cmd.p.last), self._pass.wants_head.eq(cmd.p.head),
                          self._address.eq(self._row_address(EMBEDDING, cmd.p.token))]
 
     def _row_address(self, section, number):
         """A row's first beat, in a table without offsets: beats of an n-tile's columns are behind each other."""
         low, high = self._column_bits
-        per_tile = self._table.k_tiles * self._table.codes * self._design.hw.tile_beats
-        return self._design.stream[section].address + (number >> high) * per_tile + number[low:high]
+        per_tile = self._table.k_tiles * self._table.codes * self._params.tile_beats
+        return self._params.stream[section].address + (number >> high) * per_tile + number[low:high]
 
     def _row_requests(self):
         """(all rows of the entry have been asked for, in this cycle; the request is for a single beat, of offsets)."""
-        if self._design.scaled:
+        if self._params.row_offsets:
             return self._offset_and_codes()
         if self._learned:
             return self._token_and_position(), Const(0)
@@ -162,7 +161,7 @@ class Requests:
         taken."""
         m = self._m
         second = Signal()
-        follows = Signal(range(self._design.stream_beats), reset_less=True)
+        follows = Signal(range(self._beats), reset_less=True)
         asked = self._req.ready & second
         with m.If(self._take):
             m.d.sync += follows.eq(self._row_address(POSITIONS, self._cmd.p.position))
@@ -175,10 +174,11 @@ class Requests:
     def _offset_and_codes(self):
         """Two requests for each row of an entry, its offset's beat and its codes': (the last one is taken, the current
         one is for an offset)."""
-        m, design, tiling, address = self._m, self._design, self._design.stream[EMBEDDING].tiling, self._address
+        m, stream, address = self._m, self._params.stream, self._address
+        tiling = stream[EMBEDDING].tiling
         (low, high), addresses = self._column_bits, []
         for name, number in zip((EMBEDDING, POSITIONS), self._numbers):
-            first, group = design.stream[name].address, number >> self._offset_bits
+            first, group = stream[name].address, number >> self._offset_bits
             addresses += [first + group * (1 + tiling.row_tiles * tiling.n_tile_beats),
                           (first + 1) + (number >> high) * tiling.n_tile_beats + group + number[low:high]]
         number = Signal(range(len(addresses)), name="row_request")
@@ -196,21 +196,21 @@ class Requests:
 
     def _ask(self):
         """Header, rows, body; then the pass's end is waited for."""
-        m, design, cmd, req, request = self._m, self._design, self._cmd, self._req, self._req.payload
+        m, params, cmd, req, request = self._m, self._params, self._cmd, self._req, self._req.payload
         asked, single = self._row_requests()
         body = self._body()
         row_beats = self._table.k_tiles * self._table.codes
         with m.FSM(name="ask") as fsm:
             with m.State("IDLE"):
                 m.d.comb += [req.valid.eq(cmd.valid), cmd.ready.eq(req.ready),
-                             request.address.eq(0), request.count.eq(design.stream[HEADER].beats)]
+                             request.address.eq(0), request.count.eq(params.stream[HEADER].beats)]
                 with m.If(self._take):
                     m.next = "ROWS"
             with m.State("ROWS"):
                 m.d.comb += [req.valid.eq(self._waiting), cmd.ready.eq(~self._waiting | (asked & ~self._last)),
                              request.address.eq(self._address),
-                             request.count.eq(Mux(single, 1, row_beats) if design.scaled else row_beats),
-                             request.stride.eq(~single if design.scaled else 1)]
+                             request.count.eq(Mux(single, 1, row_beats) if params.row_offsets else row_beats),
+                             request.stride.eq(~single if params.row_offsets else 1)]
                 with m.If(asked & self._waiting):
                     with m.If(~self._take):
                         m.d.sync += self._waiting.eq(0)
@@ -230,25 +230,25 @@ class Requests:
 
     def _body(self):
         """Its requests (`_Body`): a single one, or one for each piece of a pass of two half-batches."""
-        design, stream = self._design, self._design.stream
-        address, count = (Signal(range(design.stream_beats), name="body_address"),
-                          Signal(range(design.stream_beats + 1), name="body_count"))
+        params, stream = self._params, self._params.stream
+        address, count = (Signal(range(self._beats), name="body_address"),
+                          Signal(range(self._beats + 1), name="body_count"))
         body = _Body(address, count, Signal(name="body_step"), 1, 1)
-        if design.hw.halves == 1:
+        if params.halves == 1:
             self._m.d.comb += [address.eq(stream.body), count.eq(
-                Mux(self._pass.head, stream.all_end - stream.body, stream[FINAL_NORM].address - stream.body))]
+                Mux(self._pass.wants_head, stream.all_end - stream.body, stream[FINAL_NORM].address - stream.body))]
             return body
-        pieces = self._pass.pieces(self._m, design, "asked")
-        return self._mixed_layers(pieces, body) if design.mixed_layers else self._equal_layers(pieces, body)
+        pieces = self._pass.pieces(self._m, params, "asked")
+        return self._mixed_layers(pieces, body) if params.mixed_layers else self._equal_layers(pieces, body)
 
     def _mixed_layers(self, pieces, body):
         """Pieces where each layer has a length of its own: their places are looked up."""
-        m, design, stream = self._m, self._design, self._design.stream
-        opening = pieces.kinds[turn(design.block).opening]
+        m, params, stream = self._m, self._params, self._params.stream
+        opening = pieces.kinds[turn(params.block).opening]
         with m.Switch(pieces.kind):
             for kind, name in pieces.sections():
                 with m.Case(kind):
-                    sections = [stream[name, layer] for layer in range(design.layers)]
+                    sections = [stream[name, layer] for layer in range(params.layers)]
                     for signal, field in ((body.address, "address"), (body.count, "beats")):
                         found = Array([getattr(section, field) for section in sections])[pieces.layer]
                         if kind == opening:
@@ -265,8 +265,8 @@ class Requests:
         These stand in registers before they are added: the next piece is found while one is asked for. The first one is
         found from the last row's request on.
         """
-        m, stream, step = self._m, self._design.stream, body.step
-        base = Signal(range(self._design.stream_beats), init=stream.body)     # of the layer whose number is the round's
+        m, stream, step = self._m, self._params.stream, body.step
+        base = Signal(range(self._beats), init=stream.body)        # of the layer whose number is the round's
         place = Signal.like(body.address, name="body_place", reset_less=True)
         of = Signal.like(body.address, name="body_of", reset_less=True)
         last = Signal(name="body_last", reset_less=True)
@@ -289,10 +289,10 @@ class Requests:
 
     def _piece_in_layer(self, pieces, body):
         """(Where the piece of the walk begins, from the layer of its round on; its beats), combinational."""
-        m, design, stream = self._m, self._design, self._design.stream
+        m, params, stream = self._m, self._params, self._params.stream
         offset_of = Signal(signed(len(body.address) + 1), name="offset_of_piece")
         count_of = Signal.like(body.count, name="count_of_piece")
-        order = turn(design.block)
+        order = turn(params.block)
         opening, of_mlp = pieces.kinds[order.opening], [pieces.kinds[step] for step in order.mlp]
         with m.Switch(pieces.kind):
             for kind, name in pieces.sections():

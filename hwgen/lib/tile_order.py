@@ -1,7 +1,7 @@
 """Whose tiles go to the array in a pass in which rows have adapters (docs/adapters.md)."""
 from amaranth.hdl import Signal
 
-from .steps import matrices, numbered
+from .steps import numbered
 
 __all__ = ["TileOrder", "TileSource"]
 
@@ -16,25 +16,25 @@ class TileOrder:
 
     Parameters
     ----------
-    design : Design
-    parts : dict        {matrix: its part of `Design.adapter_map`}
+    entries : int       T
+    places : dict       {matrix: its `AdapterPlace`}
     runs : View         `hwgen.lib.layouts.runs_layout`
     """
 
-    def __init__(self, design, parts, runs):
+    def __init__(self, *, entries, places, runs):
         def register(name, shape):
             return Signal(shape, name=name, reset_less=True)
 
-        self._design, self._parts, self._runs = design, parts, runs
-        of_base = {key: design.matmul(part.project).k_tiles for key, part in parts.items()}
-        self._counts = {key: {TileSource.A: part.a.tiles, TileSource.B: part.b.k_tiles,
-                              TileSource.MOST: of_base[key] - 1, TileSource.REST: 1} for key, part in parts.items()}
-        most = max(max(part.a.tiles, of_base[key]) for key, part in parts.items())
+        self._places, self._runs = places, runs
+        of_base = {key: place.a.k_tiles for key, place in places.items()}      # as many as A has
+        self._counts = {key: {TileSource.A: place.a.tiles, TileSource.B: place.b.k_tiles,
+                              TileSource.MOST: of_base[key] - 1, TileSource.REST: 1} for key, place in places.items()}
+        most = max(max(place.a.tiles, of_base[key]) for key, place in places.items())
         self._source = Signal(TileSource, name="source")
         self._tiles_left = register("tiles_left", range(most))      # of the run's, or of the base's
-        self._runs_left = register("runs_left", range(design.hw.entries))
-        self._n_tiles = register("n_tiles", range(max(part.b.n_tiles for part in parts.values())))
-        self._matrix = register("of_matrix", matrices(design.block))
+        self._runs_left = register("runs_left", range(entries))
+        self._n_tiles = register("n_tiles", range(max(place.b.n_tiles for place in places.values())))
+        self._matrix = register("of_matrix", type(next(iter(places))))
 
     def is_base(self):
         """The base's tile is the next one."""
@@ -55,7 +55,7 @@ class TileOrder:
         with m.Elif(adapted):
             m.d.sync += self._matrix.eq(matrix)
             for key in self._each(m, matrix):
-                m.d.sync += self._n_tiles.eq(self._parts[key].b.n_tiles - 1)
+                m.d.sync += self._n_tiles.eq(self._places[key].b.n_tiles - 1)
                 self._enter(m, TileSource.A, key)
         with m.Elif(start):
             m.d.sync += source.eq(TileSource.ALL)
@@ -86,9 +86,9 @@ class TileOrder:
                     m.d.sync += self._source.eq(TileSource.WAIT)
 
     def _each(self, m, matrix):
-        """A case for each matrix that has a part in adapters, one after the other."""
+        """A case for each matrix that has a place in adapters, one after the other."""
         with m.Switch(matrix):
-            for key in self._parts:
+            for key in self._places:
                 with m.Case(key):
                     yield key
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from amaranth.hdl import Array, Const, Mux, Signal
 
 from ..params.block import Norm, Project
-from ..params.stream import FINAL_NORM, HEAD
+from ..params.stream import HEAD
 
-__all__ = ["Runs", "is_one_of", "name_matrix", "runs", "vector_counts"]
+__all__ = ["Runs", "is_one_of", "name_matrix", "runs"]
 
 
 class Runs(NamedTuple):
@@ -35,53 +35,45 @@ class Runs(NamedTuple):
     pieces: object = None
 
 
-def vector_counts(design):
-    """Granules of the vectors of each record of a layer, and of the final norm's if it has any."""
-    records = [design.stream[norm.name, 0] for norm in design.block.of(Norm)]
-    if design.block.final_vectors:
-        records.append(design.stream[FINAL_NORM])
-    return [sum(count for _, count in record.vectors) for record in records]
-
-
 def is_one_of(value, numbers):
     """Whether a value is one of some numbers."""
     return reduce(or_, (value == number for number in numbers), Const(0))
 
 
-def runs(m, design, current):
-    """The `Runs` of a pass (`hwgen.lib.stream_requests.Pass`): one behind each record, or one for each piece of two
-    half-batches."""
+def runs(m, params, current):
+    """The `Runs` of a pass (`hwgen.lib.stream_requests.Pass`), of the stream of a `StreamParams`: one behind each
+    record, or one for each piece of two half-batches."""
     step = Signal(name="run_step")
-    return (_piece_runs if design.hw.halves == 2 else _record_runs)(m, design, current, step)
+    return (_piece_runs if params.halves == 2 else _record_runs)(m, params, current, step)
 
 
-def _record_runs(m, design, current, step):
+def _record_runs(m, params, current, step):
     """A run is all matrices up to the next record."""
-    block, names = design.block, [norm.name for norm in design.block.of(Norm)]
+    block, names = params.block, [norm.name for norm in params.block.of(Norm)]
     norms = len(names)
-    counts = [sum(design.matmul(project.name).tiles for project in block.projects(name)) for name in names]
-    counts.append(design.head_matmul.tiles)
+    counts = [sum(params.matmul(project.name).tiles for project in block.projects(name)) for name in names]
+    counts.append(params.head_matmul.tiles)
     second, final = Signal(range(norms), name="second"), Signal(name="final")
-    layer = Signal(range(design.layers))
+    layer = Signal(range(params.layers))
     last = second if norms == 2 else (second == norms - 1) & ~final
-    layers_end = last & (layer == design.layers - 1)
+    layers_end = last & (layer == params.layers - 1)
     tiles, over = Signal(range(max(counts)), name="tiles"), Signal(name="over")
     if norms == 2:
         of_layer = Mux(second, counts[1] - 1, counts[0] - 1)
     else:
         of_layer = Array(max(1, count) - 1 for count in counts[:-1])[second]
-    m.d.comb += [tiles.eq(Mux(final, counts[-1] - 1, of_layer)), over.eq(final | layers_end & ~current.head)]
+    m.d.comb += [tiles.eq(Mux(final, counts[-1] - 1, of_layer)), over.eq(final | layers_end & ~current.wants_head)]
     with m.If(step):
         with m.If(~final):
             m.d.sync += second.eq(~second if norms == 2 else Mux(last, 0, second + 1))
         with m.If(last):
             m.d.sync += layer.eq(layer + 1)
         with m.If(layers_end):
-            m.d.sync += [layer.eq(0), final.eq(current.head)]
+            m.d.sync += [layer.eq(0), final.eq(current.wants_head)]
         with m.If(over):
             m.d.sync += final.eq(0)
     empty = None
-    if design.hw.wired:
+    if params.wired:
         empty = Const(1)
     elif not all(counts):
         empty = ~final & is_one_of(second, [i for i, count in enumerate(counts[:-1]) if not count])
@@ -89,13 +81,13 @@ def _record_runs(m, design, current, step):
     return Runs(step, tiles, empty, record=Const(1), over=over, norm=norm, of_final=final, half=Const(0))
 
 
-def _piece_runs(m, design, current, step):
+def _piece_runs(m, params, current, step):
     """The same where each piece is a run of its own: ``tiles`` are those of the next piece, and ``record`` says that it
     is one."""
-    block, names, vectors = design.block, [norm.name for norm in design.block.of(Norm)], vector_counts(design)
-    pieces = current.pieces(m, design, "received")
-    matmuls = {pieces.kinds[project]: design.matmul(project.name) for project in block.of(Project)}
-    matmuls[pieces.kinds[HEAD]] = design.head_matmul
+    block, names, vectors = params.block, [norm.name for norm in params.block.of(Norm)], params.vector_granules
+    pieces = current.pieces(m, params, "received")
+    matmuls = {pieces.kinds[project]: params.matmul(project.name) for project in block.of(Project)}
+    matmuls[pieces.kinds[HEAD]] = params.head_matmul
     tiles = Signal(range(max(matmul.tiles for matmul in matmuls.values())), name="next_tiles")
     record = Signal(name="next_record")
     with m.Switch(pieces.after):
@@ -118,31 +110,31 @@ def _piece_runs(m, design, current, step):
                 pieces=pieces)
 
 
-def name_matrix(m, design, run, reader):
+def name_matrix(m, params, run, reader):
     """Tells a `hwgen.lib.tiles.TileReader` which matrix comes: that of the walk's piece, or of a count of its own."""
-    projects = design.block.of(Project)
+    projects = params.block.of(Project)
     if run.pieces is not None:
         kinds, kind, layer = [run.pieces.kinds[project] for project in projects], run.pieces.kind, run.pieces.layer
         of_head = kind == run.pieces.kinds[HEAD]
     else:
         kinds, kind = range(len(projects)), Signal(range(len(projects)), name="project")
-        layer = Signal(range(design.layers), name="project_layer")
+        layer = Signal(range(params.layers), name="project_layer")
         of_head = run.of_final
         with m.If(reader.matrix_end & ~run.of_final):
             m.d.sync += kind.eq(kind + 1)
             with m.If(kind == len(projects) - 1):
-                m.d.sync += [kind.eq(0), layer.eq(Mux(layer == design.layers - 1, 0, layer + 1))]
+                m.d.sync += [kind.eq(0), layer.eq(Mux(layer == params.layers - 1, 0, layer + 1))]
 
     def say(matmul, narrow):
         m.d.comb += [reader.matrix.steps.eq(matmul.k_tiles * matmul.codes - 1),
                      reader.matrix.n_tiles.eq(matmul.n_tiles - 1), reader.matrix.narrow.eq(narrow)]
 
     with m.If(of_head):
-        say(design.head_matmul, design.stream[HEAD].tiling.narrow)
+        say(params.head_matmul, params.stream[HEAD].tiling.narrow)
     with m.Else():
         with m.Switch(kind):
             for number, project in zip(kinds, projects):
                 with m.Case(number):
-                    narrow = [design.stream[project.name, i].tiling.narrow for i in range(design.layers)]
+                    narrow = [params.stream[project.name, i].tiling.narrow for i in range(params.layers)]
                     of_layer = narrow[0] if len(set(narrow)) == 1 else Array(map(int, narrow))[layer]
-                    say(design.matmul(project.name), of_layer)
+                    say(params.matmul(project.name), of_layer)

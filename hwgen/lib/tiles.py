@@ -14,11 +14,11 @@ from .layouts import OFFSET_BITS, tile_layout
 __all__ = ["TileReader", "matrix_layout"]
 
 
-def matrix_layout(design):
-    """Of the matrix whose beats come: steps of an n-tile and n-tiles, each less 1, and whether it is in E2M1."""
-    matmuls = [section.matmul for section in design.stream if section.matmul]
-    return StructLayout({"steps": range(max(matmul.k_tiles * matmul.codes for matmul in matmuls)),
-                         "n_tiles": range(max(matmul.n_tiles for matmul in matmuls)),
+def matrix_layout(tilings):
+    """Of the matrix whose beats come, one of these `Tiling` s: steps of an n-tile and n-tiles, each less 1, and whether
+    it is in E2M1."""
+    return StructLayout({"steps": range(max(tiling.steps for tiling in tilings)),
+                         "n_tiles": range(max(tiling.matmul.n_tiles for tiling in tilings)),
                          "narrow": 1})
 
 
@@ -45,6 +45,13 @@ class TileReader(wiring.Component):
     A tile's last beat is passed through beside those that were kept, so a tile comes with its last beat; beats of
     offsets are taken in between.
 
+    Parameters
+    ----------
+    tilings : list[Tiling]      of all matrices: tiles of all have the same number of beats
+    weight : Fp8                format of the array's weights
+    lanes, columns : int        L and C
+    largest_block : int         the largest offset of a block of E2M1 weights; 0: blocks have none
+
     Members
     -------
     matrix : In             `matrix_layout`, held until ``matrix_end``
@@ -53,24 +60,25 @@ class TileReader(wiring.Component):
     matrix_end : Out(1)     the matrix's last tile is taken
     """
 
-    def __init__(self, design):
-        self._design, hw = design, design.hw
-        self._tilings = [section.tiling for section in design.stream if section.matmul]
-        tile = tile_layout(weight_bits=design.array_format.bits, lanes=hw.lanes, columns=hw.columns,
-                           row_offsets=design.scaled)
+    def __init__(self, *, tilings, weight, lanes, columns, largest_block=0):
+        self._tilings, self._weight, self._lanes, self._columns = tilings, weight, lanes, columns
+        self._tile_beats, self._largest_block = tilings[0].beats, largest_block
+        self._beat_bytes = lanes * columns // self._tile_beats
+        tile = tile_layout(weight_bits=weight.bits, lanes=lanes, columns=columns, row_offsets=tilings[0].row_tiles > 0)
         super().__init__({
-            "matrix": In(matrix_layout(design)),
-            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))),
+            "matrix": In(matrix_layout(tilings)),
+            "beats": In(stream.Signature(unsigned(8 * self._beat_bytes))),
             "tile": Out(stream.Signature(unsigned(tile.size))),
             "matrix_end": Out(1),
         })
         # there may be tiles of 8 bits too, and these need not come first
-        self._both = design.narrow and design.array_format.bits == 8
-        self._narrow = self.matrix.narrow if self._both else Const(int(design.narrow))
+        self._any_narrow = any(tiling.narrow for tiling in tilings)
+        self._both = self._any_narrow and weight.bits == 8
+        self._narrow = self.matrix.narrow if self._both else Const(int(self._any_narrow))
 
     def elaborate(self, platform):
         m = Module()
-        hw, narrow = self._design.hw, self._narrow
+        tile_beats, narrow = self._tile_beats, self._narrow
         place = self._count(m)
         beat = place.beat
         rows, blocks = self._row_offsets(m, place), self._block_offsets(m, place)
@@ -83,19 +91,19 @@ class TileReader(wiring.Component):
                 with m.If(offset & self.beats.valid):
                     m.d.sync += [group.left.eq(self.beats.payload), group.there.eq(1)]
 
-        if hw.tile_beats == 1:
+        if tile_beats == 1:
             # (where no matrix has a second step, its half of a beat is never read)
             odd = place.step[0] if len(place.step) else Const(0)
             last_beat, done = Const(1), ~narrow | odd | (place.step == self.matrix.steps)   # with the beat
             parts = self._of_one_beat(m, odd, blocks, beat)
         else:
-            last_beat = done = beat == Mux(narrow, hw.tile_beats // 2 - 1, hw.tile_beats - 1)
+            last_beat = done = beat == Mux(narrow, tile_beats // 2 - 1, tile_beats - 1)
             parts = self._of_some_beats(m, blocks, beat)
         with m.If(self.beats.valid & self.beats.ready & of_code):
             m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
         parts = self._keep(m, parts, beat, of_code)
         m.d.comb += [self.tile.valid.eq(self.beats.valid & of_code & last_beat),
-                     self.tile.payload.eq(Cat(*parts, rows.left[:OFFSET_BITS * hw.columns] if rows else ())),
+                     self.tile.payload.eq(Cat(*parts, rows.left[:OFFSET_BITS * self._columns] if rows else ())),
                      self.beats.ready.eq(Mux(of_code, Mux(last_beat, self.tile.ready & done, 1), 1))]
         return m
 
@@ -111,7 +119,7 @@ class TileReader(wiring.Component):
             m.d.sync += [step.eq(0), n_tile.eq(n_tile + 1)]
         with m.If(matrix_end):
             m.d.sync += n_tile.eq(0)
-        return _Place(step, n_tile, take, step_end, matrix_end, beat=Signal(range(self._design.hw.tile_beats)))
+        return _Place(step, n_tile, take, step_end, matrix_end, beat=Signal(range(self._tile_beats)))
 
     # -- offsets
 
@@ -125,11 +133,11 @@ class TileReader(wiring.Component):
 
     def _block_offsets(self, m, place):
         """`_Offsets` of the blocks of the steps that come, or None where no matrix is in E2M1."""
-        hw, block_steps = self._design.hw, max(tiling.block_steps for tiling in self._tilings)
+        lanes, block_steps = self._lanes, max(tiling.block_steps for tiling in self._tilings)
         if not block_steps:
             return None
-        per_step = max(1, hw.lanes // BLOCK)                # groups of a step ...
-        steps = max(1, BLOCK // hw.lanes)                   # ... or steps of a group
+        per_step = max(1, lanes // BLOCK)                   # groups of a step ...
+        steps = max(1, BLOCK // lanes)                      # ... or steps of a group
         take, step = place.take, place.step
         shift = take & step[:steps.bit_length() - 1].all() if steps > 1 else take
         ends = place.step_end | take & step[:block_steps.bit_length() - 1].all() if block_steps > 1 else take
@@ -137,7 +145,7 @@ class TileReader(wiring.Component):
 
     def _offsets(self, m, name, groups, per_shift, shift, end):
         """There are so many groups of C offsets in a beat, and some leave with each ``shift``."""
-        columns, beat = self._design.hw.columns, 8 * self._design.hw.beat_bytes
+        columns, beat = self._columns, 8 * self._beat_bytes
         left = Signal(OFFSET_BITS * columns * groups, name=f"{name}_offsets", reset_less=True)
         there = Signal(name=f"{name}_offsets_there")
         assert len(left) <= beat
@@ -151,7 +159,7 @@ class TileReader(wiring.Component):
 
     def _of_one_beat(self, m, odd, blocks, beat):
         """The codes of a tile of one beat; of E2M1 a beat has two tiles, and the ``odd`` one is the upper half."""
-        if not self._design.narrow:
+        if not self._any_narrow:
             return [self.beats.payload]
         small = self._small()
         half = len(small) // 2
@@ -162,25 +170,25 @@ class TileReader(wiring.Component):
 
     def _of_some_beats(self, m, blocks, beat):
         """The codes of a beat of a tile that has several; of E2M1 they are two parts."""
-        if not self._design.narrow:
+        if not self._any_narrow:
             return [self.beats.payload]
-        small, n = self._small(), self._design.hw.beat_bytes
+        small, n = self._small(), self._beat_bytes
         large = [self._expanded(m, code, blocks, i, len(small), beat) for i, code in enumerate(small)]
         return [Cat(large[:n]), Cat(large[n:])]
 
     def _keep(self, m, parts, beat, of_code):
         """The parts of a whole tile: those of its last beat, behind those that were kept of the beats before."""
-        design, hw, narrow = self._design, self._design.hw, self._narrow
-        mixed = self._both and hw.tile_beats > 1    # one part more is kept: a tile of 8 bits has one in its last beat
-        size = hw.beat_bytes * design.array_format.bits
-        kept = [Signal(size, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - len(parts) + mixed)]
+        tile_beats, narrow = self._tile_beats, self._narrow
+        mixed = self._both and tile_beats > 1    # one part more is kept: a tile of 8 bits has one in its last beat
+        size = self._beat_bytes * self._weight.bits
+        kept = [Signal(size, name=f"kept{i}", reset_less=True) for i in range(tile_beats - len(parts) + mixed)]
         if kept:
             with m.If(self.beats.valid & of_code):
                 for i, register in enumerate(kept):
-                    if self._both or not design.narrow:
+                    if self._both or not self._any_narrow:
                         with m.If(~narrow & (beat == i)):
                             m.d.sync += register.eq(self.beats.payload)
-                    if design.narrow and i < hw.tile_beats - 2:
+                    if self._any_narrow and i < tile_beats - 2:
                         with m.If(narrow & (beat == i // 2)):
                             m.d.sync += register.eq(parts[i % 2])
         if mixed:
@@ -189,20 +197,20 @@ class TileReader(wiring.Component):
 
     def _small(self):
         """The E2M1 codes of the beat."""
-        return [self.beats.payload.word_select(i, E2M1.bits) for i in range(2 * self._design.hw.beat_bytes)]
+        return [self.beats.payload.word_select(i, E2M1.bits) for i in range(2 * self._beat_bytes)]
 
     def _expanded(self, m, code, blocks, index, per_beat, beat):
         """The array's code of an E2M1 code of a beat, by its place there."""
-        hw, fmt = self._design.hw, self._design.array_format
+        lanes, fmt = self._lanes, self._weight
         if not blocks:
             return expand_e2m1(m, fmt, code, Const(0, 0), name=f"code{index}")
-        column, lane = divmod(index, hw.lanes)
-        group, step = lane // BLOCK % max(1, hw.lanes // BLOCK), per_beat // hw.lanes
-        beats = max(1, hw.tile_beats // 2)
+        column, lane = divmod(index, lanes)
+        group, step = lane // BLOCK % max(1, lanes // BLOCK), per_beat // lanes
+        beats = max(1, self._tile_beats // 2)
 
         def offset(column):
-            bits = self._design.largest_block.bit_length()
-            return blocks.left.word_select(group * hw.columns + column, OFFSET_BITS)[:bits]
+            bits = self._largest_block.bit_length()
+            return blocks.left.word_select(group * self._columns + column, OFFSET_BITS)[:bits]
 
         chosen = offset(column)
         if beats > 1:

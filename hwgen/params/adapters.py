@@ -3,13 +3,13 @@ from typing import NamedTuple
 
 from .block import Project
 
-__all__ = ["MAX_SHIFT", "AdapterMap", "AdapterPart"]
+__all__ = ["MAX_SHIFT", "AdapterMap", "AdapterPlace"]
 
 #: The largest shift of B's sums to the left, before they are added to W's.
 MAX_SHIFT = 15
 
 
-class AdapterPart(NamedTuple):
+class AdapterPlace(NamedTuple):
     """An adapter's numbers for a `Project` of a layer: a beat whose first word is the exponent, then the tiles of A,
     then those of B.
 
@@ -26,23 +26,23 @@ class AdapterPart(NamedTuple):
 
 
 class AdapterMap:
-    """The parts of an adapter, in the order of layers and of a layer's projects. ``map[project, layer]`` is one of
-    them."""
+    """The places of an adapter's numbers, in the order of layers and of a layer's projects. ``map[project, layer]`` is
+    one of them."""
 
     def __init__(self, design):
-        self._parts, address = {}, 0
+        self._places, address = {}, 0
         beats = design.hw.tile_beats
         for layer in range(design.layers):
             for project in design.block.of(Project):
                 a, b = design.adapter_matmuls(project)
                 starts = address, address + 1, address + 1 + a.tiles * beats
                 address = starts[2] + b.tiles * beats
-                self._parts[project.name, layer] = AdapterPart(project.name, layer, starts[0], a,
-                                                               b, *starts[1:], address)
+                self._places[project.name, layer] = AdapterPlace(project.name, layer, starts[0], a, b, *starts[1:],
+                                                                 address)
         self.beats = address
 
     def __iter__(self):
-        return iter(self._parts.values())
+        return iter(self._places.values())
 
     def __getitem__(self, key):
-        return self._parts[key]
+        return self._places[key]

@@ -85,8 +85,12 @@ class AxiShape:
         if words >= 1 << 24:
             raise ValueError(f"Adapter must be at most {(1 << 24) - 1} words of 32 bits on bus axi, not {words}: "
                              "take a smaller adapter_rank")
-        size = design.stream_beats * design.hw.beat_bytes
-        if design.hw.source == "stream" and size > 1 << self.address_width:
+        if design.hw.source == "stream":
+            self.check_reach(design.stream_beats * design.hw.beat_bytes)
+
+    def check_reach(self, size):
+        """Refuse so many bytes of weights that they go beyond the addresses. Raises ValueError."""
+        if size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")
 
 

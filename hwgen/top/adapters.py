@@ -4,8 +4,9 @@ from typing import NamedTuple
 from amaranth.lib.wiring import connect
 
 from ..params.block import Project
-from ..units.adapters import AdapterSums, AdapterTiles
+from ..units.adapters import AdapterSums
 from ..units.vector_buffer import VectorBuffer
+from . import make
 
 __all__ = ["Adapters", "place_adapters"]
 
@@ -22,8 +23,8 @@ def place_adapters(m, engines, load):
     ``load`` is a stream of `adapter_layout`. Returns `Adapters`.
     """
     design, hw = engines.design, engines.design.hw
-    m.submodules.adapters = tiles = AdapterTiles(design)
-    m.submodules.adapter_sums = sums = AdapterSums(design)
+    m.submodules.adapters = tiles = make.adapter_tiles(design)
+    m.submodules.adapter_sums = sums = make.adapter_sums(design)
     count = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
     m.submodules.xz = xz = VectorBuffer(rows=hw.entries, length=count, write_lanes=hw.vector_lanes, read_lanes=hw.lanes,
                                         fmt=design.recipe.activation_format, meta=engines.feeder.o.p.meta.shape(),

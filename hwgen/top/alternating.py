@@ -116,7 +116,7 @@ class AlternatingSequencer(wiring.Component):
         heads = Cat(w != 0 for w in halves.wanted)      # whether a half-batch has an LM head
         m.d.comb += self.dispatch.p.head.eq(heads)
 
-        m.submodules.pieces = pieces = Pieces(self._design)
+        m.submodules.pieces = pieces = Pieces(block=self._design.block, layers=self._design.layers)
         half = pieces.half
         m.d.comb += [pieces.both.eq(halves.counts[1] != 0), pieces.head.eq(heads), pieces.restart.eq(walk.finish),
                      self.half.eq(half)]

@@ -11,7 +11,6 @@ from ..params.card import image_head
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..params.registers import RESULT, command_fields, design_id, register_map, word_bits
-from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
 from ..units.card_reader import CardReader
 from ..units.counters import Counters
@@ -159,7 +158,7 @@ class AxiDecoder(wiring.Component):
 
     def _weights(self, m, decoder, regs, resetting):
         """The reader and what software sees of it. Returns: the pass has beats that could not be read."""
-        m.submodules.reader = self._reader = reader = AxiReader(self._design, self._axi)
+        m.submodules.reader = self._reader = reader = make.axi_reader(self._design, self._axi)
         if self._axi.loader:
             self._share(m, reader)
         else:

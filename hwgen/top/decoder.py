@@ -12,7 +12,7 @@ from ..params.block import Norm, Project
 from ..params.phases import EVENTS
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
-from ..units.weights import RomSource, beat_layout, request_layout
+from ..units.weights import request_layout
 from . import make
 from .adapters import place_adapters
 from .engines import Engines
@@ -77,8 +77,8 @@ class Decoder(wiring.Component):
             "signature_address": In(range(design.layers * design.hw.entries)), "signature_data": Out(32),
         }
         if design.hw.source == "stream":
-            members |= {"weight_req": Out(stream.Signature(request_layout(design))),
-                        "weight_beats": In(stream.Signature(unsigned(beat_layout(design).size)))}
+            members |= {"weight_req": Out(stream.Signature(request_layout(stream_beats=design.stream_beats))),
+                        "weight_beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes)))}
         if design.hw.sampler == "gumbel":
             members |= {"inv_temperature": In(16), "seed": In(32)}
         if design.hw.adapters:
@@ -172,7 +172,7 @@ class Decoder(wiring.Component):
             connect(m, cut(m, "request_skid", dispatcher.req), flipped(self.weight_req))
             connect(m, flipped(self.weight_beats), dispatcher.beats)
             return
-        m.submodules.weights = source = RomSource(self._design, file=self._rom_file)
+        m.submodules.weights = source = make.rom_source(self._design, file=self._rom_file)
         connect(m, cut(m, "request_skid", dispatcher.req), source.req)
         connect(m, source.beats, dispatcher.beats)
 

@@ -5,8 +5,6 @@ from ..lib.steps import phase_shape
 from ..lib.verilog import shared
 from ..models.wires import matrix_name
 from ..params.phases import member
-from ..units.dispatcher import Dispatcher
-from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.vector_buffer import VectorBuffer
 from . import make
 from .alternating import AlternatingSequencer
@@ -55,11 +53,11 @@ class Engines:
         m, design, part, hw, block = self._m, self.design, self.part, self.design.hw, self.design.block
         m.submodules.admission = self.admission = make.admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
-        m.submodules.dispatcher = self.dispatcher = Dispatcher(design)
+        m.submodules.dispatcher = self.dispatcher = make.dispatcher(design)
         m.submodules.array = self.array = (
             make.wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
             else make.mac_array(part))
-        m.submodules.feeder = self.feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
+        m.submodules.feeder = self.feeder = make.feeder(part)
         self.biased = block.biased(*block.converted)
         m.submodules.convert = self.convert = make.convert(part, banks=hw.halves if self.biased else 1)
         self.residuals = self._by_half("residual", lambda: make.residual(part))

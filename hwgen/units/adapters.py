@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import sum_to_bf16, times
-from ..lib.layouts import EXP_BITS, SHIFT_BITS, adapter_layout, result_layout, runs_layout, tile_layout
+from ..lib.layouts import EXP_BITS, SHIFT_BITS, adapter_layout, runs_layout
 from ..lib.pick import pick
 from ..lib.pipeline import Pipeline
 from ..lib.ram import BlockRam
@@ -25,28 +25,29 @@ __all__ = ["AdapterSums", "AdapterTiles"]
 class _Reader:
     """What the reader of the memory is at: a beat of A's of some runs, or of an n-tile's B's of these."""
 
-    def __init__(self, design, parts):
-        hw, size = design.hw, design.adapter_map.beats
-        self.longest = max(1 + part.a.tiles * hw.tile_beats for part in parts)      # beats of an A
+    def __init__(self, places, *, size, adapters, entries, tile_beats):
+        """``places``: {matrix: its `AdapterPlace`}; ``size``: beats of an adapter."""
+        matrix, places = type(next(iter(places))), places.values()
+        self.longest = max(1 + place.a.tiles * tile_beats for place in places)      # beats of an A
 
         def register(name, shape):
             return Signal(shape, name=name, reset_less=True)
 
         self.busy = Signal(name="busy")
         self.in_b = register("in_b", 1)                                             # of B, not A
-        self.run = register("run", range(hw.entries))
-        self.address = register("address", range(size * hw.adapters + 1))           # the next beat's
-        most = max(self.longest, max(part.b.k_tiles for part in parts) * hw.tile_beats)
+        self.run = register("run", range(entries))
+        self.address = register("address", range(size * adapters + 1))              # the next beat's
+        most = max(self.longest, max(place.b.k_tiles for place in places) * tile_beats)
         self.left = register("left", range(most))                                   # beats behind that one, of this run
-        self.n_left = register("n_left", range(max(part.b.n_tiles for part in parts)))      # n-tiles behind this one
-        self.a_at = register("a_at", range(size + 1))                               # in an adapter: of the part's A ...
-        self.b_at = register("b_at", range(size + 1))                               # ... and of the n-tile's B
-        self.matrix = register("held_matrix", matrices(design.block))
+        self.n_left = register("n_left", range(max(place.b.n_tiles for place in places)))      # n-tiles behind this one
+        self.a_at = register("a_at", range(size + 1))           # in an adapter: of the matrix's A ...
+        self.b_at = register("b_at", range(size + 1))           # ... and of the n-tile's B
+        self.matrix = register("held_matrix", matrix)
 
 
 @dataclass
 class _Place:
-    """Where a matrix's part of an adapter is, in beats."""
+    """Where a matrix's numbers are in an adapter, in beats."""
     a_beats: Signal     # of A, its exponent included
     b_beats: Signal     # of B, for an n-tile
     at: Signal          # of A, in an adapter
@@ -61,6 +62,15 @@ class AdapterTiles(wiring.Component):
     before the last of each n-tile. A command of cycle s has A's first tile at ``tile`` in cycle s + 3 + B; each other
     one is there B cycles after the one before it was taken, and the first of a run's A one later.
 
+    Parameters
+    ----------
+    array : ArrayParams         of the array that takes the tiles, whose codes are of 8 bits
+    block : Block
+    layers : int
+    adapters : int              resident at once
+    adapter_map : AdapterMap
+    tile_beats : int            beats of a tile
+
     Members
     -------
     load : In(stream)           `adapter_layout`; always ready
@@ -69,31 +79,32 @@ class AdapterTiles(wiring.Component):
     start : In(1), matrix : In, layer : In      a command of the feeder is taken
     base : In(stream), tile : Out(stream)       `tile_layout`
     runs : Out                  `runs_layout`
-    exponents : Out             of each row's part of its adapter, for `AdapterSums`: before A's sums are there
+    exponents : Out             of each row's adapter, for the matrix, for `AdapterSums`: before A's sums are there
     """
 
-    def __init__(self, design):
-        self._design, hw = design, design.hw
-        codes = tile_layout(weight_bits=design.array_format.bits, lanes=hw.lanes, columns=hw.columns,
-                            row_offsets=design.scaled)
-        tile = stream.Signature(unsigned(codes.size))
+    def __init__(self, array, *, block, layers, adapters, adapter_map, tile_beats):
+        Matrix, entries = matrices(block), array.entries
+        self._head = member(Matrix, HEAD)
+        self._places = {member(Matrix, project): adapter_map[project.name, 0] for project in block.of(Project)}
+        self._size, self._layer_beats = adapter_map.beats, adapter_map.beats // layers
+        self._entries, self._adapters, self._tile_beats = entries, adapters, tile_beats
+        self._tile_bits = 8 * array.lanes * array.columns
+        self._beat_bytes = array.lanes * array.columns // tile_beats
+        tile = stream.Signature(unsigned(array.tile_layout.size))
         super().__init__({
-            "load": In(stream.Signature(adapter_layout(adapters=hw.adapters, beat_bytes=hw.beat_bytes))),
+            "load": In(stream.Signature(adapter_layout(adapters=adapters, beat_bytes=self._beat_bytes))),
             "clear": In(1), "enter": In(1),
-            "number": In(range(design.hw.adapters + 1)),
-            "start": In(1), "matrix": In(matrices(design.block)), "layer": In(range(design.layers)),
+            "number": In(range(adapters + 1)),
+            "start": In(1), "matrix": In(Matrix), "layer": In(range(layers)),
             "base": In(tile), "tile": Out(tile),
-            "runs": Out(runs_layout(entries=hw.entries)),
-            "exponents": Out(data.ArrayLayout(signed(EXP_BITS), design.hw.entries)),
+            "runs": Out(runs_layout(entries=entries)),
+            "exponents": Out(data.ArrayLayout(signed(EXP_BITS), entries)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        design, Matrix = self._design, matrices(self._design.block)
-        self._parts = {member(Matrix, project): design.adapter_map[project.name, 0]
-                       for project in design.block.of(Project)}
         adapted = Signal(name="adapted")            # the command is of a layer's matrix, and some row has an adapter
-        m.d.comb += adapted.eq(self.start & (self.runs.count != 0) & (self.matrix != member(Matrix, HEAD)))
+        m.d.comb += adapted.eq(self.start & (self.runs.count != 0) & (self.matrix != self._head))
         memory = self._store(m)
         bases = self._find_runs(m)
         beats = self._read(m, memory, bases, adapted)
@@ -103,9 +114,9 @@ class AdapterTiles(wiring.Component):
 
     def _store(self, m):
         """The memory, and its content as it comes."""
-        hw, size = self._design.hw, self._design.adapter_map.beats
-        m.submodules.memory = memory = BlockRam(8 * hw.beat_bytes, size * hw.adapters)
-        write = Signal(range(size * hw.adapters + 1), name="write", reset_less=True)
+        size, adapters = self._size, self._adapters
+        m.submodules.memory = memory = BlockRam(8 * self._beat_bytes, size * adapters)
+        write = Signal(range(size * adapters + 1), name="write", reset_less=True)
         place = Mux(self.load.p.first, times(self.load.p.adapter, size), write)
         m.d.comb += [self.load.ready.eq(1), memory.write_en.eq(self.load.valid), memory.write_address.eq(place),
                      memory.write_data.eq(self.load.p.data)]
@@ -115,16 +126,16 @@ class AdapterTiles(wiring.Component):
 
     def _find_runs(self, m):
         """Rows as they are let in; where each run's adapter begins in the memory."""
-        hw, runs, size = self._design.hw, self.runs, self._design.adapter_map.beats
-        row, before = Signal(range(hw.entries + 1), name="row"), Signal.like(self.number, name="before")
-        bases = [Signal(range(size * hw.adapters), name=f"base{i}", reset_less=True) for i in range(hw.entries)]
+        runs, size, entries = self.runs, self._size, self._entries
+        row, before = Signal(range(entries + 1), name="row"), Signal.like(self.number, name="before")
+        bases = [Signal(range(size * self._adapters), name=f"base{i}", reset_less=True) for i in range(entries)]
         with m.If(self.clear):
             m.d.sync += [row.eq(0), before.eq(0), runs.count.eq(0), runs.rows.eq(0)]
         with m.Elif(self.enter):
             m.d.sync += [row.eq(row + 1), before.eq(self.number)]
             with m.If(self.number != 0):
                 m.d.sync += runs.rows.eq(runs.rows + 1)
-                for i in range(hw.entries):
+                for i in range(entries):
                     with m.If((self.number != before) & (runs.count == i)):
                         base = times((self.number - 1)[:len(self.number)], size)
                         m.d.sync += [runs.first[i].eq(row), runs.last[i].eq(row), bases[i].eq(base),
@@ -136,14 +147,14 @@ class AdapterTiles(wiring.Component):
     # -- the reader: one beat after the other, from the command on
 
     def _read(self, m, memory, bases, adapted):
-        """Beats of a matrix's parts of adapters, in the array's order. Returns the stream {data, record, run}: a beat,
-        whether it is one of an exponent, and its run."""
-        hw = self._design.hw
-        reader = _Reader(self._design, self._parts.values())
+        """Beats of a matrix's numbers in adapters, in the array's order. Returns the stream {data, record, run}: a
+        beat, whether it is one of an exponent, and its run."""
+        reader = _Reader(self._places, size=self._size, adapters=self._adapters, entries=self._entries,
+                         tile_beats=self._tile_beats)
         place = self._locate(m, reader)
         found, record = Signal(name="found"), Signal(name="record", reset_less=True)
         of_run = Signal.like(reader.run, name="of_run")
-        layout = data.StructLayout({"data": 8 * hw.beat_bytes, "record": 1, "run": range(hw.entries)})
+        layout = data.StructLayout({"data": 8 * self._beat_bytes, "record": 1, "run": range(self._entries)})
         m.submodules.output = output = SkidRegister(layout)
         move, read = Signal(name="move"), Signal(name="read")
         m.d.comb += [output.i.valid.eq(found), output.i.p.data.eq(memory.read_data), output.i.p.record.eq(record),
@@ -160,18 +171,17 @@ class AdapterTiles(wiring.Component):
 
     def _locate(self, m, reader):
         """`_Place` of the command's matrix: in its cycle, and from then on."""
-        hw, size = self._design.hw, self._design.adapter_map.beats
+        size, tile_beats = self._size, self._tile_beats
         place = _Place(a_beats=Signal(range(reader.longest + 1), name="a_beats"),
                        b_beats=Signal.like(reader.left, name="b_beats"),
                        at=Signal(range(size + 1), name="at"), b_start=Signal(range(size + 1), name="b_start"))
-        layer_beats = size // self._design.layers
         with m.Switch(Mux(self.start, self.matrix, reader.matrix)):
-            for key, part in self._parts.items():
+            for key, fixed in self._places.items():
                 with m.Case(key):
-                    m.d.comb += [place.a_beats.eq(1 + part.a.tiles * hw.tile_beats),
-                                 place.b_beats.eq(part.b.k_tiles * hw.tile_beats),
-                                 place.at.eq(times(self.layer, layer_beats) + part.address),
-                                 place.b_start.eq(times(self.layer, layer_beats) + part.b_address)]
+                    m.d.comb += [place.a_beats.eq(1 + fixed.a.tiles * tile_beats),
+                                 place.b_beats.eq(fixed.b.k_tiles * tile_beats),
+                                 place.at.eq(times(self.layer, self._layer_beats) + fixed.address),
+                                 place.b_start.eq(times(self.layer, self._layer_beats) + fixed.b_address)]
         return place
 
     def _begin_reading(self, m, reader, place, bases):
@@ -180,9 +190,9 @@ class AdapterTiles(wiring.Component):
                      reader.a_at.eq(place.at), reader.b_at.eq(place.b_start), reader.address.eq(bases[0] + place.at),
                      reader.left.eq(place.a_beats - 1)]
         with m.Switch(self.matrix):
-            for key, part in self._parts.items():
+            for key, fixed in self._places.items():
                 with m.Case(key):
-                    m.d.sync += reader.n_left.eq(part.b.n_tiles - 1)
+                    m.d.sync += reader.n_left.eq(fixed.b.n_tiles - 1)
 
     def _next_beat(self, m, reader, place, bases):
         """The run's next beat; behind its last one the next run's, and behind those of the last run the first run's B
@@ -204,14 +214,14 @@ class AdapterTiles(wiring.Component):
 
     def _assemble(self, m, beats):
         """Beats as tiles, and exponents into their register. Returns the tile's (valid, payload, ready)."""
-        hw, runs = self._design.hw, self.runs
-        whole = Signal(unsigned(8 * hw.lanes * hw.columns), name="whole")
+        runs, tile_beats = self.runs, self._tile_beats
+        whole = Signal(unsigned(self._tile_bits), name="whole")
         ready, valid = Signal(name="ready"), Signal(name="valid")
         last = Const(1)
-        if hw.tile_beats > 1:
-            beat = Signal(range(hw.tile_beats), name="beat")
-            kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
-            last = beat == hw.tile_beats - 1
+        if tile_beats > 1:
+            beat = Signal(range(tile_beats), name="beat")
+            kept = [Signal(8 * self._beat_bytes, name=f"kept{i}", reset_less=True) for i in range(tile_beats - 1)]
+            last = beat == tile_beats - 1
             with m.If(beats.valid & beats.ready & ~beats.p.record):
                 m.d.sync += beat.eq(beat + 1)
                 with m.Switch(beat):
@@ -223,14 +233,14 @@ class AdapterTiles(wiring.Component):
             m.d.comb += whole.eq(beats.p.data)
         m.d.comb += [valid.eq(beats.valid & ~beats.p.record & last), beats.ready.eq(beats.p.record | ~last | ready)]
         with m.If(beats.valid & beats.p.record):
-            for i in range(hw.entries):
+            for i in range(self._entries):
                 with m.If((pick(runs.first, beats.p.run) <= i) & (i <= pick(runs.last, beats.p.run))):
                     m.d.sync += self.exponents[i].eq(beats.p.data[:EXP_BITS])
         return valid, whole, ready
 
     def _merge(self, m, adapted, valid, whole, ready):
         """The tiles of the base, or of adapters, as it is their turn."""
-        order = TileOrder(self._design, self._parts, self.runs)
+        order = TileOrder(entries=self._entries, places=self._places, runs=self.runs)
         from_base, from_memory = order.is_base(), order.is_adapter()
         m.d.comb += [self.tile.valid.eq(Mux(from_memory, valid, self.base.valid & from_base)),
                      self.tile.payload.eq(Mux(from_memory, whole, self.base.payload)),
@@ -245,6 +255,12 @@ class AdapterSums(wiring.Component):
     A granule taken in cycle s is at ``o`` in cycle s + 4. `ready` is 1 from two cycles after the last one of the
     command until the next command.
 
+    Parameters
+    ----------
+    array : ArrayParams                 of the array that makes the sums
+    block : Block
+    adapter_map : AdapterMap
+
     Members
     -------
     start : In(1), matrix : In          a command of the feeder is taken
@@ -257,19 +273,18 @@ class AdapterSums(wiring.Component):
 
     STAGES = 4
 
-    def __init__(self, design):
-        self._design, hw = design, design.hw
-        rows = max(design.adapter_matmuls(project)[0].rows for project in design.block.of(Project))
-        self._parts = rows // hw.vector_lanes
-        granule = data.StructLayout({"x": data.ArrayLayout(unsigned(16), hw.vector_lanes), "row": range(hw.entries),
-                                     "part": range(self._parts), "least": 9})
+    def __init__(self, array, *, block, adapter_map):
+        self._array, Matrix, entries = array, matrices(block), array.entries
+        # {matrix: the `Matmul` of its A}
+        self._matmuls = {member(Matrix, project): adapter_map[project.name, 0].a for project in block.of(Project)}
+        self._granules = max(matmul.rows for matmul in self._matmuls.values()) // array.vector_lanes
+        granule = data.StructLayout({"x": data.ArrayLayout(unsigned(16), array.vector_lanes), "row": range(entries),
+                                     "part": range(self._granules), "least": 9})
         super().__init__({
-            "start": In(1), "matrix": In(matrices(design.block)), "runs": In(runs_layout(entries=hw.entries)),
-            "exponents": In(data.ArrayLayout(signed(EXP_BITS), hw.entries)),
-            "i": In(stream.Signature(result_layout(
-                columns=hw.columns, vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits,
-                row_offsets=design.scaled, with_adapters=hw.adapters > 0))), "o": Out(stream.Signature(granule)),
-            "ready": Out(1), "entry": In(range(hw.entries)), "exp": In(signed(EXP_BITS)), "shift": Out(SHIFT_BITS),
+            "start": In(1), "matrix": In(Matrix), "runs": In(runs_layout(entries=entries)),
+            "exponents": In(data.ArrayLayout(signed(EXP_BITS), entries)),
+            "i": In(stream.Signature(array.result_layout)), "o": Out(stream.Signature(granule)),
+            "ready": Out(1), "entry": In(range(entries)), "exp": In(signed(EXP_BITS)), "shift": Out(SHIFT_BITS),
         })
 
     def elaborate(self, platform):
@@ -295,15 +310,15 @@ class AdapterSums(wiring.Component):
     def _count(self, m):
         """Which granule comes: of each run n-tile after n-tile, of each of these row after row. Returns (the part of
         its row, it is the command's last one)."""
-        design, hw, i, runs = self._design, self._design.hw, self.i.p, self.runs
-        groups = hw.columns // hw.vector_lanes
-        run, part = Signal(range(hw.entries), name="run"), Signal(range(self._parts), name="part")
-        last_part = Signal(range(self._parts), name="last_part")        # the first one of the last n-tile
-        Matrix, held = matrices(design.block), Signal(self.matrix.shape(), name="held", reset_less=True)
+        i, runs = self.i.p, self.runs
+        groups = self._array.columns // self._array.vector_lanes
+        run, part = Signal(range(self._array.entries), name="run"), Signal(range(self._granules), name="part")
+        last_part = Signal(range(self._granules), name="last_part")        # the first one of the last n-tile
+        held = Signal(self.matrix.shape(), name="held", reset_less=True)
         with m.Switch(held):
-            for project in design.block.of(Project):
-                with m.Case(member(Matrix, project)):
-                    m.d.comb += last_part.eq((design.adapter_matmuls(project)[0].n_tiles - 1) * groups)
+            for matrix, matmul in self._matmuls.items():
+                with m.Case(matrix):
+                    m.d.comb += last_part.eq((matmul.n_tiles - 1) * groups)
         first_part = Signal.like(part, name="first_part")
         row_end = i.group == groups - 1
         tile_end = row_end & (i.entry == pick(runs.last, run))
@@ -319,10 +334,10 @@ class AdapterSums(wiring.Component):
 
     def _shift(self, m):
         """By how much B's sums of an entry are shifted. Returns the exponent of the granule's adapter."""
-        hw, i = self._design.hw, self.i.p
+        i = self.i.p
         exponent = Signal(signed(EXP_BITS), name="exponent")
         # less the exponent of the row's codes
-        shifts = [Signal(signed(EXP_BITS + 1), name=f"shift{k}", reset_less=True) for k in range(hw.entries)]
+        shifts = [Signal(signed(EXP_BITS + 1), name=f"shift{k}", reset_less=True) for k in range(self._array.entries)]
         m.d.comb += exponent.eq(pick(self.exponents, i.entry))
         with m.If(self.i.valid & self.i.ready):
             for k, shift in enumerate(shifts):
@@ -336,13 +351,14 @@ class AdapterSums(wiring.Component):
     def _least(self, m, pipe, exponent):
         """The key of a vector whose scale is at least e_x - exponent (`scale_key`)."""
         least = Signal(signed(EXP_BITS + 3), name="least")
-        m.d.comb += least.eq(self.i.p.exp - exponent + (127 + self._design.recipe.activation_format.max_exp))
+        m.d.comb += least.eq(self.i.p.exp - exponent + (127 + self._array.activation.max_exp))
         clipped = pipe.reg(Mux(least < 0, 0, Mux(least > 255, 255, least))[:8], name="clipped", stages=self.STAGES)
         return Cat(Const(0, 1), clipped)
 
     def _round(self, m, pipe):
         """Sums as bf16: magnitude, leading zeros, their shift, rounding; a stage each."""
-        design, i = self._design, self.i.p
-        highest = pipe.reg(i.exp + (design.acc_unit + design.acc_bits - 1 + 127), name="highest", stages=2)
-        for lane in range(design.hw.vector_lanes):
+        array, i = self._array, self.i.p
+        unit = array.weight.unit_exp + array.activation.unit_exp        # exponent of a sum's last bit
+        highest = pipe.reg(i.exp + (unit + array.acc_bits - 1 + 127), name="highest", stages=2)
+        for lane in range(array.vector_lanes):
             m.d.comb += self.o.p.x[lane].eq(sum_to_bf16(m, pipe, i.acc[lane], highest, name=f"lane{lane}"))

@@ -39,8 +39,10 @@ class AxiReader(wiring.Component):
 
     Parameters
     ----------
-    design : Design
     axi : AxiShape
+    stream_beats : int          of the whole stream
+    beat_bytes : int            of a beat, a power of two
+    tile_beats : int            B: how far apart beats of a request with ``stride`` are
 
     Members
     -------
@@ -59,15 +61,16 @@ class AxiReader(wiring.Component):
 
     Raises
     ------
-    ValueError                  if the design has its weights on the chip, or the address width does not reach them
+    ValueError                  if the address width does not reach all of the stream
     """
 
-    def __init__(self, design, axi):
-        axi.check(design)
-        self._design, self._axi = design, axi
+    def __init__(self, axi, *, stream_beats, beat_bytes, tile_beats):
+        axi.check_reach(stream_beats * beat_bytes)
+        self._axi, self._stream_beats, self._beat_bytes, self._tile_beats = axi, stream_beats, beat_bytes, tile_beats
+        self._request = request_layout(stream_beats=stream_beats)
         super().__init__({
-            "req": In(stream.Signature(request_layout(design))),
-            "beats": Out(stream.Signature(unsigned(beat_layout(design).size))), "beats_bad": Out(1),
+            "req": In(stream.Signature(self._request)),
+            "beats": Out(stream.Signature(unsigned(beat_layout(beat_bytes=beat_bytes).size))), "beats_bad": Out(1),
             **read_master(axi),
             "base": In(axi.address_width), "flush": In(1), "flushed": Out(1), "timeout": In(32),
             "error": Out(StructLayout({"valid": 1, "code": ReadError, "address": axi.address_width})),
@@ -93,18 +96,18 @@ class AxiReader(wiring.Component):
 
     def _ask(self, m, room):
         """Requests become bursts. Returns (a request is taken, words that a burst is asked for)."""
-        design, hw, axi = self._design, self._design.hw, self._axi
-        per_beat = exact_log2(max(1, hw.beat_bytes // axi.word_bytes))
-        per_word = exact_log2(max(1, axi.word_bytes // hw.beat_bytes))
+        axi, stream_beats, beat_bytes = self._axi, self._stream_beats, self._beat_bytes
+        per_beat = exact_log2(max(1, beat_bytes // axi.word_bytes))
+        per_word = exact_log2(max(1, axi.word_bytes // beat_bytes))
         longest, page = axi.burst_words, exact_log2(PAGE // axi.word_bytes)
-        words = -(-design.stream_beats * hw.beat_bytes // axi.word_bytes)
+        words = -(-stream_beats * beat_bytes // axi.word_bytes)
 
         # A piece is what lies side by side: a whole request, or a beat of one with stride.
         active = Signal()
         word = Signal(range(words), reset_less=True)        # the next burst's first
         left = Signal(range(words + 1), reset_less=True)    # words of the piece
-        pieces = Signal(range(design.stream_beats + 1), reset_less=True)    # behind this one
-        beat = Signal(range(design.stream_beats), reset_less=True)          # the next one's
+        pieces = Signal(range(stream_beats + 1), reset_less=True)    # behind this one
+        beat = Signal(range(stream_beats), reset_less=True)          # the next one's
         request = self.req.payload
 
         def word_of(beat):
@@ -119,10 +122,10 @@ class AxiReader(wiring.Component):
         with m.If(go):
             m.d.sync += [word.eq(word + length), left.eq(left - length)]
             with m.If(left == length):
-                m.d.sync += [active.eq(pieces != 0), pieces.eq(pieces - 1), beat.eq(beat + hw.tile_beats),
+                m.d.sync += [active.eq(pieces != 0), pieces.eq(pieces - 1), beat.eq(beat + self._tile_beats),
                              word.eq(word_of(beat)), left.eq(1 << per_beat)]
         with m.If(taken):
-            m.d.sync += [active.eq(1), word.eq(word_of(request.address)), beat.eq(request.address + hw.tile_beats)]
+            m.d.sync += [active.eq(1), word.eq(word_of(request.address)), beat.eq(request.address + self._tile_beats)]
             with m.If(request.stride):
                 m.d.sync += [pieces.eq(request.count - 1), left.eq(1 << per_beat)]
             with m.Else():
@@ -180,7 +183,7 @@ class AxiReader(wiring.Component):
 
     def _hand_out(self, m, came, taken):
         """Words leave the FIFO as beats. Returns that one leaves."""
-        bits, size = self._axi.data_width, 8 * self._design.hw.beat_bytes
+        bits, size = self._axi.data_width, 8 * self._beat_bytes
         words, shown, used, leave = self._keep(m, came)
         word, bad = words.read_data[:bits], words.read_data[bits]
         offered = shown & ~self.flush
@@ -215,7 +218,7 @@ class AxiReader(wiring.Component):
 
     def _gather(self, m, word, bad, offered, used):
         """A beat of several words: its last one is passed through, those before are kept."""
-        bits, size = self._axi.data_width, 8 * self._design.hw.beat_bytes
+        bits, size = self._axi.data_width, 8 * self._beat_bytes
         n = size // bits
         kept = Signal(size - bits, reset_less=True)
         index, kept_bad = Signal(range(n), name="index"), Signal()
@@ -229,17 +232,16 @@ class AxiReader(wiring.Component):
 
     def _take_apart(self, m, word, bad, offered, used, taken):
         """Several beats of a word: which of them are wanted, the requests remember."""
-        hw, size = self._design.hw, 8 * self._design.hw.beat_bytes
+        size = 8 * self._beat_bytes
         n = self._axi.data_width // size
-        request = request_layout(self._design)
-        shape = StructLayout({"first": range(n), "count": request["count"].shape, "stride": 1})
+        shape = StructLayout({"first": range(n), "count": self._request["count"].shape, "stride": 1})
         m.submodules.wanted = wanted = ResetInserter(self._clear)(fifo.SyncFIFO(width=shape.size, depth=DESCRIPTORS))
         new, now = View(shape, wanted.w_data), View(shape, wanted.r_data)
         asked = self.req.payload
         m.d.comb += [self._place.eq(wanted.w_rdy), wanted.w_en.eq(taken),
                      new.first.eq(asked.address[:exact_log2(n)]), new.count.eq(asked.count),
                      new.stride.eq(asked.stride)]
-        given = Signal(range(self._design.stream_beats + 1))    # beats of the request
+        given = Signal(range(self._stream_beats + 1))    # beats of the request
         offset = Signal(range(n))
         place = Signal(range(n))
         transfer, last = Signal(name="transfer"), Signal()
@@ -249,7 +251,7 @@ class AxiReader(wiring.Component):
                      last.eq(given + 1 == now.count), wanted.r_en.eq(transfer & last),
                      used.eq(transfer & (last | now.stride | (place == n - 1)))]
         with m.If(transfer):
-            m.d.sync += [given.eq(given + 1), offset.eq(offset + Mux(now.stride, hw.tile_beats, 1))]
+            m.d.sync += [given.eq(given + 1), offset.eq(offset + Mux(now.stride, self._tile_beats, 1))]
             with m.If(last):
                 m.d.sync += [given.eq(0), offset.eq(0)]
         with m.If(self._clear):

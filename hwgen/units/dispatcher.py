@@ -7,35 +7,31 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.granules import Granules, Section
 from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
 from ..lib.stream_requests import Pass, Requests
-from ..lib.tile_runs import is_one_of, name_matrix, runs, vector_counts
+from ..lib.tile_runs import is_one_of, name_matrix, runs
 from ..lib.tiles import TileReader
 from .weights import beat_layout, request_layout
 
 __all__ = ["Dispatcher", "gain_layout", "row_layout", "vector_layout"]
 
 
-def row_layout(design):
+def row_layout(*, entries, vocab_size, halves, positions=0):
     """An embedding row wanted, and where positions are learned, that of a position. ``head``: the LM head is wanted
     too, by each half-batch; it counts with ``last``."""
-    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "last": 1,
-                         "head": design.hw.halves,
-                         **({"position": range(design.hw.context)} if design.model.learned_positions else {})})
+    return StructLayout({"entry": range(entries), "token": range(vocab_size), "last": 1, "head": halves,
+                         **({"position": range(positions)} if positions else {})})
 
 
-def gain_layout(design):
-    """A granule of a norm's gains, as bf16."""
-    hw = design.hw
-    return StructLayout({"g": ArrayLayout(unsigned(16), hw.vector_lanes),
-                         "part": range(design.padded_hidden_size // hw.vector_lanes)})
+def gain_layout(*, vector_lanes, parts):
+    """One of the ``parts`` granules of a norm's gains, as bf16."""
+    return StructLayout({"g": ArrayLayout(unsigned(16), vector_lanes), "part": range(parts)})
 
 
-def vector_layout(design):
+def vector_layout(*, vector_lanes, counts, halves):
     """A granule of the vectors of a record. ``norm``: whose record, by its number in the block, which the final one's
     follows if it has vectors; ``half``: for which half-batch; ``part``: counts the granules of all vectors of the
-    record."""
-    counts = vector_counts(design)
-    return StructLayout({"x": ArrayLayout(unsigned(16), design.hw.vector_lanes), "norm": range(len(counts)),
-                         "half": range(design.hw.halves), "part": range(max(counts))})
+    record, of which each record has as many as ``counts`` says."""
+    return StructLayout({"x": ArrayLayout(unsigned(16), vector_lanes), "norm": range(len(counts)),
+                         "half": range(halves), "part": range(max(counts))})
 
 
 class Dispatcher(wiring.Component):
@@ -53,6 +49,10 @@ class Dispatcher(wiring.Component):
     `params.stream.Tiling` says. ``exps`` change in a cycle in which ``gain.ready``: a consumer that is not ready for
     gains keeps the exponents too. `golden.weights` has the cycles.
 
+    Parameters
+    ----------
+    params : StreamParams
+
     Members
     -------
     cmd : In(stream)            `row_layout`
@@ -68,36 +68,37 @@ class Dispatcher(wiring.Component):
     tile : Out(stream)          `hwgen.lib.layouts.tile_layout`
     """
 
-    def __init__(self, design):
-        self._design, hw = design, design.hw
-        self._vectors = vector_counts(design)
-        tile = tile_layout(weight_bits=design.array_format.bits, lanes=hw.lanes, columns=hw.columns,
-                           row_offsets=design.scaled)
+    def __init__(self, params):
+        self._params, vectors = params, params.vector_granules
+        entries, lanes, halves = params.entries, params.vector_lanes, params.halves
+        row = row_layout(entries=entries, vocab_size=params.vocab_size, halves=halves, positions=params.positions)
+        embed = embed_layout(vector_lanes=lanes, entries=entries, parts=params.row_granules,
+                             positions=params.positions > 0)
+        tile = tile_layout(weight_bits=params.weight.bits, lanes=params.lanes, columns=params.columns,
+                           row_offsets=params.row_offsets)
+        vector = {"vector": Out(stream.Signature(vector_layout(vector_lanes=lanes, counts=vectors, halves=halves)))}
         super().__init__({
-            "cmd": In(stream.Signature(row_layout(design))),
-            "req": Out(stream.Signature(request_layout(design))),
-            "beats": In(stream.Signature(unsigned(beat_layout(design).size))),
+            "cmd": In(stream.Signature(row)),
+            "req": Out(stream.Signature(request_layout(stream_beats=params.stream.beats))),
+            "beats": In(stream.Signature(unsigned(beat_layout(beat_bytes=params.beat_bytes).size))),
             "embed_exp": Out(signed(EXP_BITS)),
             "model_id": Out(32),
-            "embed": Out(stream.Signature(embed_layout(
-                vector_lanes=design.hw.vector_lanes, entries=design.hw.entries,
-                parts=design.padded_hidden_size // design.hw.vector_lanes,
-                positions=design.model.learned_positions))),
-            "exps": Out(ArrayLayout(signed(EXP_BITS), design.block.record_words)),
-            "gain": Out(stream.Signature(gain_layout(design))),
-            **({"vector": Out(stream.Signature(vector_layout(design)))} if any(self._vectors) else {}),
+            "embed": Out(stream.Signature(embed)),
+            "exps": Out(ArrayLayout(signed(EXP_BITS), params.block.record_words)),
+            "gain": Out(stream.Signature(gain_layout(vector_lanes=lanes, parts=params.row_granules))),
+            **(vector if any(vectors) else {}),
             "tile": Out(stream.Signature(unsigned(tile.size))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        design = self._design
+        params = self._params
         current = Pass(both=Signal(name="both", reset_less=True),
-                       head=Signal(design.hw.halves, name="head", reset_less=True), finish=Signal(name="finish"))
-        requests = Requests(m, design, self.cmd, self.req, current)
-        section = Section.of(m, design)
-        granules = Granules(m, design, self, requests, section)
-        _Order(m, design, self, requests, current, section, granules)
+                       wants_head=Signal(params.halves, name="head", reset_less=True), finish=Signal(name="finish"))
+        requests = Requests(m, params, self.cmd, self.req, current)
+        section = Section.of(m, params)
+        granules = Granules(m, params, self, requests, section)
+        _Order(m, params, self, requests, current, section, granules)
         return m
 
 
@@ -108,16 +109,16 @@ class _Order:
     then records, each with its gains and vectors, and behind them runs of tiles.
     """
 
-    def __init__(self, m, design, ports, requests, current, section, granules):
-        self._m, self._design, self._ports, self._requests, self._current = m, design, ports, requests, current
+    def __init__(self, m, params, ports, requests, current, section, granules):
+        self._m, self._params, self._ports, self._requests, self._current = m, params, ports, requests, current
         self._granules, self._kinds, self._after = granules, section.kinds, section.after
-        self._in_tiles, self._vectors = section.in_tiles, vector_counts(design)
-        self._run = runs(m, design, current)
+        self._in_tiles, self._vectors = section.in_tiles, params.vector_granules
+        self._run = runs(m, params, current)
         if any(self._vectors):
             self._vectored = self._has_vectors()
             granules.note_record(self._run.norm, self._run.half)
         self._left = Signal.like(self._run.tiles, name="left")      # tiles of the run behind the next one
-        self._read = design.scaled or design.narrow                 # tiles are not just beats side by side
+        self._read = params.row_offsets or params.narrow                 # tiles are not just beats side by side
         self._connect_tiles()
         with m.Switch(section.now):
             for kind, receive in self._receivers().items():
@@ -127,12 +128,12 @@ class _Order:
     def _receivers(self):
         """{section: what is done in it}"""
         kinds, found = self._kinds, {self._kinds.HEADER: self._header, self._kinds.EMBED: self._embed}
-        if self._design.scaled:
+        if self._params.row_offsets:
             found[kinds.OFFSETS] = self._offsets
         found |= {kinds.RECORD: self._record, kinds.GAINS: self._gains}
         if any(self._vectors):
             found[kinds.VECTORS] = self._vector_granules
-        if not self._design.hw.wired:
+        if not self._params.wired:
             found[kinds.TILES] = self._take_tiles if self._read else self._keep_beats
         return found
 
@@ -144,20 +145,20 @@ class _Order:
         with m.If(granules.move):
             granules.count_words()
             with m.If(granules.words_end):
-                m.d.comb += self._after.eq(self._kinds.OFFSETS if self._design.scaled else self._kinds.EMBED)
+                m.d.comb += self._after.eq(self._kinds.OFFSETS if self._params.row_offsets else self._kinds.EMBED)
 
     def _embed(self):
-        m, design, granules, row = self._m, self._design, self._granules, self._requests.row
-        learned, part = design.model.learned_positions, granules.part
+        m, params, granules, row = self._m, self._params, self._granules, self._requests.row
+        learned, part = params.positions > 0, granules.part
         m.d.comb += [granules.beat_end.eq(granules.slice_end),
                      self._requests.next_row.eq(granules.move & granules.entry_end)]
         with m.If(granules.move):
             m.d.sync += [granules.held.upper.eq(granules.unit[0]), part.eq(part + 1)]
-            if design.recipe.head == "pair":
+            if params.pair:
                 granules.count_slices()
             with m.If(granules.row_end):
                 m.d.sync += part.eq(0)
-                if design.scaled:
+                if params.row_offsets:
                     m.d.comb += self._after.eq(self._kinds.OFFSETS)
                 if learned:
                     m.d.sync += granules.of_position.eq(~granules.of_position)
@@ -176,7 +177,7 @@ class _Order:
     def _has_vectors(self):
         """The record that is being received has vectors."""
         vectored = Signal(name="vectored")
-        of_layer = Const(1) if self._design.block.final_vectors else ~self._run.of_final
+        of_layer = Const(1) if self._params.block.final_vectors else ~self._run.of_final
         with_vectors = [i for i, count in enumerate(self._vectors) if count]
         self._m.d.comb += vectored.eq(of_layer & is_one_of(self._run.norm, with_vectors))
         return vectored
@@ -221,7 +222,7 @@ class _Order:
 
     def _close_record(self):
         """Behind a record come tiles, or, where its norm is followed by another one, a record; or nothing."""
-        m, run, after, kinds, alternating = self._m, self._run, self._after, self._kinds, self._design.hw.halves == 2
+        m, run, after, kinds, alternating = self._m, self._run, self._after, self._kinds, self._params.halves == 2
         if run.empty is None:
             m.d.comb += after.eq(kinds.TILES)
             if alternating:
@@ -238,7 +239,7 @@ class _Order:
 
     def _connect_tiles(self):
         """The way of beats: granules, and tiles if there are any."""
-        if self._design.hw.wired:
+        if self._params.wired:
             self._m.d.comb += self._ports.beats.ready.eq(self._granules.ready)
         elif self._read:
             self._read_tiles()
@@ -247,13 +248,15 @@ class _Order:
 
     def _read_tiles(self):
         """A `TileReader` makes tiles of beats."""
-        m, ports = self._m, self._ports
-        m.submodules.reader = reader = TileReader(self._design)
+        m, params, ports = self._m, self._params, self._ports
+        m.submodules.reader = reader = TileReader(
+            tilings=params.tilings, weight=params.weight, lanes=params.lanes, columns=params.columns,
+            largest_block=params.largest_block)
         m.d.comb += [reader.beats.valid.eq(ports.beats.valid & self._in_tiles),
                      reader.beats.payload.eq(ports.beats.payload),
                      ports.beats.ready.eq(Mux(self._in_tiles, reader.beats.ready, self._granules.ready))]
         connect(m, reader.tile, flipped(ports.tile))
-        name_matrix(m, self._design, self._run, reader)
+        name_matrix(m, params, self._run, reader)
 
     def _take_tiles(self):
         """... which leave when they are ready."""
@@ -262,10 +265,10 @@ class _Order:
 
     def _join_beats(self):
         """A tile is its last beat, as it comes, beside the beats before it, which are kept."""
-        m, hw, ports = self._m, self._design.hw, self._ports
-        self._beat = Signal(range(hw.tile_beats), name="beat")
-        self._last_beat = self._beat == hw.tile_beats - 1
-        self._kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
+        m, beats, ports = self._m, self._params.tile_beats, self._ports
+        self._beat = Signal(range(beats), name="beat")
+        self._last_beat = self._beat == beats - 1
+        self._kept = [Signal(len(ports.beats.payload), name=f"kept{i}", reset_less=True) for i in range(beats - 1)]
         # for itself: what follows from it does not wait for the other sections' ready
         self._tile_ready = ports.tile.ready | ~self._last_beat
         m.d.comb += [ports.tile.payload.eq(Cat(*self._kept, ports.beats.payload)),
@@ -290,7 +293,7 @@ class _Order:
         m.d.sync += left.eq(left - 1)
         with m.If(left == 0):
             m.d.comb += run.step.eq(1)
-            if self._design.hw.halves == 2:
+            if self._params.halves == 2:
                 m.d.sync += left.eq(run.tiles)
             with m.If(run.record):
                 m.d.comb += self._after.eq(self._kinds.RECORD)

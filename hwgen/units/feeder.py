@@ -9,20 +9,18 @@ from ..lib.layouts import meta_layout, runs_layout
 from ..lib.pick import pick
 from ..lib.steps import matrices
 from ..lib.tile_order import TileSource
-from ..params.block import Project
 from ..params.phases import member
 from ..params.stream import HEAD
 
 __all__ = ["AdaptedFeeder", "Feeder", "feeder_ports"]
 
 
-def feeder_ports(design):
+def feeder_ports(*, block, matmuls, entries, with_adapters=False):
     """Members of a feeder: see `Feeder`."""
-    entries, k_tiles = design.hw.entries, max(x.k_tiles for x in (*design.layer_matmuls, design.head_matmul))
-    return {"cmd": In(stream.Signature(data.StructLayout({"matrix": matrices(design.block), "n": range(entries + 1)}))),
+    k_tiles, meta = max(matmul.k_tiles for matmul in matmuls), meta_layout(entries=entries, with_adapters=with_adapters)
+    return {"cmd": In(stream.Signature(data.StructLayout({"matrix": matrices(block), "n": range(entries + 1)}))),
             "o": Out(stream.Signature(data.StructLayout({"row": range(entries), "part": range(k_tiles),
-                                                         "meta": meta_layout(
-                entries=entries, with_adapters=design.hw.adapters > 0)})))}
+                                                         "meta": meta})))}
 
 
 class Feeder(wiring.Component):
@@ -35,7 +33,10 @@ class Feeder(wiring.Component):
 
     Parameters
     ----------
-    design : Design
+    block : Block
+    matmuls : list[Matmul]      of `hwgen.lib.steps.matrices`, in that order
+    entries : int               T
+    wired : bool                the matrices are logic
 
     Members
     -------
@@ -43,14 +44,11 @@ class Feeder(wiring.Component):
     o : Out(stream)     {row, part, meta}, for `VectorBuffer.r`; ``meta`` is `meta_layout`
     """
 
-    def __init__(self, design):
-        self._design = design
-        Matrix = matrices(design.block)
-        matmuls = (*design.layer_matmuls, design.head_matmul)
-        if design.hw.wired:     # each slice once
+    def __init__(self, *, block, matmuls, entries, wired=False):
+        if wired:       # each slice once
             matmuls = [replace(matmul, n_tiles=1, codes=1) for matmul in matmuls]
-        self._matmuls = dict(zip(Matrix, matmuls))
-        super().__init__(feeder_ports(design))
+        self._matmuls = dict(zip(matrices(block), matmuls))
+        super().__init__(feeder_ports(block=block, matmuls=matmuls, entries=entries))
 
     def elaborate(self, platform):
         m = Module()
@@ -59,11 +57,11 @@ class Feeder(wiring.Component):
 
         # What is left of each loop; all count down to 0, so that an end is a comparison with 0.
         busy = Signal()
-        matrix = Signal(matrices(self._design.block))
+        matrix = Signal(cmd.matrix.shape())
         n_left = Signal(range(max(x.n_tiles for x in matmuls)), reset_less=True)
         k_left = Signal(range(max(x.k_tiles for x in matmuls)), reset_less=True)
         codes_left = Signal(range(max(x.codes for x in matmuls)), reset_less=True)
-        top_entry = Signal(range(self._design.hw.entries), reset_less=True)     # n - 1
+        top_entry = Signal(o.row.shape(), reset_less=True)         # n - 1
         part, entry = Signal.like(o.part, name="part"), Signal.like(top_entry, name="entry")
         first = Signal()
 
@@ -106,10 +104,12 @@ class Feeder(wiring.Component):
 class _Loops:
     """What a command is at, how often its loops run, and what is left of each: all count down to 0."""
 
-    def __init__(self, design, part, matmuls):
+    def __init__(self, entry, part, matmuls):
+        """Registers of the shapes of ``entry`` and ``part``, for ``matmuls`` {matrix: (that of the base, of A, of
+        B)}."""
         base, a, b = zip(*matmuls.values())
         a, b = ([matmul for matmul in each if matmul] for each in (a, b))
-        entries = range(design.hw.entries)
+        entries = entry.shape()
 
         def register(name, shape):
             return Signal(shape, name=name, reset_less=True)
@@ -117,7 +117,7 @@ class _Loops:
         self.busy = Signal(name="busy")
         self.source = register("source", TileSource)                # but for ALL
         self.adapted = register("adapted", 1)                       # of a layer's matrix, and some row has an adapter
-        self.matrix = register("matrix", matrices(design.block))
+        self.matrix = register("matrix", type(next(iter(matmuls))))
         self.k_tiles = register("k_tiles", range(max(matmul.k_tiles for matmul in base) + 1))   # of the base and of A
         self.a_tiles = register("a_tiles", range(max(matmul.n_tiles for matmul in a) + 1))      # n-tiles of A
         self.b_tiles = register("b_tiles", range(max(matmul.k_tiles for matmul in b) + 1))      # k-tiles of B
@@ -139,24 +139,30 @@ class AdaptedFeeder(wiring.Component):
     Before each first slice of A's sums it waits for `AdapterSums`. Without runs, and of the LM head, it is as the other
     one.
 
+    Parameters
+    ----------
+    block : Block
+    matmuls : list[Matmul]                      as those of `Feeder`
+    adapter_matmuls : list[(Matmul, Matmul)]    of A and B of each project, in order
+    entries : int                               T
+
     Members
     -------
     cmd : In(stream), o : Out(stream)   as `Feeder`; of a request whose ``meta.z`` is set, ``part`` is one of A's sums
     runs : In, ready : In(1)            `runs_layout`; A's sums are there
     """
 
-    def __init__(self, design):
-        self._design = design
-        super().__init__(feeder_ports(design) | {"runs": In(runs_layout(entries=design.hw.entries)), "ready": In(1)})
+    def __init__(self, *, block, matmuls, adapter_matmuls, entries):
+        # {matrix: (that of the base, of A, of B)}
+        self._matmuls = {matrix: (base, a, b) for matrix, base, (a, b)
+                         in zip(matrices(block), matmuls, [*adapter_matmuls, (None, None)], strict=True)}
+        self._head = member(matrices(block), HEAD)
+        super().__init__(feeder_ports(block=block, matmuls=matmuls, entries=entries, with_adapters=True)
+                         | {"runs": In(runs_layout(entries=entries)), "ready": In(1)})
 
     def elaborate(self, platform):
         m = Module()
-        design, Matrix = self._design, matrices(self._design.block)
-        # {matrix: (that of the base, of A, of B)}
-        self._matmuls = {member(Matrix, project): (design.matmul(project.name), *design.adapter_matmuls(project))
-                         for project in design.block.of(Project)}
-        self._matmuls[member(Matrix, HEAD)] = design.head_matmul, None, None
-        loops = _Loops(design, self.o.p.part, self._matmuls)
+        loops = _Loops(self.o.p.row, self.o.p.part, self._matmuls)
         self._limit(m, loops)
         of_a, of_b = loops.source == TileSource.A, loops.source == TileSource.B
         end = self._request(m, loops, of_a, of_b)
@@ -203,10 +209,10 @@ class AdaptedFeeder(wiring.Component):
 
     def _begin(self, m, loops):
         """A command is taken."""
-        cmd, runs, Matrix = self.cmd.p, self.runs, matrices(self._design.block)
+        cmd, runs = self.cmd.p, self.runs
         m.d.sync += [loops.busy.eq(1), loops.matrix.eq(cmd.matrix), loops.top_entry.eq(cmd.n - 1), loops.part.eq(0),
                      loops.first.eq(1), loops.run.eq(0)]
-        uses = (runs.count != 0) & (cmd.matrix != member(Matrix, HEAD))
+        uses = (runs.count != 0) & (cmd.matrix != self._head)
         m.d.sync += [loops.adapted.eq(uses), loops.source.eq(Mux(uses, TileSource.A, TileSource.MOST)),
                      loops.entry.eq(Mux(uses, runs.first[0], 0))]
         with m.Switch(cmd.matrix):

@@ -9,17 +9,18 @@ from ..lib.rom import FileRom
 __all__ = ["RomSource", "StreamPort", "beat_layout", "request_layout"]
 
 
-def request_layout(design):
-    """Beats wanted: ``count`` of them (at least 1) from ``address``; the next is 1 further, or B with ``stride``."""
-    return StructLayout({"address": range(design.stream_beats), "count": range(design.stream_beats + 1), "stride": 1})
+def request_layout(*, stream_beats):
+    """Beats of a stream of so many wanted: ``count`` of them (at least 1) from ``address``; the next is 1 further, or B
+    with ``stride``."""
+    return StructLayout({"address": range(stream_beats), "count": range(stream_beats + 1), "stride": 1})
 
 
-def beat_layout(design):
+def beat_layout(*, beat_bytes):
     """A beat of the stream, byte 0 in the least significant bits.
 
     Ports are plain vectors of its size: Verilog of named elements is long.
     """
-    return ArrayLayout(unsigned(8), design.hw.beat_bytes)
+    return ArrayLayout(unsigned(8), beat_bytes)
 
 
 _QUEUE = 8       # beats: more than are on their way, from the address to whoever takes them
@@ -35,6 +36,9 @@ class RomSource(wiring.Component):
 
     Parameters
     ----------
+    stream_beats : int          of the whole stream, at least 1
+    beat_bytes : int            of a beat
+    tile_beats : int            B: how far apart beats of a request with ``stride`` are
     file : str                  memory image, one beat a line: see `hwgen.lib.rom.FileRom`
 
     Members
@@ -43,22 +47,22 @@ class RomSource(wiring.Component):
     beats : Out(stream)         `beat_layout`
     """
 
-    def __init__(self, design, *, file=None):
-        self._design, self._file = design, file
-        beat = unsigned(beat_layout(design).size)
-        super().__init__({"req": In(stream.Signature(request_layout(design))), "beats": Out(stream.Signature(beat))})
+    def __init__(self, *, stream_beats, beat_bytes, tile_beats, file=None):
+        self._stream_beats, self._tile_beats, self._file = stream_beats, tile_beats, file
+        self._beat_bits = beat_layout(beat_bytes=beat_bytes).size
+        super().__init__({"req": In(stream.Signature(request_layout(stream_beats=stream_beats))),
+                          "beats": Out(stream.Signature(unsigned(self._beat_bits)))})
 
     def elaborate(self, platform):
         m = Module()
-        hw = self._design.hw
-        m.submodules.rom = rom = FileRom(8 * hw.beat_bytes, self._design.stream_beats, file=self._file)
+        m.submodules.rom = rom = FileRom(self._beat_bits, self._stream_beats, file=self._file)
         active, read = Signal(), Signal(name="read")
         request = Signal(self.req.payload.shape(), reset_less=True)     # what is left of it
         address = Signal.like(rom.address, reset_less=True)
         # the memory has an address; its output a beat; the register behind it
         asked, given, found = Signal(name="asked"), Signal(name="given"), Signal()
         beat = Signal.like(rom.data, reset_less=True, name="beat")
-        m.submodules.queue = queue = memory.Memory(shape=unsigned(8 * hw.beat_bytes), depth=_QUEUE, init=[])
+        m.submodules.queue = queue = memory.Memory(shape=unsigned(self._beat_bits), depth=_QUEUE, init=[])
         write, first = queue.write_port(), queue.read_port(domain="comb")
         # beats asked for and not taken; there may be one more
         out, room = Signal(range(_QUEUE + 1), name="out"), Signal(init=1)
@@ -74,7 +78,7 @@ class RomSource(wiring.Component):
                      write.addr.eq(write.addr + found), first.addr.eq(first.addr + taken),
                      self.beats.valid.eq(found | (held > 1) | (held == 1) & ~taken)]
         with m.If(read):
-            m.d.sync += [request.address.eq(request.address + Mux(request.stride, hw.tile_beats, 1)),
+            m.d.sync += [request.address.eq(request.address + Mux(request.stride, self._tile_beats, 1)),
                          request.count.eq(request.count - 1)]
         with m.If(self.req.ready):
             m.d.sync += active.eq(self.req.valid)
@@ -86,6 +90,10 @@ class RomSource(wiring.Component):
 class StreamPort(wiring.Component):
     """The weight stream outside of the machine: the members of `RomSource`, passed on.
 
+    Parameters
+    ----------
+    stream_beats, beat_bytes : int      as those of `RomSource`
+
     Members
     -------
     req : In(stream)            from the dispatcher
@@ -94,9 +102,9 @@ class StreamPort(wiring.Component):
     data : In(stream)           from the memory: the beats of all requests in the order asked for, at any time
     """
 
-    def __init__(self, design):
-        request = stream.Signature(request_layout(design))
-        beat = stream.Signature(unsigned(beat_layout(design).size))
+    def __init__(self, *, stream_beats, beat_bytes):
+        request = stream.Signature(request_layout(stream_beats=stream_beats))
+        beat = stream.Signature(unsigned(beat_layout(beat_bytes=beat_bytes).size))
         super().__init__({"req": In(request), "beats": Out(beat), "requests": Out(request), "data": In(beat)})
 
     def elaborate(self, platform):

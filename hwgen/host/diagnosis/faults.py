@@ -90,12 +90,12 @@ class AdapterFault:
 
     @classmethod
     def of_exponent(cls, design, number, place, bit):
-        """Of the exponent of an `AdapterPart` of an adapter."""
+        """Of the exponent of an `AdapterPlace` of an adapter."""
         return cls((number - 1) * design.adapter_map.beats + place.address, bit // 8, bit % 8)
 
     @classmethod
     def of_code(cls, design, number, place, which, row, column, bit):
-        """Of a code of "a" or "b" of an `AdapterPart`."""
+        """Of a code of "a" or "b" of an `AdapterPlace`."""
         hw, (address, matmul) = design.hw, (place.a_address, place.a) if which == "a" else (place.b_address, place.b)
         tile = row // hw.columns * matmul.k_tiles + column // hw.lanes
         beat, byte = divmod(row % hw.columns * hw.lanes + column % hw.lanes, hw.beat_bytes)
@@ -114,7 +114,7 @@ class AdapterFault:
 
     def where(self, design):
         hw, at = design.hw, self.beat % design.adapter_map.beats
-        place = next(part for part in design.adapter_map if at < part.end)
+        place = next(place for place in design.adapter_map if at < place.end)
         matrices = next(project.matrices for project in design.block.of(Project) if project.name == place.project)
         if at == place.address:
             what = f"exponent, bit {8 * self.byte + self.bit}" if self.byte < 2 else "unused"

@@ -106,7 +106,7 @@ def _header(design):
         lines += [*fields("FAULT", kv_fault_layout(**place)),
                   "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(**place).size else "0")]
     if stream:
-        lines += fields("REQ", request_layout(design))
+        lines += fields("REQ", request_layout(stream_beats=design.stream_beats))
     # ports of no width are not in the Verilog
     lines.append("#define LAYER_PORT " + ("top->layer" if design.layers > 1 else "0"))
     address = "top->signature_address = (x)" if design.layers * hw.entries > 1 else "(void)(x)"

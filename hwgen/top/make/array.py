@@ -1,10 +1,14 @@
-"""The MAC array and what stands in its place, as a design has them."""
+"""The MAC array, what stands in its place, and what feeds it, as a design has them."""
+from ...params.block import Project
+from ...units.adapters import AdapterSums, AdapterTiles
 from ...units.array_grid import WEIGHTS, ArrayGrid, GridParams
+from ...units.feeder import AdaptedFeeder, Feeder
 from ...units.mac_array import ArrayParams, MacArray
 from ...units.rom_grid import RomGrid, RomGridParams
 from ...units.wired import Wired
 
-__all__ = ["array_grid", "array_params", "grid_params", "mac_array", "rom_grid", "rom_grid_params", "wired"]
+__all__ = ["adapter_sums", "adapter_tiles", "array_grid", "array_params", "feeder", "grid_params",
+           "mac_array", "rom_grid", "rom_grid_params", "wired"]
 
 
 def array_params(design):
@@ -50,3 +54,22 @@ def wired(design, matrices):
     hw = design.hw
     return Wired(matrices, activation=design.recipe.activation_format, lanes=hw.lanes, columns=hw.columns,
                  vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits, row_offsets=design.scaled)
+
+
+def feeder(design):
+    """The feeder: where there are adapters, the one that knows their runs."""
+    block, entries = design.block, design.hw.entries
+    matmuls = (*design.layer_matmuls, design.head_matmul)
+    if design.hw.adapters:
+        return AdaptedFeeder(block=block, matmuls=matmuls, entries=entries,
+                             adapter_matmuls=[design.adapter_matmuls(project) for project in block.of(Project)])
+    return Feeder(block=block, matmuls=matmuls, entries=entries, wired=design.hw.wired)
+
+
+def adapter_tiles(design):
+    return AdapterTiles(array_params(design), block=design.block, layers=design.layers, adapters=design.hw.adapters,
+                        adapter_map=design.adapter_map, tile_beats=design.hw.tile_beats)
+
+
+def adapter_sums(design):
+    return AdapterSums(array_params(design), block=design.block, adapter_map=design.adapter_map)
