@@ -11,7 +11,7 @@ from hwgen.golden import axi_reader as golden
 from hwgen.golden.weights import request_list
 from hwgen.params.axi import AXI_EVENTS, AxiShape
 from hwgen.params.errors import ErrorCode, KvOp
-from hwgen.params.phases import EVENTS
+from hwgen.params.counters import EVENTS
 from hwgen.params.registers import register_map
 from sim.axi_host import AxiClock, BusError, Host
 from sim.axi_memory import AxiMemory, Timing

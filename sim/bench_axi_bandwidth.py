@@ -9,7 +9,7 @@ import cocotb
 from hwgen.params.axi import AXI_EVENTS, AxiShape
 from hwgen.params.design import Design
 from hwgen.params.model import DEMO
-from hwgen.params.phases import EVENTS
+from hwgen.params.counters import EVENTS
 from hwgen.params.presets import hw_shape, recipe
 from sim.axi_host import AxiClock, Host
 from sim.axi_memory import AxiMemory, Timing

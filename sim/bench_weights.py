@@ -17,7 +17,7 @@ from sim.weights_units import random_stream
 
 DESIGN = small_design(**bench_params())
 HW, UNIT = DESIGN.hw, make.dispatcher(DESIGN)
-ALL = True if HW.halves == 1 else [1, 1]       # all heads
+ALL = True if HW.halves == 1 else [1, 1]       # all LM heads
 STREAM = random_stream(DESIGN)      # of the ROM
 OTHER = 255 - STREAM                # from elsewhere: so each bit is 0 in one and 1 in the other
 NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
@@ -62,14 +62,14 @@ class Bench:
         for sink in (self.embed, self.gain, self.tile, *([self.vector] if VECTORS else [])):
             sink.clear()
 
-    def send(self, tokens, head):
+    def send(self, tokens, wants_head):
         last = len(tokens) - 1
-        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head_bits(head) * (i == last)} |
+        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head_bits(wants_head) * (i == last)} |
                        ({"position": position_of(i, t)} if LEARNED else {}) for i, t in enumerate(tokens)])
 
     async def check(self, passes):
-        """Everything that passes [(tokens, head)] make, in order."""
-        want = [expected(self.stream, tokens, head) for tokens, head in passes]
+        """Everything that passes [(tokens, wants_head)] make, in order."""
+        want = [expected(self.stream, tokens, wants_head) for tokens, wants_head in passes]
         for sink, name in ((self.embed, "embed"), (self.gain, "gain"),
                            (self.tile, "tile"), *([(self.vector, "vector")] if VECTORS else [])):
             items = [item for one in want for item in one[name]]
@@ -87,28 +87,28 @@ def position_of(entry, token):
     return (7 * token + 5 * entry + 3) % HW.context
 
 
-def head_bits(head):
-    return int(head) if HW.halves == 1 else head[0] | head[1] << 1
+def head_bits(wants_head):
+    return int(wants_head) if HW.halves == 1 else wants_head[0] | wants_head[1] << 1
 
 
-def heads(rng, n):
+def wanted_heads(rng, n):
     """Whether the LM head is wanted; by each half-batch that there is."""
     return rng.random() < 0.5 if HW.halves == 1 else [rng.random() < 0.5, n > HW.entries // 2 and rng.random() < 0.5]
 
 
-def runs(n, head):
+def runs(n, wants_head):
     """(record, [the matrices behind it], half-batch) of a pass, in order: sections of the stream."""
     halves = None
     if HW.halves == 2:
-        pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
-        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head,
+        pieces = golden.pieces(DESIGN, n > HW.entries // 2, wants_head)
+        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, wants_head,
                                                                                        [0]
                                                                                        * n)[n * DESIGN.embedding_rows()
                                                                                             * (1 + DESIGN.scaled) + 1:]]
         halves = [piece.half for piece in pieces]
         assert len(sections) == len(halves)
     else:
-        sections = [s for s in DESIGN.stream if s.layer is not None or head and s.name in (FINAL_NORM, HEAD)]
+        sections = [s for s in DESIGN.stream if s.layer is not None or wants_head and s.name in (FINAL_NORM, HEAD)]
     found = []
     for section, half in zip(sections, halves or [0] * len(sections)):
         if section.matmul is None:
@@ -118,7 +118,7 @@ def runs(n, head):
     return found
 
 
-def expected(stream, tokens, head):
+def expected(stream, tokens, wants_head):
     lanes = HW.vector_lanes
     want = {"embed": [], "embed_exps": [], "gain": [], "exps": [], "tile": [], "vector": []}
     for entry, token in enumerate(tokens):
@@ -137,7 +137,7 @@ def expected(stream, tokens, head):
                            "last": 0, **of} for row, of in rows for part, lo in parts]
         want["embed_exps"] += [exp for exp in exps for _ in parts]
     want["embed"][-1]["last"] = 1
-    for section, matrices, half in runs(len(tokens), head):
+    for section, matrices, half in runs(len(tokens), wants_head):
         exps, gains, vectors = golden.record(stream, DESIGN, section)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
@@ -176,18 +176,18 @@ async def cycles(dut):
     """Every transfer of two passes in the cycle that golden says, and as few waits for the source."""
     rng = random.Random(cocotb.RANDOM_SEED)
     _, bench = await begin(dut)
-    for n, head in ((HW.entries, True), (1, False)) if HW.halves == 1 else ((HW.entries, [1, 1]), (1, [0, 0]),
+    for n, wants_head in ((HW.entries, True), (1, False)) if HW.halves == 1 else ((HW.entries, [1, 1]), (1, [0, 0]),
                                                                             (HW.entries, [0, 1])):
         tokens = some_tokens(rng, n)
         bench.clear()
-        bench.send(tokens, head)
-        await bench.check([(tokens, head)])
+        bench.send(tokens, wants_head)
+        await bench.check([(tokens, wants_head)])
         start = bench.cmd.sent[-n][0]
         assert bench.embed.cycles == [start + golden.embed_cycle(DESIGN, i) for i in range(len(bench.embed.cycles))]
         assert bench.embed.cycles[-1] == start + golden.embed_done_cycle(DESIGN, n)
         previous = start + golden.record_first(DESIGN, n)
         gains, tiles, exps = [], [], []
-        for record, matrices, _ in runs(n, head):
+        for record, matrices, _ in runs(n, wants_head):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i)
                       for i in range(DESIGN.padded_hidden_size // HW.vector_lanes)]
@@ -197,9 +197,9 @@ async def cycles(dut):
                 tiles.append(previous)
         assert bench.gain.cycles == gains
         assert bench.tile.cycles == tiles
-        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(STREAM, tokens, head)["exps"]
+        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(STREAM, tokens, wants_head)["exps"]
         assert bench.waits == [start + 1 + i for i in range(golden.waits(DESIGN))]
-        assert len(bench.takes) == golden.beats_taken(DESIGN, n, head)
+        assert len(bench.takes) == golden.beats_taken(DESIGN, n, wants_head)
 
 
 @cocotb.test()
@@ -213,9 +213,9 @@ async def values(dut, pattern, apart):
     if apart:
         cocotb.start_soon(external_memory(dut, clock, *pattern))
     counts = [rng.randint(1, HW.entries) for _ in range(3)][:3 if max(pattern) < 0.9 else 1]
-    passes = [(some_tokens(rng, n), heads(rng, n)) for n in counts]
-    for tokens, head in passes:
-        bench.send(tokens, head)
+    passes = [(some_tokens(rng, n), wanted_heads(rng, n)) for n in counts]
+    for tokens, wants_head in passes:
+        bench.send(tokens, wants_head)
     await bench.check(passes)
 
 

@@ -39,9 +39,9 @@ class Bench:
         if hasattr(self.dut, "matrix"):
             self.dut.matrix.value = list(MATRICES).index(name)
         count = len(x) // L
-        self.x.send([{"codes": x[part * L:][:L].tolist(), "entry": entry, "exp": exp, "first": int(part == 0),
-                      "last": int(part == count - 1),
-                      "tile_end": 1} for part in range(count)])
+        self.x.send([{"codes": x[k * L:][:L].tolist(), "entry": entry, "exp": exp, "first": int(k == 0),
+                      "last": int(k == count - 1),
+                      "tile_end": 1} for k in range(count)])
         padded = -(-len(w) // C) * C
         acc = np.pad(sums(DESIGN, w, x[None])[0], (0, padded - len(w)))
         rows = {} if matrix.rows is None else {"rows": np.pad(matrix.rows, (0, padded - len(w)))}
@@ -79,9 +79,9 @@ async def next_entry(dut):
     bench, rng = await Bench().start(dut), np.random.default_rng(cocotb.RANDOM_SEED)
     name = next(iter(MATRICES))
     x = inputs(rng, name)
-    one = [{"codes": x[part * L:][:L].tolist(), "entry": 0, "exp": 0, "first": 0, "last": int(part == len(x) // L - 1),
+    one = [{"codes": x[k * L:][:L].tolist(), "entry": 0, "exp": 0, "first": 0, "last": int(k == len(x) // L - 1),
             "tile_end": 0}
-           for part in range(len(x) // L)]
+           for k in range(len(x) // L)]
     bench.x.send(one * 3)
     await bench.o.wait(3 * -(-MATRICES[name][1].size[0] // C) * GROUPS, timeout=3000)
     at = 0

@@ -27,7 +27,7 @@ from hwgen.params.axi import AXI_EVENTS
 from hwgen.params.design import Design
 from hwgen.params.dram import MT48LC16M16
 from hwgen.params.hardware import Recipe
-from hwgen.params.phases import EVENTS
+from hwgen.params.counters import EVENTS
 from hwgen.params.presets import hw_shape
 from sim.designs import small_design
 from sim.dram_units import reader_and_memory

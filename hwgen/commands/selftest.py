@@ -75,7 +75,7 @@ def run_selftest(options, screen):
 
 def run_counters(options, screen):
     from ..host.links.link import Entry
-    from ..params.phases import EVENTS
+    from ..params.counters import EVENTS
     checkpoint, design = loaded(options, screen)
     check_link(options)
     options.check = False

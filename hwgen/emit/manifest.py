@@ -10,7 +10,8 @@ from ..params.checks import without_unused
 from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
-from ..params.phases import EVENTS, phases
+from ..params.counters import EVENTS
+from ..params.phases import phases
 from ..params.stream import HEAD, POSITIONS
 from .images import adapter_name, image_name
 from .ports import described_ports

@@ -1,7 +1,7 @@
 """A register map in other languages: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
 from ..params.axi import AXI_EVENTS, PAGE
 from ..params.errors import MEANINGS, OPERATIONS, ErrorCode, KvOp
-from ..params.phases import EVENTS
+from ..params.counters import EVENTS
 from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS, command_fields, register_map
 
 __all__ = ["Registers"]

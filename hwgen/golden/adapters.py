@@ -16,7 +16,7 @@ SUMS_LATENCY = 6    # from the cycle that takes a granule of A's sums to the fir
 
 
 def codes_of(design, sums, exponents, own):
-    """A's sums as activation codes: float64 [n, R], exponents of the activations [n], the part's exponent ->
+    """A's sums as activation codes: float64 [n, R], exponents of the activations [n], the adapter's exponent ->
     (codes uint8 [n, R], how far B's sums are shifted to the left, int64 [n])."""
     fmt = design.recipe.activation_format
     values = acc_to_bf16(sums, exponents[:, None] + design.acc_unit)
@@ -29,7 +29,7 @@ def codes_of(design, sums, exponents, own):
 
 def added(design, x_codes, exponents, a, b, own):
     """An adapter's part of the sums: activation codes uint8 [n, inputs], their exponents [n], integers of A float64 [R,
-    inputs] and of B [outputs, R], the part's exponent -> float64 [n, outputs], integers."""
+    inputs] and of B [outputs, R], the adapter's exponent -> float64 [n, outputs], integers."""
     fmt = design.recipe.activation_format
     codes, shift = codes_of(design, fp8_ints(x_codes, fmt).astype(np.float64) @ a.T, exponents, own)
     return np.ldexp(fp8_ints(codes, fmt).astype(np.float64) @ b.T, shift[:, None].astype(np.int32))
@@ -40,17 +40,17 @@ def runs(numbers):
     return tuple(len(list(rows)) for number, rows in groupby(numbers) if number)
 
 
-def adapted_cycles(design, matmul, parts, n, rows, command, ops, tile, tiling, read_latency):
+def adapted_cycles(design, matmul, matmuls, n, rows, command, ops, tile, tiling, read_latency):
     """`MatmulTimes` of a layer's matrix for n entries, of which ``rows`` (from `runs`) have adapters.
 
-    ``parts``: `Matmul` s of A and B. ``command``: cycle in which the feeder takes its command; ``ops`` and ``tile`` as
+    ``matmuls``: `Matmul` s of A and B. ``command``: cycle in which the feeder takes it; ``ops`` and ``tile`` as
     `matmul_cycles`.
     ``read_latency``: from a request of the feeder to the operation.
     """
     times = _cycles(latency(design), max(2, design.hw.entries), design.hw.columns // design.hw.vector_lanes,
                     design.hw.tile_beats,
-                    tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)), matmul.n_tiles, parts[0].n_tiles,
-                    parts[1].k_tiles, n, rows,
+                    tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)), matmul.n_tiles, matmuls[0].n_tiles,
+                    matmuls[1].k_tiles, n, rows,
                     ops - command, tile - command, read_latency)
     last_take, busy, starved, blocked, first, last, arrivals = times
     return MatmulTimes(first_fire=command + first, last_fire=command + last, last_take=command + last_take, busy=busy,

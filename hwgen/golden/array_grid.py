@@ -31,16 +31,16 @@ def grid_beats(design, rows, tiles, weights):
     n_rounds, k_rounds = rounds(design, rows, tiles, *weights.shape)
     padded = np.zeros((n_rounds * tiles * hw.columns, rows * k_rounds * hw.lanes), np.uint8)
     padded[:weights.shape[0], :weights.shape[1]] = weights
-    parts = padded.reshape(n_rounds, tiles, hw.columns, rows, k_rounds, hw.lanes).transpose(3, 0, 4, 1, 2, 5)
-    return [[int.from_bytes(beat.tobytes(), "little") for beat in part.reshape(-1, hw.beat_bytes)] for part in parts]
+    slices = padded.reshape(n_rounds, tiles, hw.columns, rows, k_rounds, hw.lanes).transpose(3, 0, 4, 1, 2, 5)
+    return [[int.from_bytes(beat.tobytes(), "little") for beat in tile.reshape(-1, hw.beat_bytes)] for tile in slices]
 
 
 def grid_ops(design, rows, tiles, outputs, x, exps):
     """Operations of each row, dicts of `op_layout` [rows][...]. x uint8 [n, K], exps [n]."""
     hw = design.hw
     n_rounds, k_rounds = rounds(design, rows, tiles, outputs, x.shape[1])
-    parts = _padded(x, rows * k_rounds * hw.lanes).reshape(len(x), rows, k_rounds, hw.lanes)
-    return [[{"codes": parts[entry, r, k].tolist(), "entry": entry, "exp": int(exps[entry]), "first": int(k == 0),
+    slices = _padded(x, rows * k_rounds * hw.lanes).reshape(len(x), rows, k_rounds, hw.lanes)
+    return [[{"codes": slices[entry, r, k].tolist(), "entry": entry, "exp": int(exps[entry]), "first": int(k == 0),
               "last": int(k == k_rounds - 1),
               "tile_end": int(entry == len(x) - 1)}
              for _ in range(n_rounds) for k in range(k_rounds) for entry in range(len(x))] for r in range(rows)]

@@ -54,11 +54,11 @@ class Piece(NamedTuple):
     layer: int
 
 
-def pieces(design, both, head):
+def pieces(design, both, wants_head):
     """The order in which two half-batches read records and matrices (docs/architecture.md, section 5).
 
-    both    the second half has entries
-    head    (bool, bool): some entry of that half wants output
+    both            the second half has entries
+    wants_head      (bool, bool): some entry of that half wants output
     """
     order, present = turn(design.block), [True, both]
     yield Piece(order.opening.name, 0, 0)
@@ -73,12 +73,12 @@ def pieces(design, both, head):
                 yield from (Piece(of.name, y, behind) for of in order.mlp)
             if behind + 1 < design.layers:
                 yield Piece(order.opening.name, y, behind + 1)
-            elif head[y]:
+            elif wants_head[y]:
                 yield Piece(FINAL_NORM, y, 0)
         if attends:
             yield from (Piece(of.name, x, layer) for of in order.rest)
     for half in (0, 1):
-        if head[half]:
+        if wants_head[half]:
             yield Piece(HEAD, half, 0)
 
 
@@ -98,8 +98,8 @@ def _row_request(design, name, row):
     return [(section.address + section.tiling.rows(tile), 1, 0), codes] if design.scaled else [codes]
 
 
-def request_list(design, tokens, head, positions=None):
-    """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches
+def request_list(design, tokens, wants_head, positions=None):
+    """[(address, count, stride)] that a pass asks for. ``wants_head``: the LM head is wanted; where two half-batches
     alternate, by each.
 
     ``positions``: of the entries, where they are learned.
@@ -112,8 +112,8 @@ def request_list(design, tokens, head, positions=None):
             requests += _row_request(design, POSITIONS, positions[i])
     if hw.halves == 2:
         both = len(tokens) > hw.entries // 2
-        return requests + [_piece_request(design, piece) for piece in pieces(design, both, head)]
-    end = stream.all_end if head else stream[FINAL_NORM].address
+        return requests + [_piece_request(design, piece) for piece in pieces(design, both, wants_head)]
+    end = stream.all_end if wants_head else stream[FINAL_NORM].address
     return [*requests, (stream.body, end - stream.body, 0)]
 
 
@@ -263,9 +263,9 @@ def tile_after_tile_cycle(tiling, previous, tile=0):
 
 # Counters
 
-def beats_taken(design, n, head):
+def beats_taken(design, n, wants_head):
     """Beats that a pass takes from the source."""
-    return sum(count for _, count, _ in request_list(design, [0] * n, head, [0] * n))
+    return sum(count for _, count, _ in request_list(design, [0] * n, wants_head, [0] * n))
 
 
 def waits(design):

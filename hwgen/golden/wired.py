@@ -56,21 +56,21 @@ class Effects:
     def __init__(self, matrix):
         plan, self._network = matrix.plan, matrix.plan.network
         inputs, (outputs, _) = self._network.inputs, matrix.size
-        self._uses = defaultdict(list)      # of a node: (shift, time, its part of each output)
-        parts = np.zeros((inputs + len(plan.adders), outputs), np.int64)
+        self._uses = defaultdict(list)      # of a node: (shift, time, its share of each output)
+        shares = np.zeros((inputs + len(plan.adders), outputs), np.int64)
         for output, at in enumerate(plan.outputs):
             if at:
                 one = np.zeros(outputs, np.int64)
                 one[output] = 1
                 self._uses[at[0]].append((at[1], at[2], one))
-                parts[at[0], output] += 1 << at[1]
+                shares[at[0], output] += 1 << at[1]
         for number in reversed(range(len(plan.adders))):
-            mine = parts[inputs + number]
+            mine = shares[inputs + number]
             for sign, (node, shift, time) in zip((1, -1 if self._network.adders[number][4] else 1),
                                                  plan.operands[number]):
                 self._uses[node].append((shift, time, sign * mine))
-                parts[node] += sign * mine << shift
-        self._parts = parts
+                shares[node] += sign * mine << shift
+        self._shares = shares
 
     def effect(self, register, value, nodes):
         """What a register that is always ``value`` adds to the sums, as the product of int64 [m] and int64
@@ -79,14 +79,14 @@ class Effects:
         if kind == "carry":
             a, shift_a, b, shift_b, negative = self._network.adders[at]
             node = self._network.inputs + at
-            return (nodes[a] << shift_a ^ nodes[b] << shift_b ^ -negative ^ -value) - nodes[node], self._parts[node]
+            return (nodes[a] << shift_a ^ nodes[b] << shift_b ^ -negative ^ -value) - nodes[node], self._shares[node]
         if kind == "sum":
             node = self._network.inputs + at
-            return -value - nodes[node], self._parts[node]
+            return -value - nodes[node], self._shares[node]
         shift = rest[0]
-        zero = np.zeros(self._parts.shape[1], np.int64)
+        zero = np.zeros(self._shares.shape[1], np.int64)
         if kind == "shift":
-            part = sum((part << further - shift for further, _, part in self._uses[at] if further >= shift), zero)
+            share = sum((share << further - shift for further, _, share in self._uses[at] if further >= shift), zero)
         else:
-            part = sum((part for same, time, part in self._uses[at] if same == shift and time >= rest[1]), zero)
-        return -value - (nodes[at] << shift), part
+            share = sum((share for same, time, share in self._uses[at] if same == shift and time >= rest[1]), zero)
+        return -value - (nodes[at] << shift), share

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..models.adapter_codes import random_adapter
 from ..params.errors import KvOp
-from ..params.phases import EVENTS
+from ..params.counters import EVENTS
 from .links.link import Entry, Link, PassResult
 
 __all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature",

@@ -95,15 +95,15 @@ class TileReader(wiring.Component):
             # (where no matrix has a second step, its half of a beat is never read)
             odd = place.step[0] if len(place.step) else Const(0)
             last_beat, done = Const(1), ~narrow | odd | (place.step == self.matrix.steps)   # with the beat
-            parts = self._of_one_beat(m, odd, blocks, beat)
+            codes = self._of_one_beat(m, odd, blocks, beat)
         else:
             last_beat = done = beat == Mux(narrow, tile_beats // 2 - 1, tile_beats - 1)
-            parts = self._of_some_beats(m, blocks, beat)
+            codes = self._of_some_beats(m, blocks, beat)
         with m.If(self.beats.valid & self.beats.ready & of_code):
             m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
-        parts = self._keep(m, parts, beat, of_code)
+        codes = self._keep(m, codes, beat, of_code)
         m.d.comb += [self.tile.valid.eq(self.beats.valid & of_code & last_beat),
-                     self.tile.payload.eq(Cat(*parts, rows.left[:OFFSET_BITS * self._columns] if rows else ())),
+                     self.tile.payload.eq(Cat(*codes, rows.left[:OFFSET_BITS * self._columns] if rows else ())),
                      self.beats.ready.eq(Mux(of_code, Mux(last_beat, self.tile.ready & done, 1), 1))]
         return m
 
@@ -169,19 +169,19 @@ class TileReader(wiring.Component):
         return [Mux(self._narrow, codes, self.beats.payload) if self._both else codes]
 
     def _of_some_beats(self, m, blocks, beat):
-        """The codes of a beat of a tile that has several; of E2M1 they are two parts."""
+        """The codes of a beat of a tile that has several; of E2M1 they are those of two beats."""
         if not self._any_narrow:
             return [self.beats.payload]
         small, n = self._small(), self._beat_bytes
         large = [self._expanded(m, code, blocks, i, len(small), beat) for i, code in enumerate(small)]
         return [Cat(large[:n]), Cat(large[n:])]
 
-    def _keep(self, m, parts, beat, of_code):
-        """The parts of a whole tile: those of its last beat, behind those that were kept of the beats before."""
+    def _keep(self, m, codes, beat, of_code):
+        """The codes of a whole tile: those of its last beat, behind those that were kept of the beats before."""
         tile_beats, narrow = self._tile_beats, self._narrow
-        mixed = self._both and tile_beats > 1    # one part more is kept: a tile of 8 bits has one in its last beat
+        mixed = self._both and tile_beats > 1    # one beat more is kept: of a tile of 8 bits one is the last
         size = self._beat_bytes * self._weight.bits
-        kept = [Signal(size, name=f"kept{i}", reset_less=True) for i in range(tile_beats - len(parts) + mixed)]
+        kept = [Signal(size, name=f"kept{i}", reset_less=True) for i in range(tile_beats - len(codes) + mixed)]
         if kept:
             with m.If(self.beats.valid & of_code):
                 for i, register in enumerate(kept):
@@ -190,10 +190,10 @@ class TileReader(wiring.Component):
                             m.d.sync += register.eq(self.beats.payload)
                     if self._any_narrow and i < tile_beats - 2:
                         with m.If(narrow & (beat == i // 2)):
-                            m.d.sync += register.eq(parts[i % 2])
+                            m.d.sync += register.eq(codes[i % 2])
         if mixed:
-            return [*kept[:-1], Mux(narrow, parts[0], kept[-1]), Mux(narrow, parts[1], self.beats.payload)]
-        return [*kept, *parts]
+            return [*kept[:-1], Mux(narrow, codes[0], kept[-1]), Mux(narrow, codes[1], self.beats.payload)]
+        return [*kept, *codes]
 
     def _small(self):
         """The E2M1 codes of the beat."""

@@ -7,7 +7,7 @@ __all__ = ["AXI_EVENTS", "AxiShape", "CardShape", "LoaderShape", "PAGE"]
 
 PAGE = 4096     # bytes that no burst crosses; the weights start at a multiple
 
-#: Counters of the reader, by number behind those of `hwgen.params.phases.EVENTS`: cycles of the pass in which ...
+#: Counters of the reader, by number behind those of `hwgen.params.counters.EVENTS`: cycles of the pass in which ...
 AXI_EVENTS = {
     "axi_bursts": "the address of a burst was taken by the memory",
     "axi_words": "a word came from the memory",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from .block import Norm, Project
 from .stream import FINAL_NORM, HEAD
 
-__all__ = ["EVENTS", "Turn", "member", "phases", "turn"]
+__all__ = ["Turn", "member", "phases", "turn"]
 
 
 @functools.cache
@@ -46,18 +46,3 @@ def turn(block):
     assert isinstance(opening, Norm)
     attended, mlp = steps.index(block.from_heads), steps.index(block.into_ff)
     return Turn(tuple(steps[:attended]), tuple(steps[mlp:]), opening, tuple(steps[attended:mlp]))
-
-
-#: Hardware counters, by number: cycles of the pass in which ...
-EVENTS = {
-    "cycles": "the pass was under way, from its first entry to its last result",
-    "mac_busy": "the array did useful multiplications",
-    "mac_starved": "the array had an activation but no weight tile",
-    "mac_blocked": "the array had both but no place for its result",
-    "norm": "an RMSNorm phase was under way",
-    "attention": "a KV write or attention phase was under way",
-    "embed": "the embedding phase was under way",
-    "weight_beats": "a weight beat was taken",
-    "weight_waits": "a weight beat was wanted and not there",
-    "saturated": "a granule of the residual had a number that was clipped",
-}

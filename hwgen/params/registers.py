@@ -7,7 +7,7 @@ from .axi import AXI_EVENTS
 from .card import CARD_MEANINGS
 from .errors import MEANINGS, OPERATIONS
 from .loader import LOAD_MEANINGS
-from .phases import EVENTS
+from .counters import EVENTS
 
 __all__ = ["ACCESS", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "command_fields",
            "design_id", "register_map", "word_bits"]

@@ -9,7 +9,7 @@ from ..lib.layouts import EXP_BITS
 from ..lib.norm import tree_stages
 from ..lib.secded import stored_bits
 from ..params.block import Project
-from ..params.phases import EVENTS
+from ..params.counters import EVENTS
 from ..params.tables import ROPE_BLOCK, SCORE_BITS
 
 __all__ = ["BLOCKS", "Blocks", "Memory", "Placed", "memories", "place"]

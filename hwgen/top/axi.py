@@ -9,7 +9,7 @@ from ..lib.layouts import ERROR_BITS
 from ..params.axi import AXI_EVENTS
 from ..params.card import image_head
 from ..params.errors import ErrorCode
-from ..params.phases import EVENTS
+from ..params.counters import EVENTS
 from ..params.registers import RESULT, command_fields, design_id, register_map, word_bits
 from ..units.axi_registers import AxiRegisters
 from ..units.card_reader import CardReader

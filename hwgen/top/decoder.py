@@ -9,7 +9,7 @@ from ..lib.layouts import (
 from ..lib.skid import SkidRegister, cut
 from ..lib.steps import phase_shape
 from ..params.block import Norm, Project
-from ..params.phases import EVENTS
+from ..params.counters import EVENTS
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
 from ..units.weights import request_layout
@@ -50,7 +50,7 @@ class Decoder(wiring.Component):
     seed                In(32)         only with sampler "gumbel"
     model_id            Out(32)        which weights the latest pass read, from their header; 0 before
     phase, layer        Out            where the pass is (`hwgen.params.phases.phases`)
-    counter_address     In             selects a counter (`hwgen.params.phases.EVENTS`, by number) ...
+    counter_address     In             selects a counter (`hwgen.params.counters.EVENTS`, by number) ...
     counter_data        Out(32)        ... read one cycle later; counters restart with the first entry of a pass
     signature_address   In             layer * T + row; rows are the entries that were not left out ...
     signature_data      Out(32)        ... the CRC-32 of that row's residual after that layer, one cycle later

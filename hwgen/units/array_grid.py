@@ -148,18 +148,18 @@ class GridSum(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        parts = [self.i[r] for r in range(self._rows)]
+        granules = [self.i[r] for r in range(self._rows)]
         move = Signal()
-        m.d.comb += move.eq(Cat(part.valid for part in parts).all() & (~self.o.valid | self.o.ready))
-        m.d.comb += [part.ready.eq(move) for part in parts]
+        m.d.comb += move.eq(Cat(granule.valid for granule in granules).all() & (~self.o.valid | self.o.ready))
+        m.d.comb += [granule.ready.eq(move) for granule in granules]
         o = Signal.like(self.o.payload, reset_less=True)
         m.d.comb += self.o.payload.eq(o)
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += self.o.valid.eq(move)
         with m.If(move):
-            m.d.sync += [o[name].eq(parts[0].p[name]) for name, _ in self._layout if name != "acc"]
+            m.d.sync += [o[name].eq(granules[0].p[name]) for name, _ in self._layout if name != "acc"]
             for v in range(len(o.acc)):
-                values = [part.p.acc[v] for part in parts]
+                values = [granule.p.acc[v] for granule in granules]
                 while len(values) > 1:      # whole sums of all rows fit into acc_bits, so no sum of some of them is cut
                     values = [sum(values[i:i + 2]) for i in range(0, len(values), 2)]
                 m.d.sync += o.acc[v].eq(values[0])

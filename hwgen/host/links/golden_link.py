@@ -2,7 +2,8 @@
 from ...golden.decoder import GoldenDecoder
 from ...golden.sequencer import pass_timeline
 from ...models.wires import fixed_matrices
-from ...params.phases import EVENTS, phases
+from ...params.counters import EVENTS
+from ...params.phases import phases
 from .link import KvAnswer, Link, PassResult, check_fits, check_loaded, checked_adapter, entry_errors
 
 __all__ = ["GoldenLink"]

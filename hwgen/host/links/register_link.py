@@ -8,7 +8,7 @@ from ...models.pack import model_id
 from ...params.errors import ErrorCode
 from ...params.frames import MOST_WRITTEN
 from ...params.loader import LoadError
-from ...params.phases import EVENTS
+from ...params.counters import EVENTS
 from ...params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .card import CardState
 from .frames import Read, Write
@@ -299,7 +299,7 @@ class RegisterLink(Link):
         return state
 
     def counters(self):
-        """The machine's counters of the latest pass, in the order of `params.phases.EVENTS`."""
+        """The machine's counters of the latest pass, in the order of `params.counters.EVENTS`."""
         return self._port.read(self._register("COUNTER"), len(EVENTS))
 
     def follow(self, entries, count, stop=None):

@@ -18,7 +18,7 @@ from ...lib.layouts import (adapter_layout, command_layout, kv_answer_layout, kv
 from ...lib.quicker import quicker
 from ...lib.workdir import work_folder
 from ...params.errors import ErrorCode
-from ...params.phases import EVENTS
+from ...params.counters import EVENTS
 from ...params.tables import some_changed
 from ...top import make
 from ...units.weights import request_layout
