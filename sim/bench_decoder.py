@@ -9,8 +9,8 @@ import cocotb
 from hwgen.golden.weights import ROM_LATENCY
 from hwgen.host.serving.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
-from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.counters import EVENTS
+from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.top import make
 from hwgen.units.weights import request_layout
 from sim.designs import small_design

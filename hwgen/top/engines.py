@@ -27,8 +27,8 @@ class Engines:
 
     Attributes
     ----------
-    part : Design           what an engine of one half-batch is made for; ``design`` where none alternate
-    rows : int              entries of ``part``
+    half_design : Design    what an engine of one half-batch is made for; ``design`` where none alternate
+    rows : int              entries of ``half_design``
     alternating : bool      two half-batches alternate
     residuals, sums : list  by half-batch; ``sums`` only where sums are normed before they are added
     adders : list           what takes the sums of `Block.added`: one of the two
@@ -41,8 +41,8 @@ class Engines:
     """
 
     def __init__(self, m, design, wires):
-        self._m, self.design, self.part = m, design, design.half_batch()
-        self.alternating, self.rows = design.hw.halves == 2, self.part.hw.entries
+        self._m, self.design, self.half_design = m, design, design.half_batch()
+        self.alternating, self.rows = design.hw.halves == 2, self.half_design.hw.entries
         self._place_units(wires)
         seq = self.sequencer
         self.commanded, self.norm_half = (seq.half, seq.norm_half) if self.alternating else (Const(0), Const(0))
@@ -50,35 +50,36 @@ class Engines:
         self._place_buffers()
 
     def _place_units(self, wires):
-        m, design, part, hw, block = self._m, self.design, self.part, self.design.hw, self.design.block
+        m, design, half_design = self._m, self.design, self.half_design
+        hw, block = design.hw, design.block
         m.submodules.admission = self.admission = make.admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
         m.submodules.dispatcher = self.dispatcher = make.dispatcher(design)
         m.submodules.array = self.array = (
-            make.wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
-            else make.mac_array(part))
-        m.submodules.feeder = self.feeder = make.feeder(part)
+            make.wired(half_design, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
+            else make.mac_array(half_design))
+        m.submodules.feeder = self.feeder = make.feeder(half_design)
         self.biased = block.biased(*block.converted)
-        m.submodules.convert = self.convert = make.convert(part, banks=hw.halves if self.biased else 1)
-        self.residuals = self._by_half("residual", lambda: make.residual(part))
-        self.sums = self._by_half("sums", lambda: make.residual(part, sums=True)) if block.post_norms else []
+        m.submodules.convert = self.convert = make.convert(half_design, banks=hw.halves if self.biased else 1)
+        self.residuals = self._by_half("residual", lambda: make.residual(half_design))
+        self.sums = self._by_half("sums", lambda: make.residual(half_design, sums=True)) if block.post_norms else []
         self.adders = self.sums or self.residuals
-        m.submodules.rmsnorm = self.rmsnorm = make.rmsnorm(part)
-        self.qk_norm = make.qk_norm(part, banks=hw.halves) if block.qk_norm else None
+        m.submodules.rmsnorm = self.rmsnorm = make.rmsnorm(half_design)
+        self.qk_norm = make.qk_norm(half_design, banks=hw.halves) if block.qk_norm else None
         if self.qk_norm:
             m.submodules.qk_norm = self.qk_norm
         m.submodules.rope = self.rope = make.rope(design)
-        m.submodules.swiglu = self.swiglu = make.swiglu(part)
+        m.submodules.swiglu = self.swiglu = make.swiglu(half_design)
         m.submodules.kv_cache = self.kv = make.kv_cache(design)
-        m.submodules.kv_writer = self.kv_writer = make.kv_writer(part)
-        m.submodules.attention = self.attention = make.attention(part)
-        m.submodules.sampler = self.sampler = make.sampler(part)
+        m.submodules.kv_writer = self.kv_writer = make.kv_writer(half_design)
+        m.submodules.attention = self.attention = make.attention(half_design)
+        m.submodules.sampler = self.sampler = make.sampler(half_design)
 
     def _by_half(self, name, build):
         """[A unit for each half-batch], the second one with a number behind its name."""
         units = [build() for _ in range(self.design.hw.halves)]
-        for part_name, unit in zip((name, f"{name}_1"), units):
-            self._m.submodules[part_name] = unit
+        for unit_name, unit in zip((name, f"{name}_1"), units):
+            self._m.submodules[unit_name] = unit
         return units
 
     def _place_buffers(self):
