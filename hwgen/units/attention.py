@@ -108,9 +108,10 @@ class Attention(wiring.Component):
     sizes : KvSizes
     entries : int                   entries that commands are of, T
     num_attention_heads : int       query heads; those that share a K/V head are its group
-    vector_lanes : int              elements that go out at once, V
+    vector_lanes : int              elements that go out at once, V: divides the rows' length
     kv_format, p_format : Fp8       of queries, keys and values; of the weights
-    windows : sequence              of each layer: positions that an entry sees, its own included; None: all
+    windows : sequence              of each layer: positions that an entry sees, its own included, fewer than the
+                                    context; None: all
     score_cap : float or None       scores s are ``c * tanh(s / c)``
 
     Members

@@ -311,7 +311,7 @@ class KvWriter(wiring.Component):
     Parameters
     ----------
     sizes : KvSizes
-    entries : int                   entries of which it is told, T
+    entries : int                   entries that commands are of, T
     num_attention_heads : int       query heads, which follow the K and V heads of an entry in the buffer
 
     Members
