@@ -6,6 +6,7 @@ from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
 from hwgen.params.formats import E3M4
 from hwgen.top import make
+from hwgen.units.mac_array import ArrayParams
 from hwgen.units.mac_column import Column
 from sim.designs import small_design
 from sim.runner import run, simulators
@@ -79,3 +80,13 @@ def test_each_column_is_written_once(kinds, columns, tmp_path):
 def test_column_refuses(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         Column(**{**dict(weight=E3M4, activation=E3M4, lanes=8, entries=1, rows=2, acc_bits=32), **change})
+
+
+@pytest.mark.parametrize("change, complaint", [
+    (dict(vector_lanes=8), "Column count must be a multiple of 8 vector lanes, not 4"),
+    (dict(dsp_columns=1, dsp_pairs=2), "Columns with multipliers must be at most all 4, not 1 and 2 pairs"),
+])
+def test_array_refuses(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        ArrayParams(**{**dict(weight=E3M4, activation=E3M4, lanes=4, columns=4, vector_lanes=2, entries=1, acc_bits=32),
+                       **change})

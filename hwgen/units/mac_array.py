@@ -32,6 +32,8 @@ class ArrayParams:
     with_adapters               sums of products are shifted to the left, in a stage more
     dsp_columns, dsp_pairs      so many columns, the first ones, have an FPGA's multipliers: each its own, then each
                                 pair
+
+    ValueError if V does not divide C, or more columns than there are have multipliers.
     """
     weight: Fp8
     activation: Fp8
@@ -44,6 +46,13 @@ class ArrayParams:
     with_adapters: bool = False
     dsp_columns: int = 0
     dsp_pairs: int = 0
+
+    def __post_init__(self):
+        if self.columns % self.vector_lanes:
+            raise ValueError(f"Column count must be a multiple of {self.vector_lanes} vector lanes, not {self.columns}")
+        if self.dsp_columns + 2 * self.dsp_pairs > self.columns:
+            raise ValueError(f"Columns with multipliers must be at most all {self.columns}, not {self.dsp_columns} and "
+                             f"{self.dsp_pairs} pairs")
 
     @property
     def tile_layout(self):
