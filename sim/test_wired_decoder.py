@@ -21,6 +21,11 @@ SHAPES = {
     "formats": dict(formats="weights=e2m1,head=e4m3", tie_word_embeddings=False,
                     block=dict(biased=["q", "o"], norms="sandwich"), columns=16, hidden_size=20,
                     intermediate_size=10, vocab_size=40),
+    # one record of a layer for all vectors, which come longer than the first matrix takes
+    "vectors": dict(block=dict(biased=["q", "k", "v", "o", "up", "down"], parallel=True,
+                               qk_norm=dict(span="projection", after_rotary=False)), hidden_size=2,
+                    intermediate_size=3, vocab_size=19, num_attention_heads=3, num_key_value_heads=3, head_dim=28,
+                    attention_lanes=4, vector_lanes=2),
 }
 
 

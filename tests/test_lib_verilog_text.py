@@ -260,3 +260,25 @@ def test_a_port_that_a_register_takes_is_driven(tmp_path):
 
 def test_a_case_of_32_bits_stands_where_a_later_one_overlaps():
     assert "32'd5: ;" in emit_design(Aside(), "chip")
+
+
+class Padded(wiring.Component):
+    """Of one signal some bits are assigned in places, some always the same, some are another signal's."""
+    a: In(4)
+    out: Out(12)
+
+    def elaborate(self, platform):
+        m = Module()
+        word, count = Signal(12, name="word", init=0xA00), Signal(4, name="count")
+        m.d.sync += count.eq(count + 1)
+        with m.If(self.a[0]):
+            m.d.comb += word[:4].eq(self.a)
+        m.d.comb += [word[4:8].eq(count), self.out.eq(word)]
+        return m
+
+
+def test_a_block_of_some_bits_wakes_up_too(tmp_path):
+    text = emit_design(Padded(), "chip")
+    assert "    if (wake) begin end\n    word[11:8] = 4'ha;\n  end\n" in text and "always @*\n" not in text
+    (tmp_path / "chip.v").write_text(text)
+    lint(tmp_path / "chip.v", "chip")

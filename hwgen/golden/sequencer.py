@@ -27,6 +27,7 @@ class _Pass:
         self.busy = self.starved = self.blocked = 0
         self.taken = 0          # when the array took the latest tile, or what stands for that behind a record
         self.normed = 0         # the latest norm's `done`
+        self.vectors_in = 0     # the first cycle without the vectors of the latest record, of a machine with wires
 
     def phase(self, step, layer, start, end):
         """The phase of a step from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
@@ -40,6 +41,8 @@ class _Pass:
         last `done`."""
         # the record waits in the dispatcher's register until the norm before it has given up its gains
         self.taken = weights.record_end(section, max(self.taken, self.normed - 2))
+        if self.design.hw.wired and section.vectors:
+            self.vectors_in = start + 1 + section.granules      # one a cycle, from the phase's second cycle on
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
@@ -49,7 +52,7 @@ class _Pass:
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         if self.design.hw.wired:
             times = wired_cycles(self.design, self.wires[name, layer],
-                                 max(matrix.bits for matrix in self.wires.values()), ops)
+                                 max(matrix.bits for matrix in self.wires.values()), max(ops, self.vectors_in))
             self.busy += times.busy
             return times
         section = self.design.stream[name, layer]

@@ -18,7 +18,7 @@ from .adapters import place_adapters
 from .engines import Engines
 from .paths import (
     connect_array_input, connect_array_results, connect_attention, connect_commands, connect_converted,
-    connect_embedding, connect_norm, connect_vectors,
+    connect_embedding, connect_gains, connect_norm, connect_vectors,
 )
 
 __all__ = ["Decoder"]
@@ -102,7 +102,7 @@ class Decoder(wiring.Component):
             m.d.comb += engines.sequencer.convert_idle.eq(engines.convert.cmd.ready)
         self._connect_source(m, engines.dispatcher)
         adapters = self._connect_tiles(m, engines)
-        connect(m, engines.dispatcher.gain, engines.rmsnorm.gain)
+        connect_gains(m, engines)
         connect_embedding(m, engines)
         m.d.comb += self.model_id.eq(engines.dispatcher.model_id)
         if "vector" in engines.dispatcher.signature.members:

@@ -33,6 +33,7 @@ class Engines:
     residuals, sums : list  by half-batch; ``sums`` only where sums are normed before they are added
     adders : list           what takes the sums of `Block.added`: one of the two
     qk_norm                 None in a block without it
+    waits_for_vectors : bool    records may have vectors, and no tiles behind them that give these their time
     xa, xo, xh, qkv         `VectorBuffer` of the input of QKV, gate/up and LM head; of attention's results; of the
                             MLP's; of heads
     commanded : Value       half-batch whose piece is at the array ...
@@ -44,6 +45,7 @@ class Engines:
         self._m, self.design, self.half_design = m, design, design.half_batch()
         self.alternating, self.rows = design.hw.halves == 2, self.half_design.hw.entries
         self._place_units(wires)
+        self.waits_for_vectors = design.hw.wired and "vector" in self.dispatcher.signature.members
         seq = self.sequencer
         self.commanded, self.norm_half = (seq.half, seq.norm_half) if self.alternating else (Const(0), Const(0))
         self.half = self.steady(self.commanded, "half") if self.alternating else self.commanded

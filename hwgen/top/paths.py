@@ -9,7 +9,7 @@ from ..params.phases import member
 from ..params.stream import FINAL_NORM, HEAD
 
 __all__ = ["connect_array_input", "connect_array_results", "connect_attention", "connect_commands", "connect_converted",
-           "connect_embedding", "connect_norm", "connect_vectors"]
+           "connect_embedding", "connect_gains", "connect_norm", "connect_vectors"]
 
 
 def connect_commands(m, engines):
@@ -52,6 +52,24 @@ def connect_embedding(m, engines):
     if engines.alternating:
         for half, residual in enumerate(residuals):
             m.d.comb += residual.embed.p.entry.eq(engines.within(embed.p.entry, half))
+
+
+def connect_gains(m, engines):
+    """The gains of records to the norm.
+
+    Where matrices are logic no tiles keep one record from the next, whose vectors would take the place of those that
+    are still needed: a record waits for the phase of its norm.
+    """
+    seq, gain, rmsnorm = engines.sequencer, engines.dispatcher.gain, engines.rmsnorm
+    if not engines.waits_for_vectors:
+        connect(m, gain, rmsnorm.gain)
+        return
+    before, given, due = Signal.like(seq.phase, name="phase_before"), Signal(name="gains_given"), Signal(name="gains_due")
+    steady = seq.phase == before
+    m.d.sync += [before.eq(seq.phase), given.eq(steady & (given | rmsnorm.gains_ready))]
+    m.d.comb += [due.eq(engines.phase_is(*engines.design.block.of(Norm), FINAL_NORM) & steady & ~given),
+                 rmsnorm.gain.valid.eq(gain.valid & due), rmsnorm.gain.payload.eq(gain.payload),
+                 gain.ready.eq(rmsnorm.gain.ready & due)]
 
 
 def connect_vectors(m, engines):
@@ -97,7 +115,12 @@ def connect_array_input(m, engines, adapters=None):
     seq, array, block = engines.sequencer, engines.array, engines.design.block
     requests = cut(m, "feeder_skid", engines.feeder.o)
     m.submodules.operation_skid = operations = Skid(array.x.payload.shape())
-    connect(m, operations.o, array.x)
+    if engines.waits_for_vectors:       # until all of the record are in, which come without a gap
+        here = ~engines.dispatcher.vector.valid
+        m.d.comb += [array.x.valid.eq(operations.o.valid & here), array.x.payload.eq(operations.o.payload),
+                     operations.o.ready.eq(array.x.ready & here)]
+    else:
+        connect(m, operations.o, array.x)
     out = operations.i
     for name, buffer, steps in (("xa", engines.xa, (*block.converted, HEAD)), ("xo", engines.xo, (block.from_heads,)),
                                 ("xh", engines.xh, (block.from_ff,))):
