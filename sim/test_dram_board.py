@@ -50,3 +50,14 @@ def test_empty_then_loaded_and_equal_to_golden(machine):
     machine.control(f"memory flip {DESIGN.body_address * DESIGN.hw.beat_bytes + 9} 6")
     with GoldenLink(DESIGN, MODEL) as golden, pytest.raises(Mismatch, match="is the first whose signature differs"):
         selftest(machine, golden)
+
+
+@pytest.mark.nightly
+def test_a_chip_that_has_the_weights_already(executable, tmp_path):
+    """Large models are simulated so: over the line their weights would take hours. They are checked like any others."""
+    held = tmp_path / "memory.bin"
+    held.write_bytes(STREAM)
+    with pins_link(executable, DESIGN, MODEL, axi=buses(BOARD), memory=held, loaded=False) as machine:
+        assert load_weights(machine, STREAM).sent == 0
+        machine.check_weights()
+        run_step(CheckedLink(machine, GoldenLink(DESIGN, MODEL), values_only=True), next(History(DESIGN).steps(1)))
