@@ -1,5 +1,7 @@
 """The whole top of a board with SDRAM, as it goes into the bitstream, and a chip behind its pins: through its UART
 pins. It needs the extra `dram`."""
+import zlib
+
 import pytest
 
 from hwgen.fpga.boards import board
@@ -10,6 +12,7 @@ from hwgen.host.links.link import Entry, LinkError
 from hwgen.host.links.loader import load_weights
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
+from hwgen.params.loader import LoadError
 from sim.designs import small_design
 from sim.passes import History, random_model, run_step
 from sim.test_board import CHANGES, DIVISOR
@@ -50,3 +53,18 @@ def test_empty_then_loaded_and_equal_to_golden(machine):
     machine.control(f"memory flip {DESIGN.body_address * DESIGN.hw.beat_bytes + 9} 6")
     with GoldenLink(DESIGN, MODEL) as golden, pytest.raises(Mismatch, match="is the first whose signature differs"):
         selftest(machine, golden)
+
+
+@pytest.mark.nightly
+def test_a_chip_that_has_the_weights_already(executable, tmp_path):
+    """Large models are simulated so: over the line their weights would take hours. They are checked like any others."""
+    held, last, end = tmp_path / "memory.bin", bytes(range(200)), BOARD.memory.size
+    held.write_bytes(STREAM.ljust(end - len(last), b"\0") + last)
+    with pins_link(executable, DESIGN, MODEL, axi=buses(BOARD), memory=held, loaded=False) as machine:
+        machine.memory()        # waits for the start-up; then to the end of the chip
+        assert machine.check_block(end - 200, 200).crc == zlib.crc32(last)
+        assert machine.load_block(end - 200, last[::-1]).error == LoadError.NONE
+        assert machine.check_block(end - 200, 200).crc == zlib.crc32(last[::-1])
+        assert load_weights(machine, STREAM).sent == 0
+        machine.check_weights()
+        run_step(CheckedLink(machine, GoldenLink(DESIGN, MODEL), values_only=True), next(History(DESIGN).steps(1)))

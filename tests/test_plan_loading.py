@@ -1,6 +1,7 @@
 """What the planner says of a board whose weights are in a memory."""
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -76,6 +77,24 @@ def test_the_plan_of_a_board(capsys, tmp_path):
     assert "32 MB of SDRAM: 257," in out and "s to load them, at 3,000,000 baud" in out and "the memory binds" in out
     one = about["memory"]["passes"][0]
     assert one["binds"] == "the memory" and about["speeds"][0]["cycles_per_token"] == one["memory_cycles"]
+
+
+def test_the_plan_of_fifteen_million_parameters(capsys, tmp_path):
+    """Of stories15M's shape (fpga/ulx3s-85f-sdram): its config.json is enough. In 4 bits as well, but for the table of
+    embeddings, which is the LM head."""
+    config = {"model_type": "llama", "hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6,
+              "num_attention_heads": 6, "vocab_size": 32000, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+              "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = ("lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=4,slots=4,tile_beats=2,context=96,kv_block=8,"
+             "kv_blocks=12,sampler=gumbel,source=stream")
+    for formats, size, speeds in ("", "15,195,680", ("5.8", "23")), ("weights=e2m1,head=e3m4", "12,384,384",
+                                                                     ("7.1", "28")):
+        assert main(["plan", str(tmp_path), "--board", "ulx3s-85f-sdram", "--shape", shape,
+                     *(["--formats", formats] if formats else [])]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("fits: ") and f"{size} bytes of weights of 33,554,432" in out
+        assert re.findall(r"([\d.,]+) tokens/s at 45 MHz: .*the memory binds", out) == [*speeds]
 
 
 @pytest.mark.parametrize("line, code, said", [

@@ -7,9 +7,12 @@ and a port of 64 bits.
 
 ``--decode``: instead, a board's whole top through its UART pins: the demo model is loaded over the line, and writes;
 each token must be golden's. Its own counters say how much of the chip's bandwidth a pass uses. The array is small: the
-memory is the limit. It needs the extra `dram`.
+memory is the limit. ``--model`` and ``--shape`` take another machine; with ``--held`` the chip has the weights from the
+beginning (over the line those of millions of parameters would take hours), and they are checked all the same. Of these
+nothing is recorded. It needs the extra `dram`.
 """
 import argparse
+import contextlib
 import json
 import tempfile
 from dataclasses import asdict, replace
@@ -29,6 +32,7 @@ from hwgen.params.dram import MT48LC16M16
 from hwgen.params.hardware import Recipe
 from hwgen.params.counters import EVENTS
 from hwgen.params.presets import hw_shape
+from hwgen.plan.loading import pass_bytes
 from sim.designs import small_design
 from sim.dram_units import reader_and_memory
 from sim.runner import run
@@ -57,18 +61,23 @@ def measure(*, clock, streams=2, port_width=MT48LC16M16.port_width, **settings):
         return json.loads(out.read_text()) | {"bytes": streams * design.stream_beats * design.hw.beat_bytes}
 
 
-def decode(tokens, *, shape=SHAPE, prompt="She was", progress=lambda done, total: None):
-    """(Text behind the prompt, counters of each of its passes, `Loaded`) of a board's top that decodes the demo model
-    from its chip, as golden does."""
+def decode(tokens, *, model="demo", shape=SHAPE, held=False, prompt="She was", progress=lambda done, total: None):
+    """(Text behind the prompt, counters of each of its passes, the bound of their cycles for the memory, `Loaded`) of a
+    board's top that decodes a model from its chip, as golden does. ``held``: the chip has the weights already."""
     chosen = board("ulx3s-85f-sdram")
-    checkpoint = load("demo")
+    checkpoint = load(model)
     design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
     quantized = quantize(checkpoint, design.recipe)
     executable = build_with_chip(chosen, design, quantized, divisor=DIVISOR)
     words = checkpoint.tokenizer.encode(prompt)
-    golden, passes, text = GoldenLink(design, quantized), [], []
-    with pins_link(executable, design, quantized, axi=buses(chosen), loaded=False, timeout=600) as link:
-        loaded = load_weights(link, pack(quantized, design), progress=progress)
+    golden, passes, text, stream = GoldenLink(design, quantized), [], [], pack(quantized, design)
+    with tempfile.NamedTemporaryFile() as memory, contextlib.ExitStack() as stack:
+        if held:
+            memory.write(stream.data)
+            memory.flush()
+        link = stack.enter_context(pins_link(executable, design, quantized, axi=buses(chosen), loaded=False,
+                                             memory=memory.name if held else None, timeout=600))
+        loaded = load_weights(link, stream, progress=progress)
         link.check_weights()
         for position in range(len(words) + tokens - 1):
             token = words[position] if position < len(words) else text[-1]
@@ -79,16 +88,17 @@ def decode(tokens, *, shape=SHAPE, prompt="She was", progress=lambda done, total
                 text.append(result.tokens[0])
                 counts = link._port.read(link._register("COUNTER"), len(EVENTS) + len(AXI_EVENTS))
                 passes.append(dict(zip((*EVENTS, *AXI_EVENTS), counts, strict=True)))
-    return checkpoint.tokenizer.decode(text), passes, loaded
+    return (checkpoint.tokenizer.decode(text), passes,
+            read_cycles(chosen.memory, chosen.clock, pass_bytes(design, 1)), loaded)
 
 
-def of_decode(tokens):
+def of_decode(tokens, **more):
     """The ledger's rows of a text that a board's top writes."""
-    text, passes, loaded = decode(tokens, progress=lambda done, total: print(f"\r{done:,} of {total:,} bytes", end="",
-                                                                             flush=True))
+    text, passes, bound, loaded = decode(tokens, **more, progress=lambda done, total: print(
+        f"\r{done:,} of {total:,} bytes", end="", flush=True))
     cycles, words = (sum(counts[name] for counts in passes) for name in ("cycles", "axi_words"))
-    print(f"\n{text!r}: {cycles / tokens:,.0f} cycles a token, {words / cycles:.4f} of the chip's bandwidth; "
-          f"{loaded.size:,} bytes loaded in {loaded.sent} blocks")
+    print(f"\n{text!r}: {cycles / tokens:,.0f} cycles a token (at most {bound:,} for its weights, by the model), "
+          f"{words / cycles:.4f} of the chip's bandwidth; {loaded.size:,} bytes, {loaded.sent} blocks sent")
     how = {"kind": "measured", "command": f"python -m tools.bench_dram --decode {tokens}"}
     return [{"name": "sdram_decode_utilization", "value": round(words / cycles, 4), "unit": "", **how},
             {"name": "sdram_cycles_per_token", "value": round(cycles / tokens), "unit": "cycles", **how}]
@@ -99,9 +109,16 @@ def main():
     parser.add_argument("--clock", type=int, default=45, help="MHz (default: 45)")
     parser.add_argument("--streams", type=int, default=4, help="one behind the other (default: 4)")
     parser.add_argument("--decode", type=int, metavar="N", help="only the board's top, for a text of N tokens")
+    parser.add_argument("--model", default="demo", help="of --decode (default: demo)")
+    parser.add_argument("--shape", default=SHAPE, help="of --decode (default: %(default)s)")
+    parser.add_argument("--prompt", default="She was", help="of --decode (default: %(default)s)")
+    parser.add_argument("--held", action="store_true", help="of --decode: the chip has the weights already")
     options = parser.parse_args()
     if options.decode:
-        ledger.record("dram.json", of_decode(options.decode))
+        others = {name: getattr(options, name) for name in ("model", "shape", "prompt", "held")}
+        rows = of_decode(options.decode, **others)
+        if all(value == parser.get_default(name) for name, value in others.items()):
+            ledger.record("dram.json", rows)
         return
     words = "".join(f" --{name} {value}" for name, value in vars(options).items() if value != parser.get_default(name))
     how = {"unit": "", "command": f"python -m tools.bench_dram{words}"}

@@ -301,7 +301,7 @@ class Muon:
         groups = {}
         for p in params:
             groups.setdefault(tuple(p.shape), []).append(p)
-        self.groups = [(ps, torch.zeros(len(ps), *shape)) for shape, ps in groups.items()]
+        self.groups = [(ps, torch.zeros(len(ps), *shape, device=ps[0].device)) for shape, ps in groups.items()]
 
     @torch.no_grad()
     def step(self, scale):
@@ -341,7 +341,9 @@ def train(rank, args, data, valid):
     dist.init_process_group("gloo", init_method=f"file://{args.work.resolve()}/rendezvous", rank=rank,
                             world_size=args.workers)
     torch.manual_seed(args.seed)                # all workers start alike and draw the same order
-    model = Llama(CONFIG)
+    if args.device != "cpu":
+        torch.set_float32_matmul_precision("high")      # TF32
+    model, valid = Llama(CONFIG).to(args.device), [part.to(args.device) for part in valid]
     params = dict(model.named_parameters())
     muon = Muon([p for n, p in params.items() if "_proj" in n], args.lr, args.weight_decay)
     adam = torch.optim.AdamW([p for n, p in params.items() if "_proj" not in n], lr=args.lr_embed, betas=(0.9, 0.98),
@@ -349,7 +351,8 @@ def train(rank, args, data, valid):
     fast = model if args.eager else torch.compile(model, dynamic=False)
     share = args.batch // args.workers
     for _ in range(2):                          # compiling is outside the clock
-        fast(data[:share, :-1].long(), data[:share, 1:].long()).backward()
+        rows = data[:share].to(args.device).long()
+        fast(rows[:, :-1], rows[:, 1:]).backward()
     model.zero_grad()
     dist.barrier()
 
@@ -371,14 +374,16 @@ def train(rank, args, data, valid):
         if len(order) < args.batch:
             order = torch.randperm(len(data))
         pick, order = order[:args.batch], order[args.batch:]
-        rows = data[pick[rank::args.workers]].long()
+        rows = data[pick[rank::args.workers]].to(args.device).long()
         loss = fast(rows[:, :-1], rows[:, 1:])
         loss.backward()
         # One message carries the gradients, the loss and the progress, so that all workers agree on all three.
         done = (step + 1) / args.steps if args.steps else minutes / args.minutes
-        message = torch.cat([p.grad.flatten() for p in params.values()] + [torch.tensor([loss.item(), done])])
-        dist.all_reduce(message)
-        message /= args.workers
+        message = torch.cat([p.grad.flatten() for p in params.values()]
+                            + [torch.tensor([loss.item(), done], device=args.device)])
+        if args.workers > 1:
+            dist.all_reduce(message)
+            message /= args.workers
         for p, g in zip(params.values(), message.split([p.numel() for p in params.values()] + [2])):
             p.grad.copy_(g.view_as(p))
         loss, done = message[-2:].tolist()
@@ -403,7 +408,7 @@ def export(folder, model):
         for module in model.modules():
             if isinstance(module, Matrix):
                 module.weight.data = module.rounded()
-    tensors = {"model." * (not name.startswith("lm_head")) + name: p.detach().to(torch.bfloat16)
+    tensors = {"model." * (not name.startswith("lm_head")) + name: p.detach().to("cpu", torch.bfloat16)
                for name, p in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
@@ -459,7 +464,9 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     sha = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
     options = [f"{o} {v}" for o, v, default in (
         ("--model", ",".join(f"{k}={int(v)}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60),
-        ("--steps", args.steps, None), ("--workers", args.workers, 2), ("--seed", args.seed, 1)) if v != default]
+        ("--steps", args.steps, None), ("--workers", args.workers, 2), ("--seed", args.seed, 1),
+        ("--batch", args.batch, 8), ("--lr", args.lr, LR), ("--lr-embed", args.lr_embed, LR_EMBED),
+        ("--weight-decay", args.weight_decay, WEIGHT_DECAY), ("--device", args.device, "cpu")) if v != default]
     options += ["--e2m1"] * args.e2m1 + ["--eager"] * args.eager
     if args.text:
         text, licence = ", ".join(f.name for f in args.text), "The text decides; nothing is known about it here."
@@ -470,6 +477,7 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
             "`r-cran-janeaustenr`). The weights are under this project's licence.")
         middle = ("novel, in the order Emma, Mansfield Park,\n"
                   "Northanger Abbey, Persuasion, Pride and Prejudice, Sense and Sensibility")
+    trained_on = f"{args.workers} CPU core{'s' * (args.workers > 1)}" if args.device == "cpu" else "a GPU"
     tokens = steps * args.batch * c["max_position_embeddings"]
     quoted = lambda s: "\n".join("> " + line if line else ">" for line in s.split("\n"))
     greedy = next(s for t, p, s in samples if t == 0)
@@ -493,7 +501,7 @@ folder is an ordinary Hugging Face checkpoint and needs no special case anywhere
 | shape | hidden {c["hidden_size"]}, {c["num_hidden_layers"]} layers, {c["num_attention_heads"]} heads of {c["head_dim"]}, {c["num_key_value_heads"]} KV heads, intermediate {c["intermediate_size"]}, vocabulary {c["vocab_size"]}, {head}, context {c["max_position_embeddings"]} |
 | weights | {params:,} parameters, bf16{", matrices of values that E2M1 has" * args.e2m1}; {size / 1000:.0f} kB with tokenizer and held-out text |
 | validation loss | **{nats:.4f} nats per token, {bits:.4f} bits per byte** on `valid.txt` |
-| training | {minutes:.0f} minutes, {args.workers} CPU core{"s" * (args.workers > 1)}, {steps:,} steps, {tokens / 1e6:.0f} million tokens out of {train_bytes / 1e6:.2f} MB of text |
+| training | {minutes:.0f} minutes, {trained_on}, {steps:,} steps, {tokens / 1e6:.0f} million tokens out of {train_bytes / 1e6:.2f} MB of text |
 | sha256 of `model.safetensors` | `{sha}` |
 
 **Prompts** begin with `<|endoftext|>` (id 0; the tokenizer adds it), which also ends a chapter, so a generated one stops
@@ -540,12 +548,15 @@ def main():
     ap.add_argument("--lr-embed", type=float, default=LR_EMBED, help=f"of embeddings and norms ({LR_EMBED})")
     ap.add_argument("--weight-decay", type=float, default=WEIGHT_DECAY, help=f"on the matrices ({WEIGHT_DECAY})")
     ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--device", default="cpu", help="cpu, or cuda with one worker, for millions of parameters")
     ap.add_argument("--eager", action="store_true", help="no torch.compile (it needs g++; a fifth slower without)")
     ap.add_argument("--calibration", type=pathlib.Path, metavar="FILE",
                     help="do not train: write the text that `hwgen quantize` takes by default")
     ap.add_argument("--check", action="store_true", help="do not train: measure --out with transformers, print samples")
     args = ap.parse_args()
     CONFIG.update(args.model)
+    if args.device != "cpu" and args.workers != 1:
+        ap.error(f"Worker count must be 1 with --device {args.device}, not {args.workers}")
 
     if args.calibration:
         args.work.mkdir(parents=True, exist_ok=True)

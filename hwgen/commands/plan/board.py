@@ -204,7 +204,9 @@ def _say_adapters(estimate):
 
 
 def _speed(cycles, mhz):
-    return (f"{1e6 * mhz / cycles:,.0f} tokens/s at {mhz:.4g} MHz: " if mhz else "") + f"{cycles:,.0f} cycles a token"
+    speed = 1e6 * mhz / cycles
+    at = f"{speed:,.{1 if speed < 10 else 0}f} tokens/s at {mhz:.4g} MHz: " if mhz else ""
+    return f"{at}{cycles:,.0f} cycles a token"
 
 
 def _say_speed(estimate):

@@ -169,8 +169,9 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
     """A `RegisterLink` to what `build_pins` made.
 
     ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have
-    been in it when it was built. With a `LoaderShape` ``memory`` is the file of the memory's bytes, at its beginning;
-    what it has of the weights is checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
+    been in it when it was built. With a `LoaderShape` ``memory`` is the file of the memory's bytes, at its beginning
+    (of what `build_with_chip` made: those that its chip has before the first cycle); what it has of the weights is
+    checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
     ``card`` is the file of a card's bytes, if there is one, and what it does, as ("card.img", "waits=5"):
     `uart_main.cpp`.
     """

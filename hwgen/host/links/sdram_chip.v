@@ -54,7 +54,7 @@ module sdram_chip #(
       UNKNOWN = 17;             // a command that is none
   localparam BANKS = 1 << BANK_BITS, WORDS = 1 << (BANK_BITS + ROW_BITS + COLUMN_BITS);
 
-  reg [DATA-1:0] cells[0:WORDS-1];
+  reg [DATA-1:0] cells[0:WORDS-1] /* verilator public_flat_rw */;  // a simulation may begin with what was loaded before
   reg [BANKS-1:0] open;
   reg [ROW_BITS-1:0] row[0:BANKS-1];
   reg [31:0] opened[0:BANKS-1], closed[0:BANKS-1], written[0:BANKS-1];  // cycles from which on their limits count

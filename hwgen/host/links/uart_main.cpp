@@ -11,7 +11,8 @@
 //   memory flip BYTE BIT    a bit of it
 //   memory ready N, memory failed N     its start-up is over, or has failed: it is over some time after the reset by itself
 //   memory refuse BYTE      reads of that word are answered with SLVERR; none is, beyond its end
-// and of a top with a chip of SDRAM behind its pins, whose first complaint ends the program:
+// and of a top with a chip of SDRAM behind its pins, whose first complaint ends the program. The chip has the bytes of the file MEMORY before the first cycle, as if they had been
+// loaded before, unless that is "-" or not given:
 //   memory flip BYTE BIT    a bit of it, by its address on the bus
 // A top with an SD card at its pins has one whose bytes are the file CARD, unless that is "-" or not given: then there is none. NAME is one of the inputs of sd_card.v that say
 // what it does; its first complaint ends the program.
@@ -55,6 +56,13 @@ static void demand_burst(uint64_t address, uint64_t words, unsigned size, unsign
     demand(1u << size == MEMORY_WORD && kind == 1 && id == 0, "a burst is not of whole words that follow each other");
     demand(address % MEMORY_WORD == 0 && address / 4096 == (address + words * MEMORY_WORD - 1) / 4096, "a burst crosses 4 KiB");
     demand(up, "a burst before the start-up was over");
+}
+static bool start_memory(Vtop &, int argc, char **argv) {
+    int file = argc > 2 ? open(argv[2], O_RDWR) : -1;
+    if (file < 0 || ftruncate(file, MEMORY_BYTES)) return perror("memory"), false;
+    memory = (uint8_t *)mmap(nullptr, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) return perror("memory"), false;
+    return true;
 }
 static uint8_t response(uint64_t address) { return address >= MEMORY_BYTES ? 3 : address / MEMORY_WORD == refused / MEMORY_WORD ? 2 : 0; }
 
@@ -106,17 +114,37 @@ static void control_memory(const char *line) {
 static unsigned long long chip_byte, chip_bit;
 static bool flips;
 
+// Where the chip has a byte: LiteDRAM's order of addresses is row, bank, column.
+static uint64_t chip_address(uint64_t byte) {
+    const uint64_t word = byte / SDRAM_WORD, bank = word / SDRAM_COLUMNS % SDRAM_BANKS, row = word / SDRAM_COLUMNS / SDRAM_BANKS;
+    return (bank * SDRAM_ROWS + row) * SDRAM_COLUMNS + word % SDRAM_COLUMNS;
+}
+static bool start_memory(Vtop &top, int argc, char **argv) {
+    if (argc < 3 || !strcmp(argv[2], "-")) return true;
+    FILE *file = fopen(argv[2], "rb");
+    if (!file) return perror("memory"), false;
+    top.eval();         // behind this the chip's own power-up is over
+    auto &cells = top.rootp->board__DOT__chip__DOT__cells;
+    int byte;
+    for (uint64_t at = 0; (byte = fgetc(file)) != EOF && at < 1ull * SDRAM_BANKS * SDRAM_ROWS * SDRAM_COLUMNS * SDRAM_WORD; at++) {
+        auto &word = cells[chip_address(at)];
+        const unsigned shift = at % SDRAM_WORD * 8;
+        word = (word & ~(0xFFu << shift)) | byte << shift;
+    }
+    fclose(file);
+    return true;
+}
 static void memory_cycle(Vtop &top, uint64_t) {
     if (top.chip_error) fprintf(stderr, "the chip: error %u in its cycle %u (sdram_chip.v)\n", top.chip_error, top.chip_error_cycle), exit(4);
-    const uint64_t word = chip_byte / SDRAM_WORD, bank = word / SDRAM_COLUMNS % SDRAM_BANKS, row = word / SDRAM_COLUMNS / SDRAM_BANKS;
     top.flip = flips, top.flip_bits = 1u << (chip_byte % SDRAM_WORD * 8 + chip_bit);
-    top.flip_address = (bank * SDRAM_ROWS + row) * SDRAM_COLUMNS + word % SDRAM_COLUMNS;
+    top.flip_address = chip_address(chip_byte);
     flips = false;
 }
 static void control_memory(const char *line) {
     flips = sscanf(line, "memory flip %llu %llu", &chip_byte, &chip_bit) == 2;
 }
 #else
+static bool start_memory(Vtop &, int, char **) { return true; }
 static void memory_cycle(Vtop &, uint64_t) {}
 static void control_memory(const char *) {}
 #endif
@@ -186,12 +214,7 @@ int main(int argc, char **argv) {
     unsigned word = 0;
     unsigned receiving = 0, receive_left = 0, received = 0;
     unsigned quiet = 0;
-#if MEMORY_BYTES
-    int file = argc > 2 ? open(argv[2], O_RDWR) : -1;
-    if (file < 0 || ftruncate(file, MEMORY_BYTES)) return perror("memory"), 2;
-    memory = (uint8_t *)mmap(nullptr, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    if (memory == MAP_FAILED) return perror("memory"), 2;
-#endif
+    if (!start_memory(top, argc, argv)) return 2;
     if (!start_card(top, argc, argv)) return 2;
     top.rx = 1;
     for (;;) {
