@@ -38,7 +38,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.top.decoder import Decoder
 build_model = of_links("verilated", "build_model")
 shape = load("demo").shape
-design = Design(model=shape, hw=hw_shape("demo", shape), recipe=recipe(None, None))
+design = Design(model=shape, hw=hw_shape("demo", shape), recipe=recipe(""))
 def seconds():
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
@@ -59,7 +59,7 @@ from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe
 Entry, simulated = of_links("link", "Entry"), of_links("machine", "simulated")
 checkpoint = load(sys.argv[1])
-design = Design(model=checkpoint.shape, hw=hw_shape(sys.argv[2], checkpoint.shape), recipe=recipe(None, None))
+design = Design(model=checkpoint.shape, hw=hw_shape(sys.argv[2], checkpoint.shape), recipe=recipe(""))
 with simulated(design, quantize(checkpoint, design.recipe), lambda _: contextlib.nullcontext()) as link:
     def seconds():
         fields = open(f"/proc/{link._process.pid}/stat").read().rpartition(")")[2].split()
