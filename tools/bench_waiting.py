@@ -34,11 +34,12 @@ import json, resource
 from hwgen.lib.verilog import emit_design
 from hwgen.models import load
 from hwgen.params.design import Design
-from hwgen.params.presets import hw_shape, recipe
+from hwgen.params.hardware import Recipe
+from hwgen.params.presets import hw_shape
 from hwgen.top.decoder import Decoder
 build_model = of_links("verilated", "build_model")
 shape = load("demo").shape
-design = Design(model=shape, hw=hw_shape("demo", shape), recipe=recipe(""))
+design = Design(model=shape, hw=hw_shape("demo", shape), recipe=Recipe())
 def seconds():
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
@@ -56,10 +57,11 @@ SIMULATION = IMPORTS + """
 import contextlib, json, os, sys
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
-from hwgen.params.presets import hw_shape, recipe
+from hwgen.params.hardware import Recipe
+from hwgen.params.presets import hw_shape
 Entry, simulated = of_links("link", "Entry"), of_links("machine", "simulated")
 checkpoint = load(sys.argv[1])
-design = Design(model=checkpoint.shape, hw=hw_shape(sys.argv[2], checkpoint.shape), recipe=recipe(""))
+design = Design(model=checkpoint.shape, hw=hw_shape(sys.argv[2], checkpoint.shape), recipe=Recipe())
 with simulated(design, quantize(checkpoint, design.recipe), lambda _: contextlib.nullcontext()) as link:
     def seconds():
         fields = open(f"/proc/{link._process.pid}/stat").read().rpartition(")")[2].split()
