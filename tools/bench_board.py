@@ -24,6 +24,7 @@ from hwgen.fpga.families import FAMILIES
 from hwgen.fpga.tools import run_tool
 from hwgen.fpga.vivado import write_project
 from hwgen.golden.decode_loop import GAP
+from hwgen.golden.sequencer import pass_timeline
 from hwgen.host.links.board import simulated_pins
 from hwgen.host.links.link import Entry
 from hwgen.models import load, quantize
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy", "There was", "He had been", "I am",
            "In the evening")
 LENGTHS = 32, 64
+SHORT, LONG = 32, 200       # tokens of a context
 
 
 def smallest():
@@ -143,6 +145,36 @@ def built(name):
     return rows
 
 
+def context_ratio(design, texts, memory_cycles=0):
+    """Tokens/s of so many texts at the LONG context, of those at the SHORT one, on the cycle model. ``memory_cycles``
+    are those that a pass takes at least."""
+    short, long = (max(memory_cycles, pass_timeline(design, [length - 1] * texts, [True] * texts).counters["cycles"]
+                       + GAP) for length in (SHORT, LONG))
+    return round(short / long, 3)
+
+
+def long_context(name):
+    """Rows of a board whose texts may have the LONG context: of as many texts as there is room for, and of a full pass;
+    and what attention lanes for a whole head would change. None of other boards."""
+    chosen, report = board(name), ROOT / "fpga" / name / "report.json"
+    shape = load(chosen.model).shape
+    hw = HwShape(**json.loads(report.read_text())["shape"]) if report.exists() else hw_shape(chosen.shape, shape)
+    design = Design(model=shape, hw=hw, recipe=recipe(chosen.formats))
+    if hw.context < LONG:
+        return []
+    texts = max(count for count in range(1, hw.entries + 1) if design.room(count) >= LONG)
+    rows = [("long_context_texts", texts, "at once", "derived")]
+    for lanes in sorted({hw.attention_lanes, shape.head_dim}):
+        wider = dataclasses.replace(design, hw=dataclasses.replace(hw, attention_lanes=lanes))
+        more = "" if lanes == hw.attention_lanes else f"_with_{lanes}_attention_lanes"
+        for count in sorted({texts, hw.entries}):
+            memory = reading(wider, chosen.memory, chosen.clock, count).memory if chosen.memory else 0
+            full = "" if count == texts else f"_{count}_texts"
+            rows.append((f"long_context_ratio{full}{more}", context_ratio(wider, count, memory), "",
+                         "projected" if full or more else "derived"))
+    return rows
+
+
 #: Tokens/s of the boards' builds at commit be760d8, as that commit's docs/results/boards.json has them.
 BEFORE = {"ulx3s-85f": 20_037, "ulx3s-12f": 11_283, "tang-console-138k": 6_387}
 
@@ -150,9 +182,13 @@ BEFORE = {"ulx3s-85f": 20_037, "ulx3s-12f": 11_283, "tang-console-138k": 6_387}
 PREFIXES = {"ulx3s-85f-sdram": "ulx3s-sdram", "ulx3s-85f-sdram-card": "ulx3s-card"}
 
 
+def prefix_of(name):
+    return PREFIXES.get(name, name).replace("-", "_")
+
+
 def bench(name):
     rows = built(name) if (ROOT / "fpga" / name / "report.json").exists() else synthesized(board(name))
-    prefix = PREFIXES.get(name, name).replace("-", "_")
+    prefix = prefix_of(name)
     rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
     if name in BEFORE:
         found = next(value for n, value, *_ in rows if n == f"{prefix}_tokens_per_second")
@@ -161,6 +197,10 @@ def bench(name):
     if name == smallest():
         rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}"))
                  for n in ("tokens_per_second", "build_cpu")]
+    recorded(rows)
+
+
+def recorded(rows):
     ledger.record("boards.json", [{"name": n, "value": value, "unit": unit, "kind": kind, "command": command}
                                   for n, value, unit, kind, command in rows])
     for n, value, unit, *_ in rows:
@@ -170,9 +210,15 @@ def bench(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--board", help="default: all")
-    chosen = parser.parse_args().board
-    for name in [chosen] if chosen else BOARDS:
-        bench(name)
+    parser.add_argument("--long-context", action="store_true",
+                        help="only how much slower long texts are, by the cycle model: seconds")
+    options = parser.parse_args()
+    for name in [options.board] if options.board else BOARDS:
+        if options.long_context:
+            recorded([(f"{prefix_of(name)}_{n}", *rest, "python -m tools.bench_board --long-context")
+                      for n, *rest in long_context(name)])
+        else:
+            bench(name)
 
 
 if __name__ == "__main__":

@@ -19,18 +19,27 @@ BASE = "be760d8"
 DEMO = ("run", "demo", "--prompt", "She was", "--max-tokens", "1")
 SMOLLM2 = (str(get_smollm2.TARGET), "--shape", "latency-32x32")
 
+#: How the two programs below begin: earlier commits have the links in hwgen.host itself.
+IMPORTS = """
+import importlib.util
+LINKS = "hwgen.host" + (".links" if importlib.util.find_spec("hwgen.host.links") else "")
+def of_links(module, name):
+    return getattr(importlib.import_module(f"{LINKS}.{module}"), name)
+"""
+
 #: Prints the seconds of an emission of the demo's machine, and of Verilator's build of it, whose own runtime is built
 #: before.
-BUILD = """
+BUILD = IMPORTS + """
 import json, resource
-from hwgen.host.links.verilated import build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.models import load
 from hwgen.params.design import Design
-from hwgen.params.presets import hw_shape, recipe
+from hwgen.params.hardware import Recipe
+from hwgen.params.presets import hw_shape
 from hwgen.top.decoder import Decoder
+build_model = of_links("verilated", "build_model")
 shape = load("demo").shape
-design = Design(model=shape, hw=hw_shape("demo", shape), recipe=recipe(None, None))
+design = Design(model=shape, hw=hw_shape("demo", shape), recipe=Recipe())
 def seconds():
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
@@ -44,15 +53,15 @@ print(json.dumps({"emission": emitted - began, "build": seconds() - once}))
 """
 
 #: Prints the seconds of the simulator for each token of SmolLM2, of a few behind a short prompt.
-SIMULATION = """
+SIMULATION = IMPORTS + """
 import contextlib, json, os, sys
-from hwgen.host.links.link import Entry
-from hwgen.host.links.machine import simulated
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
-from hwgen.params.presets import hw_shape, recipe
+from hwgen.params.hardware import Recipe
+from hwgen.params.presets import hw_shape
+Entry, simulated = of_links("link", "Entry"), of_links("machine", "simulated")
 checkpoint = load(sys.argv[1])
-design = Design(model=checkpoint.shape, hw=hw_shape(sys.argv[2], checkpoint.shape), recipe=recipe(None, None))
+design = Design(model=checkpoint.shape, hw=hw_shape(sys.argv[2], checkpoint.shape), recipe=Recipe())
 with simulated(design, quantize(checkpoint, design.recipe), lambda _: contextlib.nullcontext()) as link:
     def seconds():
         fields = open(f"/proc/{link._process.pid}/stat").read().rpartition(")")[2].split()
@@ -119,7 +128,6 @@ def main():
     options = parser.parse_args()
     if {"emit_memory", "golden_memory", "simulation"} & {*(options.only or MEASURES)}:
         get_smollm2.main()
-    entries = []
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
         with tarfile.open(fileobj=io.BytesIO(subprocess.run(["git", "archive", options.base], cwd=ROOT,
@@ -128,7 +136,7 @@ def main():
             tar.extractall(base, filter="data")
         for name in options.only or MEASURES:
             command = f"python -m tools.bench_waiting --only {name}"
-            found = []
+            entries, found = [], []
             for tree in (base, ROOT):
                 work = Path(folder) / f"{name}-{'here' if tree == ROOT else 'base'}"
                 work.mkdir()
@@ -144,7 +152,7 @@ def main():
                     entries.append({"name": RATIOS[what],
                                     "value": round(found[1][what] / found[0][what], 3), "unit": "",
                                     "kind": "measured", "command": command})
-    ledger.record("waiting.json", entries)
+            ledger.record("waiting.json", entries)
 
 
 if __name__ == "__main__":
