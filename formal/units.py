@@ -153,7 +153,7 @@ _RESIDUAL = {
     "out_of_order": Break(residual.Residual, "base.eq(base + groups)", "base.eq(base)"),
     "not_done": Break(residual.Residual, "self.done.eq(valid[5] & op[5].last & op[5].add)",
                       "self.done.eq(valid[5] & op[5].row_last & op[5].add)"),
-    "miscounted": Break(residual.Residual, "valid[5] & op[5].add & final & op[5].row_last",
+    "miscounted": Break(residual.Residual, "valid & op.add & final & op.row_last",
                         "valid[5] & op[5].add & op[5].row_last"),
 }
 

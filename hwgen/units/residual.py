@@ -2,16 +2,17 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, window_amount
 from ..lib.biases import WORD, bias_address, fixed_biases, of_bf16
-from ..lib.crc import crc_matrices, matrix_times
+from ..lib.forwarding import before, register, same_address
 from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout,
                            residual_row_layout, signature_layout)
 from ..lib.pipeline import Pipeline
+from ..lib.row_marks import row_crcs, row_magnitudes
 from ..lib.vectors import Results
 from ..params.formats import Fp8
 
@@ -305,7 +306,7 @@ class Residual(wiring.Component):
         scale = self._scale(m, command)
         biases = fixed_biases(m, self.bias, line.op, biased=self._biased, parts=self._parts, flag=self._params.second,
                               fraction=self._params.residual_fraction) if self._biased else None
-        recent = self._recent(m, line)
+        recent = same_address(m, line, self._behind())
         total, clipped = [], []
         for lane in range(self._lanes):
             name = f"lane{lane}"
@@ -313,14 +314,14 @@ class Residual(wiring.Component):
             result = Signal(signed(WORD), name=f"{name}_result", reset_less=True)
             terms = [addend]
             if not self._sums:
-                terms = [self._before(m, name, line.op, recent, fetch.data[lane], result), addend]
+                terms = [before(m, name, line.op, recent, fetch.data[lane], result), addend]
             if biases is not None:
                 terms.append(biases[lane].x)
                 beyond = beyond | biases[lane].clipped
             limited, outside = clip(m, sum(terms[1:], terms[0]), WORD, name=name)
             m.d.sync += result.eq(limited)
             total.append(result)
-            clipped.append(_register(m, beyond | outside, f"{name}_clipped"))
+            clipped.append(register(m, beyond | outside, f"{name}_clipped"))
         m.d.comb += [store.addr.eq(line.op[STORE].address), store.en.eq(line.valid[STORE]), store.data.eq(Cat(total))]
         m.d.sync += self.saturated.eq(line.valid[STORE] & Cat(clipped).any())
         return total
@@ -336,7 +337,7 @@ class Residual(wiring.Component):
         m.d.comb += left.eq(self._chosen(command.adding, exponent, embedded))
         if params.results.row_offsets:
             return _Scale(left, embedded, None)
-        return _Scale(left, embedded, _register(m, window_amount(m, left, bits, WORD, name="op"), "amount1"))
+        return _Scale(left, embedded, register(m, window_amount(m, left, bits, WORD, name="op"), "amount1"))
 
     def _addend(self, m, lane, adding, scale):
         """(What one lane adds, as a fixed-point number; it was clipped), in stage 3."""
@@ -348,92 +349,46 @@ class Residual(wiring.Component):
         if self._normed:
             sign, mag, left = of_bf16(i.x[lane], params.residual_fraction)
             left, bits = self._chosen(adding, left, scale.embedded), max(fmt.int_bits, len(mag))
-            amount = _register(m, window_amount(m, left, bits, WORD, name=name), f"{name}_amount1")
+            amount = register(m, window_amount(m, left, bits, WORD, name=name), f"{name}_amount1")
         else:
             sign, mag = magnitude(m, i.acc[lane], name=name)
             if params.results.row_offsets:
                 of_row = scale.left + self._chosen(adding, i.rows[lane], Const(0, OFFSET_BITS))
                 amount = window_amount(m, of_row, params.results.acc_bits, WORD, name=name)
-                amount = _register(m, amount, f"{name}_amount1")
-        sign = _register(m, self._chosen(adding, sign, code_sign), f"{name}_sign1")
-        mag = _register(m, self._chosen(adding, mag, code), f"{name}_mag1")
+                amount = register(m, amount, f"{name}_amount1")
+        sign = register(m, self._chosen(adding, sign, code_sign), f"{name}_sign1")
+        mag = register(m, self._chosen(adding, mag, code), f"{name}_mag1")
         shifted = shift_window(m, mag, amount, WORD, name=name)
-        sign = _register(m, sign, f"{name}_sign2")
-        shifted = [_register(m, value, f"{name}_{what}")
+        sign = register(m, sign, f"{name}_sign2")
+        shifted = [register(m, value, f"{name}_{what}")
                    for value, what in zip(shifted, ("window", "sticky", "overflow"))]
         addend, beyond = clip_fixed(m, sign, *shifted, name=name)
-        return _register(m, addend, f"{name}_addend"), _register(m, beyond, f"{name}_beyond")
+        return register(m, addend, f"{name}_addend"), register(m, beyond, f"{name}_beyond")
 
-    def _recent(self, m, line):
-        """(in stage 2, in stage 3): whether the operation so many places ahead, which is not stored yet, is at the same
-        address.
+    def _behind(self):
+        """How many operations before one may be at the same address and not stored yet.
 
         What was fetched misses the last three operations. Only lo codes can come so soon after their hi codes, and a
         position's codes after those of the token.
         """
-        valid, op = line
         apart = self._params.lanes // self._lanes if self._pair else self._parts
-        near = [back for back in (1, 2, 3) if (self._pair or self._learned) and back >= apart]
-        same2 = {back: Signal(name=f"same{back}_2", reset_less=True) for back in near}
-        same3 = {back: Signal(name=f"same{back}_3", reset_less=True) for back in near}
-        for back in near:
-            m.d.sync += [same2[back].eq(valid[1 + back] & (op[1].address == op[1 + back].address)),
-                         same3[back].eq(same2[back])]
-        return same2, same3
-
-    def _before(self, m, name, op, recent, fetched, result):
-        """What a number was before, in stage 3: as fetched, or the ``result`` of an operation that is not stored yet; 0
-        where it is set."""
-        (same2, same3), before = recent, fetched
-        if 3 in same2:
-            before = Mux(same2[3], _register(m, result, f"{name}_result5"), before)
-        if 2 in same2:
-            before = Mux(same2[2], result, before)
-        before = _register(m, Mux(op[2].set, 0, before).as_signed(), f"{name}_before")
-        return Mux(same3[1] & ~op[3].set, result, before).as_signed() if 1 in same3 else before
-
-    # -- of whole rows
+        return [back for back in (1, 2, 3) if (self._pair or self._learned) and back >= apart]
 
     def _follow_rows(self, m, command, line, total):
         """Magnitude and CRC of a row: those of the granule in stage 4, of the row in stage 5. Gives the memory of
         magnitudes."""
-        entries, valid, op, final = self._entries, line.valid, line.op, command.final
+        valid, op, final = line.valid[5], line.op[5], command.final
         ored, checked = Signal(WORD - 1, reset_less=True, name="ored"), Signal(WORD, reset_less=True, name="checked")
-        spread = [x[:-1] ^ x[-1].replicate(WORD - 1) for x in total]
-        m.d.sync += [bit.eq(Cat(x[k] for x in spread).any()) for k, bit in enumerate(ored)]
-        m.submodules.mags = mags = _row_memory(m, entries, WORD - 1, op[5], valid[5], op[5].settled,
-                                               ored, lambda old: old | ored)
+        m.submodules.mags = mags = row_magnitudes(m, self._entries, op, valid, total, ored)
         if self._sums:
             return mags
-        of_state, of_words = crc_matrices(self._lanes)
-        m.d.sync += checked.eq(matrix_times(of_words, Cat(total)))
-        first = matrix_times(of_state, Const(-1, WORD)) ^ checked
-        m.submodules.crcs = crcs = _row_memory(m, entries, WORD, op[5], valid[5], op[5].add & final, first,
-                                               lambda old: matrix_times(of_state, old) ^ checked)
+        m.submodules.crcs = crcs = row_crcs(m, self._entries, op, valid & (op.add & final), total, checked)
         # Signatures, in order of the entries
         crc = crcs.read_port(domain="comb")
         m.d.comb += [self.sig.valid.eq(command.sent != command.complete), crc.addr.eq(command.sent),
                      self.sig.payload.entry.eq(command.sent), self.sig.payload.crc.eq(~crc.data)]
-        with m.If(valid[5] & op[5].add & final & op[5].row_last):
+        with m.If(valid & op.add & final & op.row_last):
             m.d.sync += command.complete.eq(command.complete + 1)
         with m.If(self.sig.valid & self.sig.ready):
             m.d.sync += command.sent.eq(command.sent + 1)
         return mags
-
-
-def _register(m, value, name):
-    """``value`` in the next stage."""
-    value = Value.cast(value)
-    register = Signal(value.shape(), name=name, reset_less=True)
-    m.d.sync += register.eq(value)
-    return register
-
-
-def _row_memory(m, entries, bits, op, valid, take, first, follow):
-    """A memory of one word for each row: in the row's first granule it is ``first``, and in each other one ``follow``
-    of what it was."""
-    made = memory.Memory(shape=unsigned(bits), depth=entries, init=[])
-    old, new = made.read_port(domain="comb"), made.write_port()
-    m.d.comb += [old.addr.eq(op.entry), new.addr.eq(op.entry), new.en.eq(valid & take),
-                 new.data.eq(Mux(op.row_first, first, follow(old.data)))]
-    return made

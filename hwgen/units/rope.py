@@ -127,16 +127,21 @@ class Rope(wiring.Component):
             out.append(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=f"{name}_{key}"))
         return out
 
-    def _make_angles(self, m, write, part_bits):
-        lanes, pairs = self._heads.vector_lanes, self._heads.head_dim // 2
-        lane_bits = (lanes // 2 - 1).bit_length()
-        block_bits = (ROPE_BLOCK - 1).bit_length()
+    def _factor_tables(self, m):
+        """Read ports of the two tables whose factors a position's angle is made of: by its low and its high bits."""
         factor = data.StructLayout({"cos": signed(18), "sin": signed(18)})       # Q1.16: ±2**16
         tables = []
         for name, rows in zip(("low", "high"), self._factors):
             init = [{"cos": c, "sin": s} for row in rows for c, s in row]
             m.submodules[name] = table = Memory(shape=factor, depth=max(2, len(init)), init=init)
             tables.append(table.read_port())
+        return tables
+
+    def _make_angles(self, m, write, part_bits):
+        lanes, pairs = self._heads.vector_lanes, self._heads.head_dim // 2
+        lane_bits = (lanes // 2 - 1).bit_length()
+        block_bits = (ROPE_BLOCK - 1).bit_length()
+        tables = self._factor_tables(m)
 
         # A command loads the addresses of the tables' rows, which then count through the pairs, of one RoPE after the
         # other.
