@@ -64,7 +64,8 @@ def connect_gains(m, engines):
     if not engines.waits_for_vectors:
         connect(m, gain, rmsnorm.gain)
         return
-    before, given, due = Signal.like(seq.phase, name="phase_before"), Signal(name="gains_given"), Signal(name="gains_due")
+    before = Signal.like(seq.phase, name="phase_before")
+    given, due = Signal(name="gains_given"), Signal(name="gains_due")
     steady = seq.phase == before
     m.d.sync += [before.eq(seq.phase), given.eq(steady & (given | rmsnorm.gains_ready))]
     m.d.comb += [due.eq(engines.phase_is(*engines.design.block.of(Norm), FINAL_NORM) & steady & ~given),
