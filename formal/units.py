@@ -154,7 +154,7 @@ _RESIDUAL = {
     "not_done": Break(residual.Residual, "self.done.eq(valid[5] & op[5].last & op[5].add)",
                       "self.done.eq(valid[5] & op[5].row_last & op[5].add)"),
     "miscounted": Break(residual.Residual, "valid & op.add & final & op.row_last",
-                        "valid[5] & op[5].add & op[5].row_last"),
+                        "valid & op.add & op.row_last"),
 }
 
 #: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what
