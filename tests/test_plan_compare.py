@@ -92,6 +92,13 @@ def test_formats_are_compared_beside_each_other(tmp_path, capsys):
     assert {shape["formats"] for shape in about["shapes"]} == {"e3m4", "weights=e2m1,head=e3m4"}
 
 
+def test_shapes_with_adapters_are_compared(capsys):
+    assert main(["plan", "compare", "demo", "--board", "ulx3s-85f", "--texts", "4", "--shape",
+                 "tiny,context=32,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,adapters=1"]) == 0
+    out = capsys.readouterr().out
+    assert "texts without an adapter" in out and "adapters=1" in out and "halves=2" not in out
+
+
 @pytest.mark.parametrize("words, said", [
     (["--board", "ulx3s-12f"], "the smallest has too many BRAM"),
     (["--board", "ulx3s-85f", "--shape", "lanes=4,columns=4,context=64", "--clock", "300"],

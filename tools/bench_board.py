@@ -179,7 +179,7 @@ def long_context(name):
 BEFORE = {"ulx3s-85f": 20_037, "ulx3s-12f": 11_283, "tang-console-138k": 6_387}
 
 #: Names in the ledger where a board's own begins like another's.
-PREFIXES = {"ulx3s-85f-sdram": "ulx3s-sdram", "ulx3s-85f-sdram-card": "ulx3s-card"}
+PREFIXES = {"ulx3s-85f-sdram": "ulx3s-sdram", "ulx3s-85f-sdram-card": "ulx3s-card", "ulx3s-85f-wired": "wired-85f"}
 
 
 def prefix_of(name):

@@ -72,7 +72,8 @@ def parallel(ints, low, high):
     from da4ml.cmvm import solve
     from da4ml.codegen.rtl.verilog import comb_logic_gen
 
-    solved = solve(ints.T.astype(np.float32), qintervals=[(low, high, 1.0)] * ints.shape[1])
+    # in C's order: da4ml 0.6 takes a square matrix in Fortran's order for its transpose
+    solved = solve(np.ascontiguousarray(ints.T, np.float32), qintervals=[(low, high, 1.0)] * ints.shape[1])
     stages = solved.solutions
     x = np.random.default_rng(1).integers(low, high + 1, ints.shape[1])
     if not (np.asarray(solved(x), float) == ints @ x).all():

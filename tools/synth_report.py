@@ -70,6 +70,9 @@ BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCK
 #: And recipes with finer scales or narrower weights.
 BLOCKS |= {"4x4 rows": (DEMO, SHAPES["4x4"][1], "scales=row"),
            "4x4 e2m1": (replace(DEMO, tie_word_embeddings=False), SHAPES["4x4"][1], "weights=e2m1")}
+#: And room for adapters.
+BLOCKS |= {f"{shape} adapters": (DEMO, f"{SHAPES[shape][1]},adapters={room}")
+           for shape, room in (("4x4", 1), ("8x16", 3))}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
 TABLES = dict.fromkeys(("gowin", "gowin5", "ice40", "xilinx7", "cmos"), ("4x4", "8x16"))

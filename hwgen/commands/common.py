@@ -128,7 +128,7 @@ def design_of(options, checkpoint):
 def without_adapters(hw):
     """The HwShape, if it has no adapters."""
     if hw.adapters:
-        raise ValueError("Adapters of a shape must be 0 for hwgen plan compare and accuracy, which know none yet")
+        raise ValueError("Adapters of a shape must be 0 for hwgen accuracy, which knows none yet")
     return hw
 
 

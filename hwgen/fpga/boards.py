@@ -105,6 +105,14 @@ BOARDS = {b.name: b for b in (
           oscillator=25, clock=45, baud=3_000_000, programmer=("--board", "ulx3s"), memory=MT48LC16M16, card=True,
           shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
                 "context=256,kv_blocks=48,sampler=greedy,source=stream"),
+    Board(name="ulx3s-85f-wired", title="Radiona ULX3S, LFE5U-85F, weights as logic",
+          platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
+          device=("--85k", "--package", "CABGA381", "--speed", "6"),
+          capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
+          oscillator=25, clock=62.5, baud=500_000, model="wire", formats="weights=e2m1",
+          programmer=("--board", "ulx3s"),
+          shape="tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=16,tile_beats=8,context=256,source=wired,"
+                "wire_levels=3"),
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform",
           family="ecp5",
           device=("--12k", "--package", "CABGA381", "--speed", "6"),

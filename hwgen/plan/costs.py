@@ -82,10 +82,13 @@ FEATURES = {
     "qk_norm": lambda d: (1, d.hw.vector_lanes),
     "sums": lambda d: (1, d.hw.vector_lanes),
     "sequencer": lambda d: (1, d.hw.entries > 1, d.hw.halves == 2),
+    "adapters": lambda d: (1, d.hw.beat_bytes),
+    "adapter_sums": lambda d: (1, d.hw.vector_lanes),
+    "xz": lambda d: (1, d.hw.lanes),
 }
 
 #: Units that Llama has not -> the unit that is most like it.
-OWN = {"qk_norm": "rmsnorm", "sums": "residual"}
+OWN = {"qk_norm": "rmsnorm", "sums": "residual", "adapters": "dispatcher", "adapter_sums": "convert", "xz": "xa"}
 #: And units that no machine has of which another family's table is made.
 ALIKE = {"dsp_column": "column", "column_pair": "column"}
 #: Families whose multipliers have 18 bits, as a pair of columns needs.
@@ -101,17 +104,23 @@ def check_pairs(hw, family):
 
 #: A softcap, of one query head's scores or one lane's logits.
 SOFTCAP = "attention, softcap"
+#: The shift before the sums of a column, of each kind of columns.
+SHIFTED = "column, adapters"
 
 
 def growth(row, design, unit=None):
     """The numbers that a row ``UNIT, WHAT`` is proportional to, such as lanes, columns or weights of a tile."""
     if row == SOFTCAP:
         return (design.hw.vector_lanes if unit == "sampler" else design.group,)
+    if row == SHIFTED:
+        return (design.acc_bits * (2 if unit == "column_pair" else 1),)
     hw = design.hw
     of, what = row.split(", ", 1)
     if what.startswith(("offsets of rows", "weights in", "e2m1")):
         return ({"column": hw.lanes, "array": hw.columns,
                  "dispatcher": hw.lanes * hw.columns}.get(of, hw.vector_lanes),)
+    if what == "adapters":
+        return {"axi": (1, hw.beat_bytes), "decoder": (1, hw.vector_lanes)}.get(of, (1,))
     return 1, hw.vector_lanes
 
 
@@ -138,6 +147,8 @@ def _changes(design):
         "dispatcher": [", ".join(["offsets of rows"] * design.scaled + ["e2m1"] * design.narrow),
                        "vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), learned, final],
         "sequencer": ["post norms" * block.post_norms],
+        **{unit: ["adapters" * bool(design.hw.adapters)]
+           for unit in ("feeder", "decoder", "axi", "registers", "commands")},
     }
 
 
@@ -146,13 +157,16 @@ def changes(unit, design):
     model = design.model
     capped = {"attention": model.score_cap is not None, "sampler": model.final_logit_softcapping is not None
               and design.hw.sampler == "gumbel"}
-    return [f"{unit}, {what}" for what in _changes(design).get(unit, ()) if what] + [SOFTCAP] * capped.get(unit, False)
+    shifted = design.hw.adapters and unit in ("column", *ALIKE)
+    return ([f"{unit}, {what}" for what in _changes(design).get(unit, ()) if what]
+            + [SOFTCAP] * capped.get(unit, False) + [SHIFTED] * bool(shifted))
 
 
 def _absent(design):
     return ({"array", "column", "dsp_column"} if design.hw.wired
             else set()) | ({"qk_norm"} if design.block.qk_norm is None
-                           else set()) | (set() if design.block.post_norms else {"sums"})
+                           else set()) | (set() if design.block.post_norms else {"sums"}) | (
+        set() if design.hw.adapters else {"adapters", "adapter_sums", "xz"})
 
 
 def unknown(design):
@@ -160,8 +174,7 @@ def unknown(design):
     known = table()["ecp5"]
     wanted = {*(row for unit in {*known, *OWN} - _absent(design)
                 for row in changes(unit, design)), *OWN} - _absent(design)
-    adapters = ["logic of adapters, and what they add to the array's columns"] * bool(design.hw.adapters)
-    return sorted(wanted - set(known)) + adapters
+    return sorted(wanted - set(known))
 
 
 def features(unit, design, kind):

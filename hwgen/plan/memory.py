@@ -89,7 +89,7 @@ def memories(design):
     if hw.adapters:
         inner = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
         made += [Memory("adapters", 8 * hw.beat_bytes, hw.adapters * design.adapter_map.beats),
-                 buffer("adapters", hw.entries, inner, hw.lanes, v)]
+                 buffer("xz", hw.entries, inner, hw.lanes, v)]
     made += hw.halves * [Memory("residual", 32 * v, rows * design.padded_hidden_size // v)] + _of_block(design)
     made.append(Memory("rmsnorm", 16 * v, max(2, design.padded_hidden_size // v)))
     ropes = len(design.model.ropes())

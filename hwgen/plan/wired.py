@@ -18,8 +18,8 @@ __all__ = ["Expected", "expected", "unit"]
 #: bits of a sum of 32 inputs in E3M4.
 _COSTS = {"e2m1": (0.454, 1.19, 1.7, 19), "e3m4": (0.803, 2.44, 2.5, 25), "e4m3": (0.647, 2.59, 3.2, 32),
           "e2m5": (0.896, 2.04, 2.0, 23)}
-#: LUT4 of a bit of a sum that is kept and selected
-#: (docs/wired.md, wired_unit_lut4_per_weight less wired_lut4_per_weight)
+#: LUT4 of a bit of a sum that is kept and moved on, so that whole machines come out right. Of a unit alone it is 1.05
+#: (docs/wired.md, wired_unit_lut4_per_weight less wired_lut4_per_weight).
 _SUM_BIT = 0.8
 
 

@@ -67,7 +67,7 @@ class Wired(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         running, draining = Signal(), Signal()
-        self._running, self._draining = running, draining
+        self._running, self._draining, self._move = running, draining, Signal(name="move")
         which, held, serial = self._take(m)
         sums = self._multiply(m, serial)
         words = self._collect(m, which, sums)
@@ -93,9 +93,9 @@ class Wired(wiring.Component):
                 m.d.sync += which.eq(self.matrix)
             with m.If(self.x.p.last):
                 m.d.sync += running.eq(1)
-        return which, held, self._serialize(m, take, part, slices)
+        return which, held, self._serialize(m, part, slices)
 
-    def _serialize(self, m, take, part, slices):
+    def _serialize(self, m, part, slices):
         """The lowest bit of each activation, in the order of the inputs: of all of them in each cycle while they go
         through."""
         lanes, activation = self._lanes, self._activation
@@ -107,7 +107,7 @@ class Wired(wiring.Component):
                 line = Signal(activation.int_bits + 1, name=f"x{slice * lanes + lane}", reset_less=True)
                 with m.If(self._running):
                     m.d.sync += line.eq(Cat(line[1:], line[-1]))
-                with m.Elif(take & (part == slice)):
+                with m.Elif(part == slice):     # what comes before the slice is overwritten by it
                     m.d.sync += line.eq(value)
                 bits[slice, lane] = line[0]
         return Cat(bits[place] for place in sorted(bits))
@@ -124,39 +124,43 @@ class Wired(wiring.Component):
         return sums
 
     def _collect(self, m, which, sums):
-        """Bits of sums are collected behind the matrix's latency; then they are to leave. Returns the sums, padded to
-        whole granules."""
-        matrices, running = self._matrices.values(), self._running
+        """Bits of sums are shifted in for as long as bits go through the matrix: those before its latency fall out at
+        the other end. Then the granules are shifted out. Returns the sums of the granule that leaves first.
+
+        A bit of a sum has one LUT before its register, which chooses between two neighbours. Selecting a granule by AND
+        and OR takes as many LUTs, with four wires from elsewhere for every two bits: more than nextpnr could route.
+        """
+        matrices, running, v = self._matrices.values(), self._running, self._vector_lanes
         count = Signal(range(max(matrix.latency for matrix in matrices) + self._bits))
-        collect = Signal()
-        m.d.comb += collect.eq(running & (count >= pick([matrix.latency for matrix in matrices], which)))
         with m.If(running):
             m.d.sync += count.eq(count + 1)
             with m.If(count == pick([matrix.latency + self._bits - 1 for matrix in matrices], which)):
                 m.d.sync += [running.eq(0), count.eq(0), self._draining.eq(1)]
-        words = []
-        for row in range(max(self._granules) * self._vector_lanes):
-            found = [(number, y[row]) for number, y in enumerate(sums) if row < len(y)]
-            if not found:
-                words.append(Const(0, self._bits))
+        found = [[(number, y[row]) for number, y in enumerate(sums) if row < len(y)]
+                 for row in range(max(self._granules) * v)]
+        words = [Signal(self._bits, name=f"sum{row}", reset_less=True) if of else Const(0, self._bits)
+                 for row, of in enumerate(found)]
+        for word, following, of in zip(words, [*words[v:], *[0] * v], found):
+            if not of:
                 continue
-            bit = found[0][1]
+            bit = of[0][1]
             if len(sums) > 1:
-                bit = Cat((which == number) & y for number, y in found).any()
-            word = Signal(self._bits, name=f"sum{row}", reset_less=True)
-            with m.If(collect):
+                bit = Cat((which == number) & y for number, y in of).any()
+            with m.If(self._draining):
+                with m.If(self._move):
+                    m.d.sync += word.eq(following)
+            with m.Elif(running):
                 m.d.sync += word.eq(Cat(word[1:], bit))
-            words.append(word)
-        return words
+        return words[:v]
 
     def _drain(self, m, which, held, words):
         """The sums leave granule by granule."""
-        v, draining, most = self._vector_lanes, self._draining, max(self._granules)
+        v, draining, move, most = self._vector_lanes, self._draining, self._move, max(self._granules)
         m.submodules.results = results = SkidRegister(self._layout)
         connect(m, results.o, flipped(self.o))
         here = Signal(most, init=1, name="here")        # one bit for each granule
         group = Signal(range(self._groups), name="group")
-        found, move = Signal(name="found"), Signal(name="move")
+        found = Signal(name="found")
         acc = Signal(v * self._bits, reset_less=True)
         out = results.i.p
         m.d.comb += [move.eq(~found | results.i.ready), results.i.valid.eq(found),
@@ -170,9 +174,8 @@ class Wired(wiring.Component):
             """The one of the granule that leaves: AND and OR are two values to a LUT4, trees of multiplexers one."""
             return reduce(or_, (Mux(here[at], value, 0) for at, value in enumerate(values)))
 
-        granules = [Cat(words[start:start + v]) for start in range(0, len(words), v)]
         with m.If(move):
-            m.d.sync += [found.eq(draining), acc.eq(selected(granules)),
+            m.d.sync += [found.eq(draining), acc.eq(Cat(words)),
                          kept.entry.eq(held.entry), kept.exp.eq(held.exp), kept.group.eq(group)]
             if self._row_offsets:
                 offsets = [selected(_offsets(matrix, v, most)) for matrix in self._matrices.values()]

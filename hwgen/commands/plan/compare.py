@@ -10,7 +10,7 @@ from ...plan.compare_picture import front_svg
 from ...plan.costs import check_pairs
 from ...plan.fit import FULL, fit, spelled
 from ..chips import DOES_NOT_FIT, add_chip, check_clock, chip, shape_of
-from ..common import add_command, without_adapters
+from ..common import add_command
 from ..links import check_source
 
 __all__ = ["add_compare"]
@@ -53,7 +53,7 @@ def run_compare(options, screen):
                              "model it was made from")
         fixed = named_fields(options.shape) if options.shape is not None else set()
         shape = options.shape if options.shape is not None else chosen.shape if chosen else "tiny"
-        base = without_adapters(hw_shape(shape, model))
+        base = hw_shape(shape, model)
         check_source(chosen, base)
         if base.wired:
             raise ValueError("Weight source must be 'rom' for hwgen plan compare, not 'wired': the matrices' size "
@@ -73,6 +73,8 @@ def run_compare(options, screen):
                           memory=chosen and chosen.memory)
     about = f"{model.name} on {title}, {options.texts} text{'s' if options.texts > 1 else ''} at once"
     print(f"{about}: {len(points):,} of {len(designs):,} shapes fit")
+    if base.adapters:
+        print("speeds are of texts without an adapter")
     best, names = front(points, GAIN), {of: name or "default" for name, of in recipes.items()}
     unit = "tokens/s" if all(point.mhz for point in points) else "tokens in a million cycles"
     if options.json:
