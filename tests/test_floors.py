@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from hwgen.lib.verilog import PARTS
-from tools.stale import imported
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +19,21 @@ FORBIDDEN = {package: {"amaranth", "amaranth_boards", "cocotb", "ml_dtypes", "to
 COMPANIONS = ("hwgen/golden/{}.py", "sim/test_{}.py", "tests/test_golden_{}.py", "docs/{}.md")
 #: (unit, companion) that do without, each with its reason.
 EXEMPT = {}
+
+
+def imported(tree, module, is_package):
+    """Absolute dotted names that a module's source imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[:len(parts) - node.level + is_package]
+                base = ".".join([*parts, base] if base else parts)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def violations(root):
