@@ -61,6 +61,7 @@ RULES = (
     ("boards.json", "*", ("rtl:specimen", "rtl:board")),
     ("column.json", "*", ("unit:mac_column",)),
     ("coverage.json", "{part}/*", ("unit:{part}",)),
+    ("die.json", "expander_*", ("code:hwgen/lib/fp8_dot.py",)),
     ("die.json", "*", (CYCLES, "file:hwgen/plan/transistors.json")),
     ("dram.json", "*", (CYCLES, "rtl:board")),
     ("emit_3m.json", "*", ("unit:mac_array", "unit:mac_column")),
