@@ -84,7 +84,7 @@ site: $(STAMP) ## the documentation as a site, with API pages, into build/site/h
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@$(BIN)/python -m tools.site
 
-stale: $(STAMP) ## results in docs/ whose sources have changed since they were measured, with the commands that measure again
+stale: $(STAMP) ## results in docs/ that are older than the machine or model that they speak of, with the commands that measure again
 	@$(BIN)/python -m tools.stale
 
 specimen: $(STAMP) ## write rtl_out/specimen again, after a change of the RTL

@@ -26,8 +26,10 @@ module sdram_bench (
   assign dq = driven ? data : 16'bz;
   assign seen = dq;
   sdram_chip #({parameters}) chip (
-      .clk(clk), .cke(cke), .cs_n(cs_n), .ras_n(ras_n), .cas_n(cas_n), .we_n(we_n), .ba(ba), .a(a), .dm(dm), .dq(dq), .cut(cut),
-      .flip(1'b0), .flip_address(0), .flip_bits(0), .error(error), .error_cycle(), .refreshes(refreshes), .activates(), .reads(),
+      .clk(clk), .cke(cke), .cs_n(cs_n), .ras_n(ras_n), .cas_n(cas_n), .we_n(we_n), .ba(ba), .a(a), .dm(dm), .dq(dq),
+      .cut(cut),
+      .flip(1'b0), .flip_address(0), .flip_bits(0), .error(error), .error_cycle(), .refreshes(refreshes),
+      .activates(), .reads(),
       .writes());
 endmodule
 """

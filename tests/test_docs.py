@@ -1,4 +1,5 @@
 """Pages point at what exists, and at each other."""
+import json
 import re
 from pathlib import Path
 
@@ -6,8 +7,55 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.commands.run import BESIDE
-from tools import bench_shapes, docs_check, draw_cost, draw_halves, draw_machine, draw_peers, ledger
+from hwgen.golden.sequencer import pass_timeline
+from hwgen.models import load
+from hwgen.params.block import Project
+from hwgen.params.design import Design
+from hwgen.params.phases import phases
+from hwgen.params.presets import hw_shape, recipe
+from tools import bench_shapes, docs_check, draw_cost, draw_halves, draw_layer, draw_machine, draw_peers, ledger
 
+#: Four cycles of a machine whose array has no signal o__ready.
+WAVEFORM = """$scope module top $end
+$var wire 1 ! clk $end
+$var wire 2 " phase [1:0] $end
+$var wire 1 # layer $end
+$scope module array $end
+$var wire 1 $ x__valid $end
+$var wire 1 % x__ready $end
+$upscope $end
+$upscope $end
+$enddefinitions $end
+#0
+0!
+b00 "
+1#
+0$
+1%
+#5
+1!
+#10
+0!
+b01 "
+#15
+1!
+#20
+0!
+1$
+#25
+1!
+#30
+0!
+b10 "
+0%
+#35
+1!
+#40
+0!
+0#
+#45
+1!
+"""
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
@@ -60,6 +108,38 @@ def test_the_picture_of_half_batches_has_all_cycles_of_the_engines(halves):
     drawn = [sum(end - start for row, _, _, start, end in spans if draw_halves.ROWS[row] == name)
              for name in draw_halves.ROWS[1:]]
     assert drawn == [timeline.counters["norm"], timeline.counters["attention"]]
+
+
+def recorded():
+    """What was recorded of the RTL for the picture of a layer, and the same machine's `Design`."""
+    model = load("mini", need_tokenizer=False).shape
+    return (json.loads(draw_layer.DATA.read_text(encoding="utf-8")),
+            Design(model=model, hw=hw_shape("tiny", model), recipe=recipe()))
+
+
+def test_the_picture_of_a_layer_is_what_its_command_draws():
+    drawn = draw_layer.svg(recorded()[0])
+    assert draw_layer.FILE.read_text(encoding="utf-8") == drawn, "run: python -m tools.draw_layer"
+
+
+def test_the_recorded_layer_is_the_golden_models():
+    data, design = recorded()
+    found = [(start, phases(design.block)(phase).name.lower(), layer)
+             for start, phase, layer in pass_timeline(design, [1], [True]).phases]
+    first = next(start for start, name, layer in found if (name, layer) == ("norm_1", draw_layer.LAYER))
+    assert data["phases"] == [[start - first, name] for start, name, layer in found if layer == draw_layer.LAYER]
+    matrices = [design.stream[project.name, draw_layer.LAYER].matmul for project in design.block.of(Project)]
+    moved = [sum(valid and ready for valid, ready in draw_layer.bits(data, f"array.{end}")) for end in "xo"]
+    assert moved == [sum(matmul.n_tiles * matmul.k_tiles for matmul in matrices),
+                     sum(matmul.n_tiles for matmul in matrices) * design.hw.columns // design.hw.vector_lanes]
+
+
+def test_a_waveform_is_read(tmp_path):
+    (tmp_path / "x.vcd").write_text(WAVEFORM)
+    data = draw_layer.read(tmp_path / "x.vcd", {0: "down", 1: "norm_1", 2: "qkv"})
+    assert (data["cycles"], data["phases"]) == (3, [[0, "norm_1"], [2, "qkv"]])
+    assert data["streams"]["array.x"] == {"valid": "011", "ready": "110"}
+    assert data["streams"]["array.o"] == {"valid": "000", "ready": "111"}
 
 
 def test_a_picture_of_units_that_are_not_all_is_refused():

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from hwgen.lib.verilog import PARTS
-from tools.stale import imported
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +22,21 @@ EXEMPT = {}
 
 #: Files in which a parameter ``design`` is no `Design`, but a component that is emitted.
 EMITTING = {"lib/netlist.py"}
+
+
+def imported(tree, module, is_package):
+    """Absolute dotted names that a module's source imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[:len(parts) - node.level + is_package]
+                base = ".".join([*parts, base] if base else parts)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def violations(root):

@@ -47,18 +47,23 @@ elif name == "nextpnr-ecp5":
     assert '"X' + str(seed) + '/Y2' in Path(words[words.index("--json") + 1]).read_text()
     Path(words[words.index("--textcfg") + 1]).write_text("config of seed " + str(seed))
     used = {{"used": 10, "available": 100}}
-    Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 69.0 + seed, "constraint": 0}}}},
+    Path(words[words.index("--report") + 1]).write_text(json.dumps({{
+        "fmax": {{"clk": {{"achieved": 69.0 + seed, "constraint": 0}}}},
         "utilization": dict.fromkeys(("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D"), used)}}))
 elif name == "ecppack":
-    Path(words[words.index("--bit") + 1]).write_bytes(b"bits of " + Path(words[words.index("--input") + 1]).read_bytes())
+    Path(words[words.index("--bit") + 1]).write_bytes(
+        b"bits of " + Path(words[words.index("--input") + 1]).read_bytes())
 elif name == "gowin_pll":
     made = os.environ.get("PRETENDED_PLL", words[words.index("-o") + 1])
-    Path("pll.v").write_text("// Achieved output frequency:    " + made + " MHz" + chr(10) + "module pll (input clock_in, output clock_out, locked); endmodule")
+    Path("pll.v").write_text("// Achieved output frequency:    " + made + " MHz" + chr(10)
+                             + "module pll (input clock_in, output clock_out, locked); endmodule")
 elif name == "nextpnr-himbaechel-gowin":
     Path(words[words.index("--write") + 1]).write_text(json.dumps({{"modules": {{"top": {{"cells": {{
         "machine.uart.x": {{"type": "LUT4", "attributes": {{"NEXTPNR_BEL": "X3Y4/LUT0"}}}}}}}}}}}}))
-    Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 50.0, "constraint": 0}}}},
-        "utilization": dict.fromkeys(("LUT4", "DFF", "BSRAM", "MULT18X18", "MULT12X12"), {{"used": 1, "available": 2}})}}))
+    Path(words[words.index("--report") + 1]).write_text(json.dumps({{
+        "fmax": {{"clk": {{"achieved": 50.0, "constraint": 0}}}},
+        "utilization": dict.fromkeys(("LUT4", "DFF", "BSRAM", "MULT18X18", "MULT12X12"), {{"used": 1,
+                                                                                            "available": 2}})}}))
 elif name == "gowin_pack":
     Path(words[words.index("-o") + 1]).write_bytes(b"bits of " + Path(words[-1]).read_bytes())
 """

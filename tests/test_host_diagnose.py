@@ -11,8 +11,9 @@ from hwgen.golden.numbers import fp8_ints
 from hwgen.golden.vector_buffer import quantize as codes_of
 from hwgen.host.diagnosis.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
+from hwgen.host.diagnosis.constants import constants
 from hwgen.host.diagnosis.faults import (AdapterFault, ConstantFault, FlippingLink, KvFault, WeightFault, WireFault,
-                                         constants, parse_fault, rewired)
+                                         parse_fault, rewired)
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.adapter_codes import pack_adapter

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from tools import ledger, tables
+from tools import digests, ledger, tables
 
 
 ENTRY = {"name": "demo/rate", "value": 16.28, "unit": "tok/s", "kind": "measured", "command": "make demo",
-         "commit": "0123456789", "machine": "a CPU, 2 cores", "date": "2025-01-31"}
+         "commit": "0123456789", "machine": "a CPU, 2 cores", "date": "2025-01-31",
+         "sources": digests.spelled(["rtl:specimen"], digests.committed().get)}
 
 
 @pytest.mark.parametrize("path", sorted(ledger.RESULTS.glob("*.json")), ids=lambda path: path.name)
@@ -25,6 +26,7 @@ def test_documents_hold_what_the_ledger_says():
     ({"value": True}, "finite number"),
     ({"kind": "guessed"}, "Kind"), ({"command": ""}, "must not be empty"), ({"command": "cat /tmp/x"}, "any checkout"),
     ({"date": "yesterday"}, "YYYY-MM-DD"), ({"name": "a|b"}, "cell"), ({"extra": 1}, "fields"), ({"unit": 3}, "str"),
+    ({"sources": 3}, "str"), ({"cpu_seconds": "3"}, "int"),
 ])
 def test_refused(tmp_path, change, complaint):
     with pytest.raises(ledger.LedgerError, match=complaint):
@@ -45,6 +47,7 @@ def test_record_fills_in_where_and_when(tmp_path):
     ledger.record(tmp_path / "a.json", [given])
     entry, = ledger.load(tmp_path / "a.json")
     assert entry["machine"] == ledger.machine() and entry["commit"] and len(entry["date"]) == 10
+    assert type(entry["cpu_seconds"]) is int
 
 
 def test_load_refuses_disorder(tmp_path):

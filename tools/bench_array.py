@@ -63,7 +63,8 @@ int main(int, char** argv) {
         edge();
     }
     getrusage(RUSAGE_SELF, &after);
-    printf("%zu %f\n", cycles, after.ru_utime.tv_sec - before.ru_utime.tv_sec + 1e-6 * (after.ru_utime.tv_usec - before.ru_utime.tv_usec));
+    printf("%zu %f\n", cycles,
+           after.ru_utime.tv_sec - before.ru_utime.tv_sec + 1e-6 * (after.ru_utime.tv_usec - before.ru_utime.tv_usec));
 }
 """
 

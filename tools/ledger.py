@@ -3,10 +3,13 @@
 ``docs/results/*.json`` are lists of entries, one object each::
 
     {"name": "demo/tokens per second", "value": 16.3, "unit": "tok/s", "kind": "measured",
-     "command": "make demo", "commit": "5b58417", "machine": "AMD EPYC 7763, 2 cores", "date": "2025-01-31"}
+     "command": "make demo", "commit": "5b58417", "machine": "AMD EPYC 7763, 2 cores", "date": "2025-01-31",
+     "sources": "rtl:specimen=bfd7e652", "cpu_seconds": 93}
 
 ``kind`` is *measured* (a tool or a run gave it), *derived* (computed from measured numbers or from shapes) or
-*projected* (for a machine that nobody has built). ``tools.tables`` puts the entries into the documents.
+*projected* (for a machine that nobody has built). ``sources`` has the digests of what the number depends on
+(`tools.digests`); `outdated` compares them with today's. ``cpu_seconds`` is the processor time that the command had
+taken when it recorded. Old entries lack both. ``tools.tables`` puts the entries into the documents.
 """
 
 import datetime
@@ -19,13 +22,15 @@ import re
 import subprocess
 import tempfile
 
+from tools import digests
 
-__all__ = ["KINDS", "LedgerError", "RESULTS", "load", "machine", "record", "validate"]
+__all__ = ["KINDS", "LedgerError", "RESULTS", "load", "machine", "outdated", "record", "validate"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 KINDS = ("measured", "derived", "projected")
 FIELDS = ("name", "value", "unit", "kind", "command", "commit", "machine", "date")
+OPTIONAL = {"sources": str, "cpu_seconds": int}
 
 
 class LedgerError(ValueError):
@@ -34,9 +39,12 @@ class LedgerError(ValueError):
 
 def validate(entry):
     """Raise :class:`LedgerError` unless the entry is complete and well formed."""
-    if not isinstance(entry, dict) or set(entry) != set(FIELDS):
+    if not isinstance(entry, dict) or set(entry) - set(OPTIONAL) != set(FIELDS):
         raise LedgerError(f"Entry must have the fields {', '.join(FIELDS)}, not {entry!r}")
     name, value = entry["name"], entry["value"]
+    for field in OPTIONAL.keys() & entry.keys():
+        if type(entry[field]) is not OPTIONAL[field]:
+            raise LedgerError(f"Field {field} of {name!r} must be {OPTIONAL[field].__name__}, not {entry[field]!r}")
     for field in FIELDS:
         if field != "value" and not isinstance(entry[field], str):
             raise LedgerError(f"Field {field} of {name!r} must be a str, not {entry[field]!r}")
@@ -94,18 +102,27 @@ def load(file):
     return entries
 
 
+def outdated(entry):
+    """Names of the sources of an entry that are not what they were; None if the entry does not say what they were."""
+    sources = [word.partition("=") for word in entry.get("sources", "").split()]
+    return [name for name, _, digest in sources if digests.committed().get(name) != digest] if sources else None
+
+
 def record(file, entries):
     """Merge entries into a ledger file by name (a new one replaces the old), written whole or not at all.
 
-    ``commit``, ``machine`` and ``date`` are filled in where an entry leaves them out.
+    ``commit``, ``machine``, ``date``, ``sources`` and ``cpu_seconds`` are filled in where an entry leaves them out.
     """
     path = RESULTS / file
-    here = {"commit": commit(), "machine": machine(), "date": datetime.date.today().isoformat()}
+    here = {"commit": commit(), "machine": machine(), "date": datetime.date.today().isoformat(),
+            "cpu_seconds": round(sum(os.times()[:4]))}
     merged = {entry["name"]: entry for entry in (load(path) if path.exists() else [])}
     for entry in entries:
         entry = {**here, **entry}
         validate(entry)
-        merged[entry["name"]] = {field: entry[field] for field in FIELDS}
+        entry.setdefault("sources", digests.spelled(digests.depends(path.name, entry["name"], entry["command"])))
+        merged[entry["name"]] = {field: entry[field] for field in (*FIELDS, *OPTIONAL) if entry[field] != ""
+                                 or field in FIELDS}
     text = json.dumps([merged[name] for name in sorted(merged)], indent=1, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as file:

@@ -10,6 +10,9 @@ an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline``
 ``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``). ``pivot%`` and ``percent`` are the last two for
 fractions of 1: ``42.50 %``.
 
+A number that is older than what it depends on (`ledger.outdated`) is marked: in prose by the day of its run, ``16.3
+tok/s (of 2025-01-31)``, under a table by a line.
+
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
 ``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and
 the end marker, how many families these are. Between ``<!-- shape -->`` and the end marker, a table of the fields of a
@@ -54,6 +57,21 @@ def percent(entry):
     if entry["unit"]:
         raise ledger.LedgerError(f"Entry {entry['name']} must be a fraction without a unit, not in {entry['unit']}")
     return f"{100 * entry['value']:.2f} %"
+
+
+def dated(text, entry):
+    """A number in prose, with the day of its run if it is older than what it depends on."""
+    return text if ledger.outdated(entry) == [] else f"{text} (of {entry['date']})"
+
+
+def mark(entries):
+    """The line under a table that says how many of its numbers are older than what they depend on; or nothing."""
+    old = [entry for entry in entries if ledger.outdated(entry) != []]
+    if not old:
+        return ""
+    what = "All" if len(old) == len(entries) else f"{len(old)} of {len(entries)}"
+    return (f"\n\n{what} values are older than the present machine or model: "
+            f"measured {', '.join(sorted({entry['date'] for entry in old}))}.")
 
 
 def table(header, rows):
@@ -105,11 +123,11 @@ def render(text, results=None):
         if not entries or form in ("pivot", "pivot%") and not all("/" in entry["name"] for entry in entries):
             raise ledger.LedgerError(f"Marker {opening} must select entries of its form")
         if form == "inline":
-            return opening + ", ".join(map(quantity, entries)) + closing
+            return opening + ", ".join(dated(quantity(entry), entry) for entry in entries) + closing
         if form == "percent":
-            return opening + ", ".join(map(percent, entries)) + closing
+            return opening + ", ".join(dated(percent(entry), entry) for entry in entries) + closing
         made = {"pivot": as_pivot, "pivot%": lambda of: as_pivot(of, percent)}.get(form, as_list)(entries)
-        return f"{opening}\n{made}\n{closing}"
+        return f"{opening}\n{made}{mark(entries)}\n{closing}"
 
     # Markers in code are examples of markers.
     parts = CODE.split(text)

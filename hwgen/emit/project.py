@@ -224,7 +224,8 @@ def _readme(about):
     files = "\n".join(f"| `{file}` | {purpose} |" for file, purpose in about["files"].items())
     return f"""# {name}
 
-A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
+A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to \
+{hw["entries"]} entries a pass, {hw["slots"]} slots of
 {hw["context"]} positions. Made by hwgen {about["generator"]["hwgen"]}; make it again rather than change it.
 
 | file | |
@@ -256,15 +257,20 @@ def _on_streams(about):
                   f"`{weights['image']}`, the first in the lowest bits.")
     errors = "\n".join(f"| {code.value} | {code.name} | {text} |" for code, text in MEANINGS.items())
     operations = "\n".join(f"| {op.value} | {op.name} | {text} |" for op, text in OPERATIONS.items())
-    return f"""Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or more. Streams are three
-ports, `x__valid`, `x__ready` and `x__payload`: a transfer is a cycle in which valid and ready are high; an offer stays until it is
+    return f"""Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or \
+more. Streams are three
+ports, `x__valid`, `x__ready` and `x__payload`: a transfer is a cycle in which valid and ready are high; an offer \
+stays until it is
 taken. Fields of a payload are named with their bits.
 
 {port_table(about["ports"])}
 
-A pass: give up to {hw["entries"]} entries at `command`, the final one with `last`; each that has `want` gets the token after it at `outcome`,
-and the final result has `last`. A pass in which none wants output has one result, with `none`. An entry's position is the next of its slot.
-Entries that are wrong are left out, and have a result with `error`; `kv_command` forks, truncates and frees slots between passes, and
+A pass: give up to {hw["entries"]} entries at `command`, the final one with `last`; each that has `want` gets the \
+token after it at `outcome`,
+and the final result has `last`. A pass in which none wants output has one result, with `none`. An entry's position \
+is the next of its slot.
+Entries that are wrong are left out, and have a result with `error`; `kv_command` forks, truncates and frees slots \
+between passes, and
 `kv_answer` says whether that was done:
 
 | code | | |
@@ -293,21 +299,25 @@ def _on_buses(about):
     give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the "
             "pass's last."
             if streams
-            else f"Write entries to COMMAND_LO, COMMAND_KEY (if there is one){adapter} and COMMAND_HI, last of all with `last`; read results from\n"
+            else f"Write entries to COMMAND_LO, COMMAND_KEY (if there is one){adapter} and COMMAND_HI, "
+                 "last of all with `last`; read results from\n"
             "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
     host = ", `s_axis_command` and `m_axis_result` AXI4-Streams of entries and results" if streams else ""
-    return f"""Verilog-2005, one clock. `m_axi` is an AXI4 read master of {bus["data_width"]} bits, which reads the weights, `s_axi` an AXI4-Lite slave with the registers
+    return f"""Verilog-2005, one clock. `m_axi` is an AXI4 read master of {bus["data_width"]} bits, which reads the \
+weights, `s_axi` an AXI4-Lite slave with the registers
 (`{name}_registers.md`){host}.
 
 {port_table(about["ports"])}
 
 Bring-up:
 
-1. Put `{weights["image"]}` ({weights["beats"] * weights["bytes_per_beat"]:,} bytes) into the memory at `m_axi`, from a multiple of {weights["alignment"]} on.
+1. Put `{weights["image"]}` ({weights["beats"] * weights["bytes_per_beat"]:,} bytes) into the memory at `m_axi`, from \
+a multiple of {weights["alignment"]} on.
 2. Read ID, VERSION and DESIGN_ID, and compare them with the header's `_EXPECTED`.
 3. Write WEIGHT_BASE_LO (and _HI), TIMEOUT, IRQ_ENABLE; then CONTROL.run.
 4. {give}
-5. After the first pass compare WEIGHTS_ID with the header's. On IRQ_STATUS.error read ERROR and ERROR_ADDRESS, then write the bit.
+5. After the first pass compare WEIGHTS_ID with the header's. On IRQ_STATUS.error read ERROR and ERROR_ADDRESS, then \
+write the bit.
 {_bus_adapters(about)}
 {_tools(about).rstrip()}
 """
@@ -321,8 +331,10 @@ def _adapters(about):
     return f"""
 ## Adapters
 
-There is room for {room["count"]} of rank {room["rank"]} or less. One is loaded by its {room["beats"]:,} beats of {room["bytes_per_beat"]} bytes at `adapter`, in order: the first of them has `first` and, in
-`adapter`, the number less 1; all are taken at once. Load between passes that use it. An entry names one by its number in `adapter`, or has 0; a number that was never loaded
+There is room for {room["count"]} of rank {room["rank"]} or less. One is loaded by its {room["beats"]:,} beats of \
+{room["bytes_per_beat"]} bytes at `adapter`, in order: the first of them has `first` and, in
+`adapter`, the number less 1; all are taken at once. Load between passes that use it. An entry names one by its \
+number in `adapter`, or has 0; a number that was never loaded
 is taken for what the memory holds.{f" Images of adapters, beat after beat: {images}." * bool(images)}
 """
 
@@ -333,8 +345,10 @@ def _bus_adapters(about):
         return ""
     room, images = about["adapters"], ", ".join(f"`{image}`" for image in _adapters_of(about))
     return f"""
-There is room for {room["count"]} adapters of rank {room["rank"]} or less. Write a number from 1 on to ADAPTER_LOAD, then the ADAPTER_WORDS words of the adapter to ADAPTER_DATA, the first byte
-lowest, at any time when no entry with that number waits or runs; ADAPTER_STATUS says whether it is there. An entry names it by its number in `adapter`, or has 0.
+There is room for {room["count"]} adapters of rank {room["rank"]} or less. Write a number from 1 on to ADAPTER_LOAD, \
+then the ADAPTER_WORDS words of the adapter to ADAPTER_DATA, the first byte
+lowest, at any time when no entry with that number waits or runs; ADAPTER_STATUS says whether it is there. An entry \
+names it by its number in `adapter`, or has 0.
 {f"Images of adapters: {images}.{chr(10)}" * bool(images)}"""
 
 
@@ -345,4 +359,5 @@ def _tools(about):
              f"{name}_tb.v {name}.v && ./sim`.\n"
              if f"{name}_tb.v" in about["files"]
              else "There is no testbench: a simulator of Verilog would take hours for a pass of these weights.\n")
-    return f"{bench}`{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC, `{name}.vlt` for Verilator's lint. "
+    return f"{bench}`{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC, " \
+           f"`{name}.vlt` for Verilator's lint. "

@@ -125,7 +125,8 @@ class Registers:
         """A page."""
         return f"""# Registers of {self._name}
 
-32 bits each, at byte offsets. Whole words only: a write of less, and any access of another address, is answered with SLVERR. Reads
+32 bits each, at byte offsets. Whole words only: a write of less, and any access of another address, is answered with \
+SLVERR. Reads
 change nothing.
 
 {self.table()}"""

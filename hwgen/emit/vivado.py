@@ -3,7 +3,8 @@ be shipped."""
 __all__ = ["packaging", "script_file"]
 
 _SCRIPT = """\
-# Packages @name as an IP of Vivado's catalog, into the folder @name_ip beside it. Made by hwgen, which has no Vivado: written, not run.
+# Packages @name as an IP of Vivado's catalog, into the folder @name_ip beside it. Made by hwgen, which has no \
+Vivado: written, not run.
 #   vivado -mode batch -source @name_vivado.tcl
 # Then add that folder to a project: set_property ip_repo_paths {... @name_ip} [current_project]; update_ip_catalog
 set here [file dirname [file normalize [info script]]]
@@ -12,7 +13,8 @@ add_files -norecurse [list@sources]
 @memoryset_property top @name [current_fileset]
 update_compile_order -fileset sources_1
 
-ipx::package_project -root_dir [file join $here @name_ip] -vendor hwgen -library decoder -taxonomy /UserIP -import_files -force
+ipx::package_project -root_dir [file join $here @name_ip] -vendor hwgen -library decoder -taxonomy /UserIP \
+-import_files -force
 set core [ipx::current_core]
 set_property name @name $core
 set_property version @version $core

@@ -33,19 +33,20 @@ _OPERATORS = {"+": "sum", "-": "difference", "*": "product", "~": "not", "b": "a
 
 # Verilog-2005, and those of SystemVerilog that somebody might choose as a name: some tools read .v as either.
 RESERVED = frozenset("""
-always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default defparam design disable
-edge else end endcase endconfig endfunction endgenerate endmodule endprimitive endspecify endtable endtask event for force
-forever fork function generate genvar highz0 highz1 if ifnone incdir include initial inout input instance integer join large
-liblist library localparam macromodule medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output
-parameter pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_onevent pulsestyle_ondetect rcmos real realtime reg
-release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify specparam strong0 strong1
-supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use uwire vectored wait wand
-weak0 weak1 while wire wor xnor xor
-alias bind bit break byte chandle checker class clocking const constraint context continue cover covergroup cross dist do
-endclass endclocking endgroup endinterface endpackage endprogram endproperty endsequence enum expect export extends extern final
-foreach global import inside int interface intersect local logic longint matches modport new null package packed priority
-program property protected pure rand randc ref return sequence shortint shortreal solve static string strong struct super
-tagged this throughout timeprecision timeunit type typedef union unique until untyped var virtual void weak wildcard with within
+always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default defparam design
+disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive endspecify endtable endtask
+event for force forever fork function generate genvar highz0 highz1 if ifnone incdir include initial inout input
+instance integer join large liblist library localparam macromodule medium module nand negedge nmos nor noshowcancelled
+not notif0 notif1 or output parameter pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_onevent
+pulsestyle_ondetect rcmos real realtime reg release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled
+signed small specify specparam strong0 strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1
+triand trior trireg unsigned use uwire vectored wait wand weak0 weak1 while wire wor xnor xor alias bind bit break
+byte chandle checker class clocking const constraint context continue cover covergroup cross dist do endclass
+endclocking endgroup endinterface endpackage endprogram endproperty endsequence enum expect export extends extern
+final foreach global import inside int interface intersect local logic longint matches modport new null package packed
+priority program property protected pure rand randc ref return sequence shortint shortreal solve static string strong
+struct super tagged this throughout timeprecision timeunit type typedef union unique until untyped var virtual void
+weak wildcard with within
 """.split())
 
 

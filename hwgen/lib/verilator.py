@@ -256,13 +256,7 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
     kept = _runtime_cache(cache, classes, cflags)
     precompiled = f"runtime{opt}.h.gch" if kept and headers else ""
     if kept:
-        for obj in kept.glob("*.o"):
-            shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
-    if precompiled:
-        (folder / precompiled).with_suffix("").write_text("".join(f'#include "verilated{name}.h"\n'
-                                                                  for name in ("", "_dpi", "_vpi")))
-        if (kept / precompiled).exists():
-            (folder / precompiled).symlink_to(kept / precompiled)
+        _take_runtime(kept, folder, precompiled)
     _run(["make", "-j", str(jobs), "-C", folder, "-f", "build.mk", *_make_variables(opt), "VM_USER_CLASSES=",
           f"VM_CLASSES_FAST={' '.join(fast)}",
           f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1",
@@ -270,12 +264,28 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
           executable],
          folder, VERILATOR_ROOT=str(verilator_root))
     if kept:
-        kept.mkdir(parents=True, exist_ok=True)
-        with work_folder(kept, "new-") as work:
-            for made in (*folder.glob("verilated*.o"), *folder.glob("*.gch")):
-                if not (kept / made.name).exists():
-                    Path(shutil.copy(made, work)).replace(kept / made.name)
+        _keep_runtime(kept, folder)
     return folder / executable
+
+
+def _take_runtime(kept, folder, precompiled):
+    """What a cache has of Verilator's runtime, and the header ``precompiled``, if it has a name."""
+    for obj in kept.glob("*.o"):
+        shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
+    if precompiled:
+        (folder / precompiled).with_suffix("").write_text("".join(f'#include "verilated{name}.h"\n'
+                                                                  for name in ("", "_dpi", "_vpi")))
+        if (kept / precompiled).exists():
+            (folder / precompiled).symlink_to(kept / precompiled)
+
+
+def _keep_runtime(kept, folder):
+    """What a build made of Verilator's runtime goes into the cache."""
+    kept.mkdir(parents=True, exist_ok=True)
+    with work_folder(kept, "new-") as work:
+        for made in (*folder.glob("verilated*.o"), *folder.glob("*.gch")):
+            if not (kept / made.name).exists():
+                Path(shutil.copy(made, work)).replace(kept / made.name)
 
 
 def _runtime_cache(cache, classes, cflags):

@@ -3,6 +3,7 @@ Verilog for an adder (4,000 of them: 8 s of CPU), and a matrix has one for every
 
 Bits that are alike stand together in words of 64, so that a simulator adds 64 pairs of numbers at once.
 """
+import functools
 from itertools import groupby
 
 __all__ = ["registers", "wires_text"]
@@ -35,14 +36,9 @@ def registers(plan):
 
 def wires_text(plan, stuck=None):
     """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is
-    none), x [inputs], and y
-    [outputs] `Plan.latency` cycles later. ``stuck``: (word, bit, value) of a register that keeps one value."""
-    def becomes(word, value, bits):
-        if stuck is None or stuck[0] != word:
-            return f"  always @(posedge clk) {word} <= {value};"
-        one = f"{len(bits)}'h{1 << stuck[1]:x}"
-        return f"  always @(posedge clk) {word} <= ({value}) {f'| {one}' if stuck[2] else f'& ~{one}'};"
-
+    none), x [inputs], and y [outputs] `Plan.latency` cycles later. ``stuck``: (word, bit, value) of a register that
+    keeps one value."""
+    becomes = functools.partial(_becomes, stuck)
     network, names, lines = plan.network, {}, []
     for i in range(network.inputs):
         names[i, 0, 0] = f"x[{i}]"
@@ -94,6 +90,14 @@ def wires_text(plan, stuck=None):
                       f"  wire [{network.inputs - 1}:0] x;",
                       f"  output [{len(plan.outputs) - 1}:0] y;", f"  wire [{len(plan.outputs) - 1}:0] y;", *lines,
                       "endmodule", ""])
+
+
+def _becomes(stuck, word, value, bits):
+    """A register's line; of ``stuck``, see `wires_text`."""
+    if stuck is None or stuck[0] != word:
+        return f"  always @(posedge clk) {word} <= {value};"
+    one = f"{len(bits)}'h{1 << stuck[1]:x}"
+    return f"  always @(posedge clk) {word} <= ({value}) {f'| {one}' if stuck[2] else f'& ~{one}'};"
 
 
 def _chunks(items):

@@ -5,12 +5,12 @@ What is followed is ``AutoTokenizer.from_pretrained(folder)`` of transformers 5.
 classes make the tokenizer anew from the vocabulary instead of taking ``tokenizer.json`` as it is.
 """
 from pathlib import Path
-from typing import Any
 
 from .checkpoint import ModelError
 from .files import open_file
 from .json_file import LONGEST, read_json
 from .tokenizer import Tokenizer, library_errors
+from .tokenizer_classes import differ, made_anew, warn_of_class
 
 __all__ = ["load_tokenizer", "read_object"]
 
@@ -43,8 +43,6 @@ _OTHERS = {f"{name}Tokenizer" for name in (
     "RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip  Speech2Text SpeechT5 Splinter T5 Tapas Udop Vits Whisper "
     "XGLM XLMRoberta XLM XLNet"
 ).split()}
-_QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-          r"|\s+(?!\S)|\s+")
 _LLAMA_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 #: Special tokens that a class has unless the files name others.
 _CLASS_TOKENS = {
@@ -54,8 +52,6 @@ _CLASS_TOKENS = {
         "fill_token": "<FILL_ME>"},
     "GPT2Tokenizer": dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
     "Qwen2Tokenizer": dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")}
-#: What the classes split differently from the tokenizer.json of their models, if they do.
-_PROBES = ("Hello  world, it's the 12345th quick brown fox that jumps\n\n  x.", "日本語 é")
 
 
 def read_object(path, longest=LONGEST):
@@ -254,43 +250,6 @@ def _has_byte_level(layout):
     return search(layout.get("pre_tokenizer")) or search(layout.get("decoder"))
 
 
-def _made_anew(name, core, layout, files, named):
-    """The tokenizer as a class of transformers makes it: vocabulary, merges and post-processor of tokenizer.json."""
-    import tokenizers
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-    model = layout["model"]
-    if model.get("type", "BPE") != "BPE":
-        raise ModelError(f"{files.folder / 'tokenizer.json'}: Model must be BPE for tokenizer class {name}, "
-                         f"not {model.get('type')}")
-    merges: list[Any] = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
-                         for merge in model.get("merges", [])]
-    code = name == "CodeLlamaTokenizer"
-    llama = code or name == "LlamaTokenizer"
-    space = files.flag("add_prefix_space", llama)
-    options: dict[str, Any] = {"fuse_unk": True, "byte_fallback": True} if llama else {
-        "continuing_subword_prefix": "", "end_of_word_suffix": ""}
-    if code:
-        options["unk_token"] = named["unk_token"].content if "unk_token" in named else "None"
-    new = tokenizers.Tokenizer(models.BPE(vocab=model["vocab"], merges=merges, **options))
-    if llama:
-        scheme = ("always" if not code and files.flag("legacy", False) else "first") if space else "never"
-        new.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
-        new.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-                                         *([decoders.Strip(content=" ", left=1)] if space or code else [])])
-    else:
-        new.decoder = decoders.ByteLevel()
-        if name == "GPT2Tokenizer":
-            new.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
-        else:
-            new.normalizer = normalizers.NFC()
-            new.pre_tokenizer = pre_tokenizers.Sequence([
-                pre_tokenizers.Split(tokenizers.Regex(_QWEN2), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)])
-    if core.post_processor is not None:
-        new.post_processor = core.post_processor
-    return new
-
-
 def _add_tokens(core, tokens, named, extra):
     """Add what core lacks, in transformers' order."""
     known = {repr(token) for token in core.get_added_tokens_decoder().values()}
@@ -370,7 +329,7 @@ def load_tokenizer(folder):
                          f"not {_kind(options['extra_special_tokens'])}")
     plain = len(core.get_added_tokens_decoder())
     with library_errors(f"{path}: Tokens of the folder's files must fit together", quiet=True):
-        as_it_is, core = core, _made_anew(name, core, layout, files, named) if name else core
+        as_it_is, core = core, made_anew(name, core, layout, files, named) if name else core
         _add_tokens(core, tokens, named, extra)
         if name == "Qwen2Tokenizer":  # which adds them once more, without their options
             core.add_tokens([tokenizers.AddedToken(token.content, special=True) for token in [*named.values(), *extra]])
@@ -382,7 +341,7 @@ def load_tokenizer(folder):
         moved = [(token.content, i, core.token_to_id(token.content)) for i, token in tokens.items()
                  if core.token_to_id(token.content) != i]
         if name:
-            _warn_of_class(name, as_it_is, core, files)
+            warn_of_class(name, as_it_is, core, files)
     behind = named["eos_token"].content + "Hello" if name and "eos_token" in named else ""
     if moved:
         content, asked, given = moved[0]
@@ -398,7 +357,7 @@ def load_tokenizer(folder):
     new = len(added) - (plain if not name else 0)
     notes = {"tokenizer": f"tokenizer.json{f', made anew as {name}' if name else ''}"
                           + (", which splits otherwise behind a special token" if behind
-                             and _differ(as_it_is, core, behind) else ""),
+                             and differ(as_it_is, core, behind) else ""),
              "special tokens": f"{sum(token.special for token in added.values())} of {len(added)} added ones"
                                + (f", {new} not of tokenizer.json alone" if new and not name else ""),
              "start token's text": texts.get("bos_token", "none"), "end token's text": texts.get("eos_token", "none"),
@@ -420,20 +379,6 @@ def _refuse_options(files, core):
     if versions not in ([], ["tokenizer.json"]):
         raise ModelError(f"{files.path}: Option fast_tokenizer_files must name tokenizer.json alone: "
                          "leave the file that is meant, under that name")
-
-
-def _differ(one, other, text):
-    return one.encode(text, add_special_tokens=False).ids != other.encode(text, add_special_tokens=False).ids
-
-
-def _warn_of_class(name, as_it_is, core, files):
-    """A warning if the class's tokenizer splits a text otherwise than tokenizer.json does."""
-    for text in _PROBES:
-        if _differ(as_it_is, core, text):
-            files.warnings.append(
-                f"{files.path}: class {name} replaces the splitting of tokenizer.json, as in transformers 5: {text!r} "
-                "has other tokens; class PreTrainedTokenizerFast would take the file as it is")
-            return
 
 
 def _warn_of_ends(name, files, core, texts):

@@ -8,10 +8,11 @@ __all__ = ["front_svg", "ticks"]
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 90, 50, 700, 380
 _STYLE = """<style>
-  text { font: 13px sans-serif; fill: #222; } .axis { stroke: #888; } .grid { stroke: #ddd; } .all { fill: #9ab; } .front { fill: #c40; }
-  .line { fill: none; stroke: #c40; stroke-width: 1.5; } .page { fill: #fff; }
+  text { font: 13px sans-serif; fill: #222; } .axis { stroke: #888; } .grid { stroke: #ddd; } .all { fill: #9ab; }
+  .front { fill: #c40; } .line { fill: none; stroke: #c40; stroke-width: 1.5; } .page { fill: #fff; }
   @media (prefers-color-scheme: dark) {
-    text { fill: #ddd; } .grid { stroke: #333; } .all { fill: #567; } .front { fill: #f96; } .line { stroke: #f96; } .page { fill: #111; }
+    text { fill: #ddd; } .grid { stroke: #333; } .all { fill: #567; } .front { fill: #f96; }
+    .line { stroke: #f96; } .page { fill: #111; }
   }
 </style>"""
 

@@ -7,13 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from ..models.accuracy import KL_CAP, Agreement
-from ..models.checkpoint import tensor_shapes
-from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_head, quantize_matrix, score_factor
-from ..models.reference import Reference
+from ..models.quantize import Matrix, quantize, quantize_head, quantize_matrix
 from ..params.formats import E2M1, FORMATS
 from ..params.hardware import MOST_FRACTION
 from ..params.stream import BLOCK
-from .accuracy import PartlyFp8
+from .rounded import Exact, Rounded, matrix_of
 
 __all__ = ["CALIBRATION", "HEADROOM", "HELPS", "KL_LIMIT", "MATRIX_LIMIT", "ROUNDING_LIMIT", "MatrixRange", "Ranges",
            "advice", "calibration", "fitting_fraction", "lines", "measure", "problems", "rounded_anew"]
@@ -113,67 +111,11 @@ def calibration(checkpoint, text=CALIBRATION):
     return tokens or np.random.default_rng(0).integers(0, checkpoint.shape.vocab_size, limit).tolist()
 
 
-class _Exact(Reference):
-    """Float32, which reads each tensor when it needs it, and sees the residual."""
-
-    def __init__(self, shape, weights):
-        super().__init__(shape, weights, keep=False)
-        self.largest, self.rms = [], []
-
-    def residual(self, x):
-        self.largest.append(np.abs(x).max())
-        self.rms.append(np.sqrt((x.astype(np.float64) ** 2).mean(-1)))
-        return x
-
-
-class _Rounded(PartlyFp8):
-    """The machine's roundings in float32: weights, activations, Q, K, V, probabilities, residual (not bf16, tables)."""
-
-    def __init__(self, checkpoint, quantized, recipe, fraction):
-        sizes = tensor_shapes(checkpoint.shape)
-
-        def weights(name):
-            if name == "lm_head.bias":      # it is in the matrix, with inputs of its own
-                return np.float32(0)
-            if len(sizes[name]) == 1:       # gains and biases
-                return bf16_values(bf16(checkpoint.tensor(name)))
-            matrix, factor = _matrix(quantized, name)
-            return matrix.values() / np.float32(factor)
-
-        Reference.__init__(self, checkpoint.shape, weights, keep=False)
-        self._round(recipe, ("activations", "heads", "p"))
-        self._step = np.float32(2.0 ** -fraction)
-        shape = checkpoint.shape
-        self._behind = (bf16_values(quantized.final_bias[shape.hidden_size:])
-                        if shape.head_bias else np.zeros(0, np.float32))
-
-    def head(self, hidden):
-        return super().head(np.concatenate([hidden, np.broadcast_to(self._behind, (len(hidden), len(self._behind)))],
-                                           axis=1))
-
-    def residual(self, x):
-        return np.clip(np.rint(x / self._step), np.float32(-2.0**31), np.float32(2.0**31)) * self._step
-
-
-def _matrix(quantized, name):
-    """(The Matrix of a tensor's name, what the tensor was multiplied by.)"""
-    if name == "model.embed_positions.weight":
-        return quantized.positions, 1
-    if name in ("model.embed_tokens.weight", "lm_head.weight"):
-        return quantized.embedding if name.startswith("model") else quantized.head, 1
-    _, _, layer, tensor = name.split(".", 3)
-    block = quantized.shape.block
-    matrix = next(matrix for matrix in block.matrices if matrix.tensor == tensor)
-    # a norm of the queries would undo a factor in their matrix
-    factor = score_factor(quantized.shape) if matrix == block.queries and not block.qk_norm else 1
-    return quantized.layers[int(layer)].matrices()[matrix.name], factor
-
-
 def fitting_fraction(checkpoint, fraction):
     """``fraction`` if it suits the model's residual, else one that does, or None if none does. Reads each tensor
     once."""
     with np.errstate(all="ignore"):
-        exact = _Exact(checkpoint.shape, checkpoint.tensor)
+        exact = Exact(checkpoint.shape, checkpoint.tensor)
         exact.hidden(calibration(checkpoint))
     return _ranges_of(exact, checkpoint, fraction, {}, None).fitting
 
@@ -230,14 +172,14 @@ def measure(checkpoint, quantized, fraction, tokens):
     def weights(name):
         values = checkpoint.tensor(name)
         if values.ndim == 2 and name not in matrices:
-            matrix, factor = _matrix(quantized, name)
+            matrix, factor = matrix_of(quantized, name)
             matrices[name] = _compare(values, matrix, factor, name in checkpoint.in_blocks)
         return values
 
     with np.errstate(all="ignore"):         # what is no number is said to be so
-        exact = _Exact(checkpoint.shape, weights)
+        exact = Exact(checkpoint.shape, weights)
         logits = exact.logits(tokens)
-        cost = _cost(logits, _Rounded(checkpoint, quantized, quantized.recipe, fraction).logits(tokens))
+        cost = _cost(logits, Rounded(checkpoint, quantized, quantized.recipe, fraction).logits(tokens))
     return _ranges_of(exact, checkpoint, fraction, matrices, cost), logits
 
 
@@ -336,7 +278,7 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
     def trial(recipe):
         with np.errstate(all="ignore"):
             model = quantized if recipe == quantized.recipe else _in(recipe, quantized, checkpoint, others)
-            there = _Rounded(checkpoint, model, recipe, ranges.fraction if fraction is None else fraction)
+            there = Rounded(checkpoint, model, recipe, ranges.fraction if fraction is None else fraction)
             return _cost(logits, there.logits(tokens))
 
     if fraction not in (None, ranges.fraction):
@@ -378,7 +320,7 @@ def rounded_anew(checkpoint, quantized):
     """The sentence that `problems` has of a model's matrices in MXFP4, in a list, or none. Reads each of them once."""
     found = {}
     for name in sorted(checkpoint.in_blocks):
-        matrix, factor = _matrix(quantized, name)
+        matrix, factor = matrix_of(quantized, name)
         found[name] = _compare(checkpoint.tensor(name), matrix, factor, True)
     return _anew(found)
 

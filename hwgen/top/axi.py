@@ -18,6 +18,7 @@ from ..units.memory_loader import MemoryLoader
 from . import make
 from .axi_adapters import AxiAdapters
 from .decoder import Decoder
+from .payloads import beyond, packed, payload
 
 __all__ = ["AxiDecoder", "card_pins"]
 
@@ -299,7 +300,7 @@ class AxiDecoder(wiring.Component):
                          word.eq(self.s_axis_command_tdata)]
             # An entry with a number that does not fit could not be refused by the machine, which would see another:
             # it is none.
-            given["none"] = _beyond(command, given)
+            given["none"] = beyond(command, given)
             if self._adapters:
                 given["none"] |= self._adapters.missing(given["adapter"])
             given["last"] |= self.s_axis_command_tlast
@@ -309,15 +310,15 @@ class AxiDecoder(wiring.Component):
             m.submodules.commands = DomainRenamer("core")(queue)
             written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key', 'adapter')[f.lsb // 32]}_{f.name}")
                        for f in fields}
-            wrong = _beyond(command, written)
+            wrong = beyond(command, written)
             if self._adapters:
                 wrong |= self._adapters.missing(written["adapter"])
             m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | wrong),
                          queue.w_en.eq(regs.command_hi_write),
-                         queue.w_data.eq(_packed(fields, written)),
+                         queue.w_data.eq(packed(fields, written)),
                          regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
-        m.d.comb += command.payload.as_value().eq(_payload(command, given))
+        m.d.comb += command.payload.as_value().eq(payload(command, given))
         if self._axi.host == "queue":
             return regs.command_hi_write, written.get("adapter")
         return go & ~given["none"], given.get("adapter")
@@ -329,11 +330,11 @@ class AxiDecoder(wiring.Component):
         taken["length"] = regs.kv_length_value
         held = Signal.like(command.payload.as_value(), reset_less=True)
         offered, error = Signal(name="offered"), Signal.like(answer.p.error, name="error")
-        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)),
+        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | beyond(command, taken)),
                      command.valid.eq(offered & ~resetting),
                      command.payload.as_value().eq(held), answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
         with m.If(regs.kv_command_write):
-            m.d.core += [held.eq(_payload(command, taken)), offered.eq(1), busy.eq(1)]
+            m.d.core += [held.eq(payload(command, taken)), offered.eq(1), busy.eq(1)]
         with m.If(command.valid & command.ready):
             m.d.core += offered.eq(0)
         m.d.comb += regs.irq_status_kv_set.eq(answer.valid & busy)
@@ -355,7 +356,7 @@ class AxiDecoder(wiring.Component):
         if self._axi.loader:
             refused, why = self._refusal
             given["error"] = Mux(refused & (given["error"] == ErrorCode.EMPTY_PASS), why, given["error"])
-        word, last = _packed(RESULT, given), outcome.p.last
+        word, last = packed(RESULT, given), outcome.p.last
         if self._axi.host == "stream":
             m.d.comb += [self.m_axis_result_tvalid.eq(outcome.valid & ~resetting),
                          outcome.ready.eq(self.m_axis_result_tready & ~resetting),
@@ -384,24 +385,3 @@ class AxiDecoder(wiring.Component):
             m.d.comb += [regs.error_code.eq(code), regs.error_count.eq(count), regs.error_address_lo_value.eq(address)]
             if self._axi.address_width > 32:
                 m.d.comb += regs.error_address_hi_value.eq(address[32:])
-
-
-def _payload(stream, values):
-    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part
-    that is constant.)"""
-    return Cat((values.get(name, Const(0)) | Const(0, field.width))[:field.width] for name, field in stream.p.shape())
-
-
-def _beyond(stream, values):
-    """Whether a value has bits that its field of a stream's payload has not."""
-    return Cat(value[len(stream.p[name]):].any() for name, value in values.items()).any()
-
-
-def _packed(fields, values):
-    """Values at their fields' places; a field without a value is 0."""
-    parts, at = [], 0
-    for field in fields:
-        value = values.get(field.name, Const(0))
-        parts += [Const(0, field.lsb - at), (value | Const(0, field.width))[:field.width]]
-        at = field.lsb + field.width
-    return Cat(*parts)

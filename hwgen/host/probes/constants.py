@@ -9,7 +9,8 @@ from ...golden.rmsnorm import norm_factor
 from ...golden.rope import rope_angles
 from ...golden.swiglu import activate
 from ...params.tables import ROPE_BLOCK
-from ..diagnosis.faults import Constant, ConstantFault, constants, rope_entry
+from ..diagnosis.constants import Constant, constants, rope_entry
+from ..diagnosis.faults import ConstantFault
 from .case import Case, Suspect
 
 __all__ = ["probe_constants"]
