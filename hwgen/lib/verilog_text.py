@@ -6,7 +6,7 @@ A module's body is made of statements, which begin two spaces from the left. `ti
 - lets a clocked block assign its register, where Yosys has a block of its own that finds what the register gets next;
 - puts a condition, or a whole right side, to where it is used, if that is one place and no width or sign changes there;
 - drops cases in which nothing happens;
-- wakes up, at time 0, blocks that assign some bits of a signal, too: Yosys wakes up all others;
+- wakes up, at time 0, blocks that assign a constant to some bits of a signal, too, which nothing else would;
 - says behind a signal what the numbers of its enumeration mean.
 """
 import re
@@ -26,7 +26,7 @@ _DECLARATION = re.compile(rf"  (input|output|wire|reg) (signed )?(\[\d+:\d+\] )?
 _ASSIGN = re.compile(rf"  assign ({_NAME}) ?= (.*);$")
 _FLIP_FLOP = re.compile(rf"  always @\((\w+ {_NAME}) ?\)\n    ({_NAME}) ?<= (.*?) ?;$")
 _BLOCK = "  always @* begin\n"
-_BITS = re.compile(r"  always @\*\n(    .*;)$")      # of a signal whose other bits have a block
+_BITS = re.compile(r"  always @\*\n(    .* = \d+'[bdoh][0-9a-f]+;)$")     # of a signal whose other bits have a block
 _TARGET = re.compile(rf"^ +({_NAME}) ?(?:\[[^]]*\])? = ", re.MULTILINE)
 _TOKEN = re.compile(r"\d+'s?[bdoh][0-9a-fxz?_]+|\$?[A-Za-z_]\w*")
 _CONDITION = re.compile(rf"(?<=if \()({_NAME}) ?(?=\) begin)")
@@ -129,7 +129,7 @@ class _Module:
             self.statements.append((found[1].strip(),))
         elif found := _FLIP_FLOP.fullmatch(statement):
             self.statements.append((found[1].strip(), found[2].strip(), found[3].strip()))
-        elif self.wakers and (found := _BITS.fullmatch(statement)):     # a constant would never wake it up
+        elif self.wakers and (found := _BITS.fullmatch(statement)):
             self.statements.append(f"{_BLOCK}    if ({min(self.wakers)}) begin end\n{found[1]}\n  end")
         else:
             kept = [f"  {attribute}\n" for attribute in attributes if not attribute.startswith("(* full_case")]
