@@ -78,7 +78,7 @@ _BREAKS = {name: Break(UartBridge, old, new) for name, old, new in [
     ("ar_withdrawn", "with m.If(self.m_axi_arready):", "with m.If(1):"),
     ("ar_changed", "self.m_axi_araddr.eq(address)", "self.m_axi_araddr.eq(address ^ self.m_axi_arready)"),
     ("tx_withdrawn", "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(START), anew.eq(1)]",
-     "m.d.comb += [self.tx.valid.eq(silent[0]), self.tx.payload.eq(START), anew.eq(1)]"),
+     "m.d.comb += [self.tx.valid.eq(~self.rx_valid), self.tx.payload.eq(START), anew.eq(1)]"),
     ("tx_changed",
      "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[:8])]",
      "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[:8] ^ self.rx_valid)]"),
