@@ -265,11 +265,14 @@ def one(options):
 
 
 def keep(record, seed):
-    total = record.total()
+    """Put a sweep's counts into the ledger; what they depend on only if all cases ran on this commit's machines."""
+    total, here = record.total(), ledger.commit()
+    of_here = {found["commit"] for found in record.cases.values()} == {here}
     values = {"sweep_shapes": total["equal"], "sweep_failures": total["differs"] + total["failed"],
               "sweep_refused": total["refused"],
               "sweep_passes": total["passes"], "sweep_cycles": total["cycles"]}
-    entry = {"kind": "measured", "command": f"python -m tools.sweep --seed {seed} --record", "unit": ""}
+    entry = {"kind": "measured", "command": f"python -m tools.sweep --seed {seed} --record", "unit": "",
+             **({} if of_here else {"sources": ""})}
     ledger.record("sweep.json", [{"name": name, "value": value, **entry} for name, value in values.items()])
 
 
