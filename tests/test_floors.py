@@ -119,7 +119,7 @@ def test_parts_are_of_units():
 def test_units_have_their_companions():
     missing = [place.format(unit) for unit in units() for place in COMPANIONS
                if (unit, place) not in EXEMPT and not (ROOT / place.format(unit)).exists()]
-    assert missing == []
+    assert not missing, "\n".join(missing)
 
 
 def takers_of_designs(root):

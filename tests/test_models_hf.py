@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hwgen.models import ModelError, load, random_checkpoint
+from hwgen.models.families import family
 from hwgen.models.hf import shape_from_config
 from hwgen.models.options import About
 from hwgen.params.model import DEMO, LinearRopeScaling, Llama3RopeScaling
@@ -229,10 +230,7 @@ def test_defaults_and_end_tokens():
     assert shape_from_config(mistral) == dataclasses.replace(ODD, name="model")
 
 
-ACTIVATIONS = ("one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_pytorch_tanh, gelu_python_tanh, "
-               "gelu_accurate, "
-               "quick_gelu, "
-               "relu, relu2")
+ACTIVATIONS = "one of " + ", ".join(family._ACTIVATIONS)
 ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
 
 
