@@ -38,7 +38,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser():
     parser = _Parser(prog="hwgen", description="Generate the hardware of one transformer, and run it.",
-                     epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
+                     epilog="first:  hwgen demo\nthen:   hwgen COMMAND --help, each with an example",
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # as --help lists them
     for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_load, add_counters, add_accuracy,

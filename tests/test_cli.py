@@ -37,6 +37,20 @@ def test_help_has_an_example(capsys, command):
         assert all(f"  {name}" in out and preset.purpose in out for name, preset in SHAPES.items())
 
 
+def test_help_ends_with_a_line_for_each_step(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    first, then = capsys.readouterr().out.splitlines()[-2:]
+    assert first.split() == ["first:", "hwgen", "demo"] and then.startswith("then:   hwgen COMMAND --help")
+
+
+def test_help_says_what_lanes_and_what_columns_are(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["emit", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert " lanes products of a dot product at once" in out and " columns dot products at once" in out
+
+
 def test_what_was_taken_and_what_was_left(tmp_path, capsys):
     """Every command that reads a model warns; info says what came from where."""
     write_folder(tmp_path / "odd", config={"logit_scale": 2.0, "rope_theta": 20000.0})

@@ -154,7 +154,8 @@ class HwShape:
 
     Parameters
     ----------
-    lanes, columns      the MAC array: ``columns`` exact dot products of ``lanes`` products each, per cycle
+    lanes               products of a dot product at once, in each column of the MAC array
+    columns             dot products at once, one in each column of the MAC array; their sums are exact
     entries             T, entries of one pass
     halves              1, or 2: two half-batches of T / 2 entries that alternate on the array, each weight read once
                         for each
