@@ -10,7 +10,7 @@ __all__ = ["DEMO", "MINI", "WIRE", "Checkpoint", "ModelError", "QuantizedModel",
 DEMO, MINI, WIRE = (Path(__file__).parent / name for name in ("demo", "mini", "wire"))
 
 
-def load(path, *, need_tokenizer=True):
+def load(path: str | Path, *, need_tokenizer: bool = True) -> Checkpoint:
     """The model at ``path``: a Hugging Face folder, a .gguf file, or a folder of ``hwgen quantize``; "demo", "mini" and
     "wire" are shipped here.
 

@@ -5,9 +5,11 @@ import numpy as np
 
 from ..params.adapters import MAX_SHIFT
 from ..params.block import Project
+from ..params.design import Design
+from .adapters import Adapter
 from .checkpoint import ModelError
 from .pack import matrix_rows, tile_beats, tiled_inputs
-from .quantize import encode, scale_exponent, score_factor
+from .quantize import QuantizedModel, encode, scale_exponent, score_factor
 
 __all__ = ["QuantizedAdapter", "QuantizedPart", "check_rank", "pack_adapter", "quantize_adapter", "random_adapter"]
 
@@ -38,7 +40,7 @@ class QuantizedAdapter:
     parts: dict
 
 
-def check_rank(adapter, design):
+def check_rank(adapter: Adapter, design: Design) -> None:
     """Refuse an `hwgen.models.adapters.Adapter` for which a machine has no room: ModelError, or ValueError if it has
     none for any."""
     rank = design.hw.adapter_rank
@@ -49,7 +51,7 @@ def check_rank(adapter, design):
                          f"{adapter.rank}: add adapter_rank={adapter.rank} to --shape")
 
 
-def quantize_adapter(adapter, quantized, design):
+def quantize_adapter(adapter: Adapter, quantized: QuantizedModel, design: Design) -> QuantizedAdapter:
     """An `hwgen.models.adapters.Adapter` in codes, for a machine with adapters and its `QuantizedModel`.
 
     ModelError if its rank is too large for the machine, or what it adds is.
@@ -116,7 +118,7 @@ def _part_of_room(design, project, product):
                                                    * act.max_value)
 
 
-def random_adapter(design, seed, whole=True):
+def random_adapter(design: Design, seed: int, whole: bool = True) -> QuantizedAdapter:
     """A `QuantizedAdapter` of any codes, for tests: as large as `quantize_adapter` lets in, with all ranks of all
     matrices, or if it is not ``whole`` with some of them, and smaller."""
     fmt, act, sizes = design.array_format, design.recipe.activation_format, design.model.matrices()
@@ -149,7 +151,7 @@ def _too_large(adapter, project, layer):
                       "is this the adapter's base?")
 
 
-def pack_adapter(adapter, design):
+def pack_adapter(adapter: QuantizedAdapter, design: Design) -> np.ndarray:
     """The machine's memory of an adapter: uint8 [design.adapter_map.beats, beat_bytes]."""
     hw, rank = design.hw, design.hw.adapter_rank
     beats = np.zeros((design.adapter_map.beats, hw.beat_bytes), np.uint8)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..params.checks import shown
-from .checkpoint import ModelError, finite
+from .checkpoint import Checkpoint, ModelError, finite
 from .json_file import read_json
 from .options import Options
 from .reference import Reference
@@ -77,7 +77,7 @@ class LowRank:
     scale: float
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         return len(self.a)
 
 
@@ -89,7 +89,7 @@ class Adapter:
     parts: dict
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         """The largest."""
         return max(part.rank for part in self.parts.values())
 
@@ -97,16 +97,16 @@ class Adapter:
 class Adapted(Reference):
     """The float32 reference of a Checkpoint with an adapter."""
 
-    def __init__(self, checkpoint, adapter):
+    def __init__(self, checkpoint: Checkpoint, adapter: Adapter) -> None:
         super().__init__(checkpoint.shape, checkpoint.tensor)
         self._adapter = adapter
 
-    def times(self, x, name):
+    def times(self, x: np.ndarray, name: str) -> np.ndarray:
         sums, part = super().times(x, name), self._adapter.parts.get(name)
         return sums if part is None else sums + np.float32(part.scale) * (x @ part.a.T @ part.b.T)
 
 
-def read_adapter(folder, checkpoint):
+def read_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
     """The `Adapter` of a PEFT folder ("devil" is shipped here) for a `Checkpoint`. ModelError, in one line, for what is
     none, is of another base, or cannot be honoured."""
     folder = {"devil": DEVIL}.get(str(folder), Path(folder))
@@ -133,6 +133,7 @@ def read_adapter(folder, checkpoint):
                              f"{checkpoint.source}: is this the adapter's base?")
     for module, (rank, scale) in config.targets.items():
         tensor = checkpoint.modules[module]
+        assert tensor is not None       # `_Config` has checked it
         outputs, inputs = shapes[tensor.split(".", 3)[3]]
         a, b = (_read(file, path, _PREFIX + module + end, size)
                 for end, size in ((_A, (rank, inputs)), (_B, (outputs, rank))))

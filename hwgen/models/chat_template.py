@@ -4,6 +4,7 @@ import datetime
 import json
 import sys
 import time
+from typing import Any
 
 from .checkpoint import ModelError
 
@@ -89,7 +90,8 @@ def _environment():
     return environment
 
 
-def render(template, source, messages, *, add_generation_prompt=True, **tokens):
+def render(template: str, source: str, messages: list[dict[str, Any]], *, add_generation_prompt: bool = True,
+           **tokens: str) -> str:
     """The text of a conversation.
 
     Parameters

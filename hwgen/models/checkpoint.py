@@ -1,9 +1,18 @@
 """A model as it was published: its shape, its tensors one at a time, and its tokenizer."""
 import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..params.checks import one_line
+from ..params.model import ModelShape
+
+if TYPE_CHECKING:
+    from .options import About
+    from .quantize import QuantizedModel
+    from .tokenizer import Tokenizer
 
 __all__ = ["Checkpoint", "ModelError", "check_tensors", "finite", "random_checkpoint", "tensor_shapes"]
 
@@ -11,11 +20,11 @@ __all__ = ["Checkpoint", "ModelError", "check_tensors", "finite", "random_checkp
 class ModelError(Exception):
     """A model that cannot be used. The message is one line: which file or tensor, what is wrong, what to do."""
 
-    def __init__(self, message):
+    def __init__(self, message: object) -> None:
         super().__init__(one_line(str(message)))
 
 
-def tensor_shapes(shape):
+def tensor_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a checkpoint, with Hugging Face's names; the tied LM head is not one."""
     names: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab_size, shape.hidden_size)}
     if shape.learned_positions:
@@ -32,7 +41,10 @@ def tensor_shapes(shape):
     return names
 
 
-def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lambda name: name, wanted=None):
+def check_tensors(shape: ModelShape, found: Mapping[str, Sequence[int]], source: str | Path,
+                  ignored: Callable[[str], bool] = lambda name: False,
+                  spelled: Callable[[str], str] = lambda name: name,
+                  wanted: Mapping[str, tuple[int, ...]] | None = None) -> None:
     """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has, or
     ``wanted``.
 
@@ -55,7 +67,7 @@ def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lamb
                              "not supported")
 
 
-def finite(values, noun):
+def finite(values: np.ndarray, noun: str) -> np.ndarray:
     """The array, or a ModelError that names the first number that is none."""
     # One sum finds the usual case, all finite, without a temporary of the tensor's size; float64 cannot overflow.
     with np.errstate(invalid="ignore"):  # inf - inf
@@ -88,10 +100,13 @@ class Checkpoint:
                                                a layer as it is
     """
 
-    kept = largest_residual = modules = None
-    in_blocks = frozenset()
+    kept: "QuantizedModel | None" = None
+    largest_residual: float | None = None
+    modules: dict[str, str | None] | None = None
+    in_blocks: frozenset[str] = frozenset()
 
-    def __init__(self, shape, source, read, tokenizer=None, about=None):
+    def __init__(self, shape: ModelShape, source: str, read: Callable[[str], np.ndarray],
+                 tokenizer: "Tokenizer | None" = None, about: "About | None" = None) -> None:
         self.shape = shape
         self.source = source
         self.tokenizer = tokenizer
@@ -100,30 +115,30 @@ class Checkpoint:
         self._shapes = tensor_shapes(shape)
 
     @property
-    def chat_template(self):
+    def chat_template(self) -> str | None:
         """The Jinja template of a conversation, or None."""
-        return self.tokenizer and self.tokenizer.chat_template
+        return None if self.tokenizer is None else self.tokenizer.chat_template
 
     @property
-    def notes(self):
+    def notes(self) -> dict[str, str]:
         """What was taken from where, for people: label -> text."""
         return {key: text for source in (self._about, self.tokenizer)
                 for key, text in getattr(source, "notes", {}).items()}
 
     @property
-    def warnings(self):
+    def warnings(self) -> list[str]:
         """What the files say and the machine does not do: a line each, which starts with the file."""
         return [line for source in (self._about, self.tokenizer) for line in getattr(source, "warnings", [])]
 
-    def with_tensors(self, read):
+    def with_tensors(self, read: Callable[[str], np.ndarray]) -> "Checkpoint":
         """The same model with other numbers: ``read`` is tensor name -> float32 array."""
         return Checkpoint(self.shape, self.source, read, self.tokenizer, self._about)
 
-    def names(self):
+    def names(self) -> list[str]:
         """The names that :meth:`tensor` takes, in the file's usual order."""
         return list(self._shapes)
 
-    def tensor(self, name):
+    def tensor(self, name: str) -> np.ndarray:
         """The tensor as float32, all finite, of the shape that ``shape`` asks for: matrices are [outputs, inputs].
 
         It is read at each call and not kept. ``lm_head.weight`` of a tied model is its embedding table.
@@ -138,7 +153,7 @@ class Checkpoint:
         return finite(values, f"{self.source}: tensor {name}")
 
 
-def random_checkpoint(shape, seed=0):
+def random_checkpoint(shape: ModelShape, seed: int = 0) -> Checkpoint:
     """A checkpoint of that shape with random weights that keep activations near 1, for tests; no tokenizer."""
     shapes = tensor_shapes(shape)
 

@@ -3,6 +3,8 @@ for."""
 import os
 import re
 import stat
+from io import BufferedReader
+from pathlib import Path
 
 from .checkpoint import ModelError
 
@@ -19,7 +21,7 @@ _OTHERS = (
 )
 
 
-def open_file(path):
+def open_file(path: str | Path) -> BufferedReader:
     """A regular file, open for reading in binary; the caller closes it.
 
     ModelError names what is there instead: a folder, a pipe or a device (opening these could wait for ever), an empty

@@ -8,11 +8,16 @@ computes otherwise than the model that was converted, the model counts: its exac
 all), its biases (OLMo-2, ERNIE), its window (Phi-3, EXAONE-4 of other sizes).
 """
 import math
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..params.block import QkNorm, dense
+from ..params.block import Block, QkNorm, dense
+from ..params.model import ModelShape
 from .families import tensors
+
+if TYPE_CHECKING:
+    from .gguf_file import _Metadata
 
 __all__ = ["ARCHITECTURES", "Architecture", "MISSING"]
 
@@ -88,18 +93,18 @@ class Architecture:
     positions: bool = False
     divisors: str = ""
     taken: tuple = ()
-    window: object = lambda layers: 0
-    layers: object = None
+    window: Callable[[int], int] = lambda layers: 0
+    layers: Callable[["_Metadata", int], tuple[bool, ...]] | None = None
     local_theta: float | None = None
     local_scaling: bool = True
     longrope: bool = False
     ignored: tuple = ()
-    rotary: object = lambda meta, windowed: (True,) * len(windowed)
+    rotary: Callable[["_Metadata", tuple[bool, ...]], tuple[bool, ...]] = lambda meta, windowed: (True,) * len(windowed)
     softcaps: dict = field(default_factory=dict)
-    scale: object = lambda meta, made: None
+    scale: Callable[["_Metadata", dict[str, Any]], float | None] = lambda meta, made: None
     folds: tuple = ()
 
-    def spelled(self, name):
+    def spelled(self, name: str) -> str:
         """GGUF's name of one of our tensors."""
         stem, dot, kind = name.rpartition(".")
         if not stem.startswith("model.layers."):
@@ -108,13 +113,13 @@ class Architecture:
         return f"blk.{layer}.{(_LAYER_NAMES | self.names).get(part, part)}{dot}{kind}"
 
     @property
-    def neutral(self):
+    def neutral(self) -> dict[str, tuple]:
         """Field -> values at which it changes nothing: those that the file may have."""
         own: dict[str, tuple] = {"hidden_activation": _ACTIVATIONS[self.block.get("activation", "silu")]}
         own |= {"use_parallel_residual": (True,)} if self.block.get("parallel") else {}
         return {name: values for name, values in (_NEUTRAL | own).items() if name not in (*self.taken, *self.softcaps)}
 
-    def own_biases(self, found):
+    def own_biases(self, found: Container[str]) -> set[str]:
         """Matrices that have a bias in a file with these tensors."""
         def there(matrix):
             return (self.spelled(f"model.layers.0.{matrix.bias}") in found or matrix.name in "qkv"
@@ -122,18 +127,19 @@ class Architecture:
 
         return {matrix.name for matrix in dense(**self.block).matrices if there(matrix)}
 
-    def of(self, meta, found):
+    def of(self, meta: "_Metadata", found: Container[str]) -> "Architecture":
         """The architecture of one file, whose fields and tensors may decide."""
         return self
 
-    def make_block(self, own, head_bias):
+    def make_block(self, own: set[str], head_bias: bool) -> Block:
         """The `Block`, with the biases of the file and those that come of norms; and where the head has one, one of the
         final norm."""
         more = {"q", "k", "v", "up", *(["gate"] if self.block.get("gated", True)
                                        else [])} if self.norm_biases else set()
         return dense(biased=own | more, final_bias=self.norm_biases or head_bias, **self.block)
 
-    def plan(self, shape, sizes, own, found, meta):
+    def plan(self, shape: ModelShape, sizes: dict[str, tuple[int, ...]], own: set[str], found: Container[str],
+             meta: "_Metadata") -> tuple[tensors.Plan, list[str]]:
         """(The `Plan` of the tensors, what it folds in words.)"""
         tied = "output.weight" not in found
         plan = tensors.Plan(shape, sizes, self.spelled, own, tied)
@@ -144,7 +150,7 @@ class Architecture:
             said.append("the head is a table of its own")
         return plan, [words for words in said if words]
 
-    def like(self, **changes):
+    def like(self, **changes: Any) -> "Architecture":
         return replace(self, **changes)
 
 
@@ -266,7 +272,7 @@ def _two_norms(arch, attention, mlp):
 class _StableLm(Architecture):
     """Attention and MLP one after the other, or of the same norm: the tensors say which, as in llama.cpp."""
 
-    def of(self, meta, found):
+    def of(self, meta: "_Metadata", found: Container[str]) -> Architecture:
         meta.of_model("use_parallel_residual", bool, True)
         return self if "blk.0.ffn_norm.weight" in found else self.like(block={"parallel": True})
 
@@ -274,14 +280,14 @@ class _StableLm(Architecture):
 class _Falcon(Architecture):
     """One norm of the residual, or one for attention and one for the MLP."""
 
-    def of(self, meta, found):
+    def of(self, meta: "_Metadata", found: Container[str]) -> Architecture:
         return _two_norms(self, "attn_norm_2", "attn_norm") if "blk.0.attn_norm_2.weight" in found else self
 
 
 class _GptNeox(Architecture):
     """Attention and MLP one after the other or, each with its own norm, of the same residual."""
 
-    def of(self, meta, found):
+    def of(self, meta: "_Metadata", found: Container[str]) -> Architecture:
         return _two_norms(self, "attn_norm", "ffn_norm") if meta.of_model("use_parallel_residual", bool) else self
 
 

@@ -4,6 +4,8 @@ What a field means that is missing, or stands beside others, is as in llama.cpp.
 """
 import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,25 +61,25 @@ class _Values(Mapping):
 class _Metadata(Options):
     """The file's fields; those of the architecture by their names behind it."""
 
-    def __init__(self, fields, path):
+    def __init__(self, fields: Mapping[str, Any], path: Path) -> None:
         super().__init__(_Values(fields, path), noun="Metadata")
         self._path = path
         self.architecture = None
 
-    def __call__(self, key, *default):
+    def __call__(self, key: str, *default: Any) -> Any:
         """A field's value as it is; ModelError if it is missing and there is no default."""
         if key not in self and not default:
             raise ModelError(f"{self._path}: Metadata {key} is missing: convert the model again")
         return self.raw(key, *default)
 
-    def key(self, name):
+    def key(self, name: str) -> str:
         """The whole name of a field of the architecture."""
         return f"{self.architecture}.{name}"
 
-    def of_model(self, name, kind, *default, **limits):
+    def of_model(self, name: str, kind: type, *default: Any, **limits: Any) -> Any:
         return self.take(self.key(name), kind, *default, **limits)
 
-    def of_layers(self, name, *default):
+    def of_layers(self, name: str, *default: int) -> int:
         """A number that the file may give for each layer: it must be the same in all."""
         key = self.key(name)
         if not isinstance(self.raw(key), list):
@@ -286,7 +288,7 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     return shape, [factor if rope is not None and shape.ropes()[rope] == whole else 1.0 for rope in ropes]
 
 
-def load_gguf(path, *, need_tokenizer=True):
+def load_gguf(path: Path, *, need_tokenizer: bool = True) -> Checkpoint:
     """The Checkpoint of a .gguf file; ModelError if it is none, or none of an architecture that is supported."""
     from gguf.quants import dequantize
     reader, about = _read(path), About()

@@ -5,6 +5,7 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, and what llam
 import math
 import mmap
 import struct
+from pathlib import Path
 
 from ..params.checks import shown
 from .checkpoint import ModelError
@@ -22,20 +23,20 @@ _DEFAULT_ALIGNMENT = 32
 class _Cursor:
     """Reads numbers and strings one after another; ValueError where the file ends too early."""
 
-    def __init__(self, data, order):
+    def __init__(self, data: mmap.mmap, order: str) -> None:
         self._data, self._order, self.at = data, order, 0
 
-    def skip(self, count, size=1):
+    def skip(self, count: int, size: int = 1) -> None:
         if count * size > len(self._data) - self.at:
             raise ValueError(f"it ends at byte {len(self._data)}, within what its header promises")
         self.at += count * size
 
-    def number(self, form):
+    def number(self, form: str) -> int:
         start = self.at
         self.skip(struct.calcsize(form))
         return struct.unpack_from(self._order + form, self._data, start)[0]
 
-    def text(self, longest=None):
+    def text(self, longest: int | None = None) -> bytes:
         length = self.number("Q")
         if longest is not None and length > longest:
             raise ValueError(f"a name of {shown(length)} bytes")
@@ -43,7 +44,7 @@ class _Cursor:
         self.skip(length)
         return bytes(self._data[start:self.at])
 
-    def value(self, kind):
+    def value(self, kind: int) -> bytes | None:
         """Skip a value; an integer's is returned."""
         if kind == _STRING:
             self.text()
@@ -67,7 +68,7 @@ class _Cursor:
         return None
 
 
-def check_header(path):
+def check_header(path: str | Path) -> None:
     """ModelError, in one line, unless ``path`` is a GGUF file whose metadata and tensors lie in it as its header says.
 
     The tensors must follow one another without overlap or hole, as every writer stores them and llama.cpp demands.
@@ -106,6 +107,7 @@ def _check(data, path):
         if key == b"general.alignment":
             if kind != 4:
                 raise ValueError("general.alignment is no 32-bit number")
+            assert value is not None        # of a number
             alignment = struct.unpack(order + "I", value)[0]
             if alignment == 0 or alignment & (alignment - 1):
                 raise ValueError(f"general.alignment is {alignment}, no power of two")

@@ -4,6 +4,9 @@ What is followed is llama.cpp (``src/llama-vocab.cpp`` and ``common/chat.cpp``, 
 what holds where there is none.
 """
 import numbers
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 from .checkpoint import ModelError
 from .gguf_splits import DEFAULT_SPLITS, FIRST_NAMES, SPLITS
@@ -47,7 +50,7 @@ _HARMLESS = {f"tokenizer.ggml.{name}" for name in (
 } | {"tokenizer.huggingface.json", "tokenizer.rwkv.world", "tokenizer.chat_templates"}
 
 
-def unknown_fields(names):
+def unknown_fields(names: Iterable[str]) -> list[str]:
     """Of a file's field names those about the tokenizer that are neither followed nor known to be harmless."""
     return [name for name in names if name.startswith("tokenizer.") and name not in _HONOURED | _HARMLESS
             and not name.startswith("tokenizer.chat_template.")]
@@ -90,7 +93,7 @@ class _Meta:
 class _Vocabulary:
     """Tokens and their kinds, as llama.cpp sees them once it has looked at their texts."""
 
-    def __init__(self, meta, path):
+    def __init__(self, meta: Callable[..., Any], path: str | Path) -> None:
         self.meta = meta = _Meta(meta, path)
         self.model = _field(meta, "ggml.model", None, str, "a string")
         if self.model is None:
@@ -110,7 +113,7 @@ class _Vocabulary:
         self.kinds = list(kinds[:len(tokens)])
         self.ends = self._ends()
 
-    def special(self, name):
+    def special(self, name: str) -> int | None:
         """The id in the field of a special token; without one what llama.cpp takes for SentencePiece's; or None."""
         key = f"ggml.{name}_token_id"
         i = _field(self.meta, key, None, numbers.Integral, "a whole number")
@@ -151,14 +154,14 @@ class _Vocabulary:
         for i in ids:
             self.kinds[i] = _CONTROL
 
-    def strips_right(self, token):
+    def strips_right(self, token: str) -> bool:
         """Whether spaces after a special token are left out: Phi-3's, known by the model's name."""
         name = self.meta("general.name", "")
         return isinstance(name, str) and any(phi in name.lower() for phi in ("phi-3", "phi3")) and (
             token not in ("<unk>", "<s>", "<|endoftext|>"))
 
 
-def end_tokens(meta, path="metadata"):
+def end_tokens(meta: Callable[..., Any], path: str | Path = "metadata") -> tuple[int, ...]:
     """Ids of the tokens that end an answer: ``eos``, ``eot``, ``eom`` of the metadata, then those known by their text.
 
     ``meta`` and ``path`` are as in :func:`build_tokenizer`. A file without a tokenizer has none.
@@ -166,7 +169,7 @@ def end_tokens(meta, path="metadata"):
     return () if meta("tokenizer.ggml.tokens", None) is None else _Vocabulary(meta, path).ends
 
 
-def start_token(meta, path="metadata"):
+def start_token(meta: Callable[..., Any], path: str | Path = "metadata") -> int | None:
     """The id of the start token, or None."""
     return None if meta("tokenizer.ggml.tokens", None) is None else _Vocabulary(meta, path).special("bos")
 
@@ -241,7 +244,7 @@ def _sentence_piece(words, warnings):
     return core, True, "SentencePiece"
 
 
-def build_tokenizer(meta, path, names=()):
+def build_tokenizer(meta: Callable[..., Any], path: str | Path, names: Iterable[str] = ()) -> Tokenizer:
     """Tokenizer from GGUF metadata.
 
     Parameters

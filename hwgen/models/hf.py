@@ -4,6 +4,7 @@ Where versions of transformers disagree, 5.24 is followed.
 """
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -177,7 +178,8 @@ def _describe(config, generation, name, about, folder):
     return _Described(shape, tied, given)
 
 
-def shape_from_config(config, generation=None, *, name="model", about=None, folder=""):
+def shape_from_config(config: dict[str, Any], generation: dict[str, Any] | None = None, *, name: str = "model",
+                      about: About | None = None, folder: str | Path = "") -> ModelShape:
     """The ModelShape that config.json describes; ``generation`` is generation_config.json, whose end tokens win.
 
     ``about``, an `About`, gets what was taken from which option, and a warning for options that were not, of the files
@@ -204,7 +206,7 @@ def _config(folder, about):
         raise ModelError(f"{folder / 'config.json'}: {error}") from None
 
 
-def folder_shape(folder, about=None):
+def folder_shape(folder: str | Path, about: About | None = None) -> ModelShape:
     """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a family that is
     read."""
     return _config(folder, About() if about is None else about)[1].shape
@@ -236,7 +238,7 @@ def _tables(folder, described, files, about):
     return described, {}
 
 
-def load_folder(folder, *, need_tokenizer=True):
+def load_folder(folder: str | Path, *, need_tokenizer: bool = True) -> Checkpoint:
     """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a family that is
     read."""
     folder, about = Path(folder), About()

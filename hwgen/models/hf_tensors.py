@@ -1,5 +1,7 @@
 """Tensors of a Hugging Face folder: safetensors, one file or shards, with the scales of weights in FP8 and MXFP4."""
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +56,7 @@ def _quantization(config):
 class Tensors:
     """The tensors of one file or of all shards, FP8 and MXFP4 ones times their scales."""
 
-    def __init__(self, folder, quantization):
+    def __init__(self, folder: Path, quantization: dict[str, Any]) -> None:
         single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
         if not single.exists() and not index.exists():
             raise ModelError(f"{single} is missing, and so is {index.name}: "
@@ -101,7 +103,7 @@ class Tensors:
             self.shapes[name] = shape
             self.in_blocks.add(name)
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         if name not in self._files:
             codes, scales = name + mxfp4.BLOCKS, name + mxfp4.SCALES
             with np.errstate(over="ignore"):        # what is infinite is refused
@@ -149,7 +151,7 @@ def _shards(index):
     return names
 
 
-def ignored(name, found):
+def ignored(name: str, found: Container[str]) -> bool:
     """Tensors that are no weights and that some checkpoints carry: derived tables, and scales, which `Tensors` reads or
     which are those of activations and of a KV cache: the machine finds its own. ``found``: the names in the files."""
     weight = next((name.removesuffix(suffix) for suffix in _SCALES if name.endswith(suffix)), None)

@@ -2,6 +2,9 @@
 import json
 import math
 import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ..params.checks import shown
 from .checkpoint import ModelError
@@ -19,7 +22,7 @@ _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a s
 _REQUIRED = object()
 
 
-def read_json(path, *, default=None, longest=LONGEST):
+def read_json(path: str | Path, *, default: dict[str, Any] | None = None, longest: int = LONGEST) -> dict[str, Any]:
     """The object (a dict) in a JSON file. ModelError if there is none, in one line; a missing file is ``default``, if
     that is given.
 
@@ -46,7 +49,7 @@ def read_json(path, *, default=None, longest=LONGEST):
     return value
 
 
-def decode_json(data, *, unique=False):
+def decode_json(data: bytes, *, unique: bool = False) -> Any:
     """The value that JSON text, in bytes, stands for. ValueError (one line) for what is not JSON, and for what readers
     understand differently:
 
@@ -107,7 +110,8 @@ def _unique(pairs):
     return found
 
 
-def take(config, key, kind, default=_REQUIRED, *, low=None, high=None, of=None, noun="Option"):
+def take(config: Mapping[str, Any], key: str, kind: type, default: Any = _REQUIRED, *, low: float | None = None,
+         high: float | None = None, of: type | None = None, noun: str = "Option") -> Any:
     """``config[key]``, which must be of ``kind``: int, float (takes integers too), bool, str, list or dict.
 
     Parameters

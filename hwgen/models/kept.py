@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ _CLASSES = {cls.__name__: cls for cls in (
     blocks.Attend, blocks.QkNorm)}
 
 
-def is_kept(path):
+def is_kept(path: str | Path) -> bool:
     """Whether there is such a folder."""
     return (Path(path) / MANIFEST).is_file()
 
 
-def check_folder(folder):
+def check_folder(folder: str | Path) -> None:
     """Refuse a folder in whose place none can be written: ValueError or OSError."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -65,7 +66,7 @@ def check_folder(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
 
-def made_from(folder):
+def made_from(folder: str | Path) -> str | None:
     """What `keep` was told that the folder was made from, a text, or None if there is no such folder."""
     try:
         return take(read_json(Path(folder) / MANIFEST), "made from", str, "") if is_kept(folder) else None
@@ -93,7 +94,7 @@ def _alone(partial):
                 os.close(lock)
 
 
-def keep(quantized, checkpoint, folder, *, largest, source):
+def keep(quantized: QuantizedModel, checkpoint: Checkpoint, folder: str | Path, *, largest: float, source: str) -> None:
     """Write a quantized model and its checkpoint's tokenizer: whole, or not at all.
 
     largest     magnitude of the residual on the calibration text
@@ -130,7 +131,7 @@ def _write(folder, quantized, checkpoint, largest, source):
     (folder / MANIFEST).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def load_kept(folder, *, need_tokenizer=True):
+def load_kept(folder: str | Path, *, need_tokenizer: bool = True) -> Checkpoint:
     """The Checkpoint of a folder that `keep` wrote: its tensors are what the codes stand for, its ``kept`` the
     quantized model."""
     folder = Path(folder)
@@ -175,7 +176,7 @@ def _tokenizer(folder, options):
     return Tokenizer(core, source=path, **options)
 
 
-def _matrices(quantized):
+def _matrices(quantized: QuantizedModel) -> Iterator[tuple[str, Matrix]]:
     """(name, Matrix) of all, a tied table once."""
     for i, layer in enumerate(quantized.layers):
         yield from ((f"layers.{i}.{name}", matrix) for name, matrix in layer.matrices().items())
@@ -186,7 +187,7 @@ def _matrices(quantized):
         yield "positions", quantized.positions
 
 
-def _arrays(quantized):
+def _arrays(quantized: QuantizedModel) -> Iterator[tuple[str, np.ndarray]]:
     for name, matrix in _matrices(quantized):
         yield from ((f"{name}.{part}", values) for part in _PARTS if (values := getattr(matrix, part)) is not None)
     for i, layer in enumerate(quantized.layers):

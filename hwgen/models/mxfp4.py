@@ -1,5 +1,7 @@
 """Matrices in MXFP4 (OCP's Microscaling formats, version 1.0) as gpt-oss's safetensors hold them: codes in one tensor,
 scales in another."""
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..params.formats import E2M1
@@ -14,7 +16,7 @@ _VALUES = (E2M1.values() * 2.0 ** E2M1.unit_exp).astype(np.float32)
 _BIAS, _NAN = 127, 255      # of E8M0
 
 
-def matrix_shape(blocks, scales):
+def matrix_shape(blocks: Sequence[int], scales: Sequence[int]) -> tuple[int, ...] | None:
     """The shape of a matrix whose codes and scales have these shapes, [..., rows, inputs / 32, 16] and [..., rows,
     inputs / 32]; None if they are of none."""
     if len(blocks) < 3 or blocks[-1] != BLOCK // 2 or tuple(blocks[:-1]) != tuple(scales):
@@ -22,7 +24,7 @@ def matrix_shape(blocks, scales):
     return (*blocks[:-2], blocks[-2] * BLOCK)
 
 
-def dequantized(blocks, scales):
+def dequantized(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """The numbers, exactly: uint8 [..., rows, n, 16], uint8 [..., rows, n] -> float32 [..., rows, 32 n].
 
     Byte k of a block holds elements 2k, in its lower half, and 2k + 1. (GGUF's type has k and k + 16 there; the gguf

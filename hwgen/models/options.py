@@ -1,5 +1,8 @@
 """What a reader took from a model's files, and what it left: nothing that changes a model's meaning is passed over in
 silence."""
+from collections.abc import Mapping
+from typing import Any
+
 from .json_file import take
 
 __all__ = ["About", "Options"]
@@ -14,7 +17,7 @@ class About:
     warnings : list        a line each, which starts with the file: what was left
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.notes, self.warnings = {}, []
 
 
@@ -28,24 +31,24 @@ class Options:
     noun : str         what messages call one
     """
 
-    def __init__(self, values, prefix="", noun="Option"):
+    def __init__(self, values: Mapping[str, Any], prefix: str = "", noun: str = "Option") -> None:
         self._values, self._prefix, self._noun, self._taken = values, prefix, noun, set()
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return name in self._values
 
-    def take(self, name, kind, *default, **limits):
+    def take(self, name: str, kind: type, *default: Any, **limits: Any) -> Any:
         """A typed value: see :func:`hwgen.models.json_file.take`. A value of null is the default."""
         value = self.raw(name)
         there = {self._prefix + name: value} if name in self._values else {}
         return take(there, self._prefix + name, kind, *default, noun=self._noun, **limits)
 
-    def raw(self, name, default=None):
+    def raw(self, name: str, default: Any = None) -> Any:
         """The value as it stands there, of any type."""
         self._taken.add(name)
         return self._values.get(name, default)
 
-    def left(self, harmless):
+    def left(self, harmless: Mapping[str, Any]) -> list[str]:
         """The names that were not taken, but for ``harmless`` ones: name -> values that change nothing, or ``...`` for
         any value."""
         def changes_nothing(name, value):

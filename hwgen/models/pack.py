@@ -1,18 +1,23 @@
 """The packed weight stream: every byte that a pass reads, in the order in which it reads them."""
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
 import numpy as np
 
 from ..params.block import Norm, Project
+from ..params.design import Design, Matmul
 from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS, Tiling
+from .quantize import Layer, QuantizedModel
 
 __all__ = ["matrix_rows", "model_id", "pack", "pack_file", "sections", "tile_beats", "tiled_inputs"]
 
 
-def model_id(quantized):
+def model_id(quantized: QuantizedModel) -> int:
     """32 bits that tell models apart: the start of the quantized model's digest."""
     return int(quantized.digest[:8], 16)
 
 
-def pack(quantized, design, out=None):
+def pack(quantized: QuantizedModel, design: Design, out: np.ndarray | None = None) -> np.ndarray:
     """The weight stream of docs/architecture.md as uint8 [design.stream_beats, design.hw.beat_bytes].
 
     ``out``, if given, is filled and returned: an array or memmap of that shape.
@@ -33,19 +38,21 @@ def pack(quantized, design, out=None):
     return out
 
 
-def pack_file(quantized, design, file):
+def pack_file(quantized: QuantizedModel, design: Design, file: BinaryIO) -> None:
     """Write the stream to a binary file, a section at a time: no more than one matrix is in memory twice."""
     for beats in sections(quantized, design):
         file.write(np.ascontiguousarray(beats).data)
 
 
-def sections(quantized, design):
+def sections(quantized: QuantizedModel, design: Design) -> Iterator[np.ndarray]:
     """The stream in parts, in the order of `Design.stream`. Each is uint8 [beats, beat_bytes]."""
     _check(quantized, design)
     block = design.block
     gains = {norm.name: norm.gain for norm in block.of(Norm)}
     projects = {project.name: project for project in block.of(Project)}
-    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding, POSITIONS: quantized.positions}
+    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding}
+    if quantized.positions is not None:
+        tables[POSITIONS] = quantized.positions
     for section in design.stream:
         if section.name == HEADER:
             identity = model_id(quantized)
@@ -134,7 +141,7 @@ def _heads(values, design, rotary=False):
     return padded.reshape(-1, values.shape[1])
 
 
-def matrix_rows(values, design, project):
+def matrix_rows(values: Mapping[str, np.ndarray], design: Design, project: Project) -> np.ndarray:
     """Rows of a `Project`'s matrices, as name -> [outputs, n], in the order in which the array has them."""
     found = []
     for name in project.matrices:
@@ -152,7 +159,7 @@ def _codes(layer, design, project):
     return tiled_inputs(codes, design, project)
 
 
-def tiled_inputs(codes, design, project):
+def tiled_inputs(codes: np.ndarray, design: Design, project: Project) -> np.ndarray:
     """A matrix [outputs, inputs] with its inputs as the array sees those of a `Project`."""
     return _heads(codes.T, design).T if project.inputs == "heads" else codes
 
@@ -174,7 +181,7 @@ def _padded(values, design, vector):
     return np.pad(values, (0, design.vector_granules(vector) * design.hw.vector_lanes - len(values)))
 
 
-def _offsets(layer, design, project, part, wanted):
+def _offsets(layer: Layer, design: Design, project: Project, part: str, wanted: int) -> np.ndarray | None:
     """The offsets of a project's rows [outputs], or of their blocks [outputs, blocks], as the array sees them; None
     where there are none."""
     if not wanted:
@@ -191,7 +198,7 @@ def _offsets(layer, design, project, part, wanted):
     return matrix_rows(found, design, project)
 
 
-def tile_beats(design, matmul, codes):
+def tile_beats(design: Design, matmul: Matmul, codes: np.ndarray) -> np.ndarray:
     """A matrix [outputs, inputs] of a `Matmul` as tiles without offsets: uint8 [beats, beat_bytes]."""
     return _tiles(design, Tiling(matmul, design.hw.tile_beats), codes)
 

@@ -3,9 +3,9 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from ..params.block import Norm, Project
 from ..params.checks import without_unused
 from ..params.formats import E2M1, Fp8
 from ..params.hardware import Recipe
-from ..params.model import HEAD_BIAS_COLUMNS
+from ..params.model import HEAD_BIAS_COLUMNS, ModelShape
 from ..params.stream import BLOCK, HEAD
-from .checkpoint import tensor_shapes
+from .checkpoint import Checkpoint, tensor_shapes
 
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
            "quantize_head", "quantize_matrix", "scale_exponent", "score_factor"]
@@ -24,7 +24,7 @@ __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values",
 _CHUNK = 1 << 15
 
 
-def encode(values, fmt, exponent=0):
+def encode(values: np.ndarray, fmt: Fp8, exponent: int = 0) -> np.ndarray:
     """FP8 codes of numbers times 2**exponent: nearest, ties to even, saturating. Any float array -> uint8 of the same
     shape."""
     values = np.asarray(values)
@@ -43,7 +43,7 @@ def encode(values, fmt, exponent=0):
     return codes
 
 
-def bf16(values):
+def bf16(values: np.ndarray) -> np.ndarray:
     """Bit patterns of finite numbers as bfloat16, nearest, ties to even: float32 -> uint16.
 
     As in the hardware there are no subnormals, and zero is positive.
@@ -53,12 +53,12 @@ def bf16(values):
     return np.where(rounded & 0x7F80, rounded, 0).astype(np.uint16)
 
 
-def bf16_values(bits):
+def bf16_values(bits: np.ndarray) -> np.ndarray:
     """The numbers of bfloat16 bit patterns: uint16 -> float32."""
     return (np.asarray(bits).astype(np.uint32) << 16).view(np.float32)
 
 
-def scale_exponent(largest, fmt):
+def scale_exponent(largest: float, fmt: Fp8) -> int:
     """The smallest exponent e with ``largest <= fmt.max_value * 2**e``; 0 for an all-zero tensor."""
     if largest == 0:
         return 0
@@ -88,11 +88,11 @@ class Matrix:
     blocks: np.ndarray | None = None
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """(outputs, inputs)."""
         return self.codes.shape
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """The weights as float32, exactly: [outputs, inputs]."""
         table = np.ldexp(self.fmt.values().astype(np.float32), self.fmt.unit_exp + self.exponent)
         values = np.empty(self.codes.shape, np.float32)
@@ -104,7 +104,7 @@ class Matrix:
         offsets = self.offsets()
         return values if offsets is None else np.ldexp(values, offsets, out=values)
 
-    def offsets(self):
+    def offsets(self) -> np.ndarray | None:
         """What is added to the exponent of each weight, int32 [outputs, inputs] or [outputs, 1]; None where there is
         nothing."""
         if self.rows is None and self.blocks is None:
@@ -112,10 +112,10 @@ class Matrix:
         rows = 0 if self.rows is None else self.rows[:, None].astype(np.int32)
         blocks = (0 if self.blocks is None
                   else self.blocks.repeat(BLOCK, axis=1)[:, :self.codes.shape[1]].astype(np.int32))
-        return rows + blocks
+        return np.asarray(rows + blocks)
 
 
-def quantize_matrix(weights, fmt, *, pair=False, rows=0, blocks=0):
+def quantize_matrix(weights: np.ndarray, fmt: Fp8, *, pair: bool = False, rows: int = 0, blocks: int = 0) -> Matrix:
     """Codes of a matrix with one power-of-two scale: float [outputs, inputs] -> Matrix.
 
     ``rows``: and an offset of each output's, 0 to ``rows``; the exponent is then that of the least row, but no row
@@ -128,16 +128,16 @@ def quantize_matrix(weights, fmt, *, pair=False, rows=0, blocks=0):
         if pair:
             raise ValueError("Format of a pair must be of 8 bits, not e2m1")
         return _in_blocks(weights, rows, blocks)
-    rows, exponent = _row_offsets(weights, fmt, rows)
-    if rows is None and not pair:
+    offsets, exponent = _row_offsets(weights, fmt, rows)
+    if offsets is None and not pair:
         return Matrix(encode(weights, fmt, -exponent), exponent, fmt)
-    scaled = np.ldexp(weights, -exponent if rows is None else -exponent - rows[:, None].astype(np.int32))
+    scaled = np.ldexp(weights, -exponent if offsets is None else -exponent - offsets[:, None].astype(np.int32))
     codes = encode(scaled, fmt)
     lo = None
     if pair:
         table = np.ldexp(fmt.values().astype(np.float32), fmt.unit_exp)
         lo = encode(scaled - table[codes], fmt)
-    return Matrix(codes, exponent, fmt, lo, rows)
+    return Matrix(codes, exponent, fmt, lo, offsets)
 
 
 def _in_blocks(weights, rows, blocks):
@@ -197,7 +197,8 @@ def _row_offsets(weights, fmt, most):
     return np.where(largest > 0, np.maximum(exponents - exponent, 0), 0).astype(np.uint8), exponent
 
 
-def quantize_head(weights, recipe, bias=None, gains=None, blocks=0):
+def quantize_head(weights: np.ndarray, recipe: Recipe, bias: np.ndarray | None = None, gains: np.ndarray | None = None,
+                  blocks: int = 0) -> tuple[Matrix, float]:
     """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs],
     float: what its inputs behind hidden_size are).
 
@@ -211,6 +212,7 @@ def quantize_head(weights, recipe, bias=None, gains=None, blocks=0):
     matrix = quantize_matrix(weights, fmt, pair=pair, rows=recipe.row_offsets(HEAD), blocks=blocks)
     if bias is None:
         return matrix, 0.0
+    assert gains is not None
     rest = np.ldexp(bias.astype(np.float64), -matrix.exponent
                     - (0 if matrix.rows is None else matrix.rows.astype(np.int32)))
     # the last column is for what is rounded away
@@ -238,14 +240,14 @@ class Layer:
     either factor.
     """
 
-    def __init__(self, **parts):
+    def __init__(self, **parts: Matrix | np.ndarray) -> None:
         vars(self).update(parts)
 
-    def matrices(self):
+    def matrices(self) -> dict[str, Matrix]:
         """Name -> Matrix, in the order of the block."""
         return {name: part for name, part in vars(self).items() if isinstance(part, Matrix)}
 
-    def vectors(self):
+    def vectors(self) -> dict[str, np.ndarray]:
         """Name -> bit patterns, gains of norms first."""
         return {name: part for name, part in vars(self).items() if not isinstance(part, Matrix)}
 
@@ -256,7 +258,7 @@ class QuantizedModel:
     the final norm has one, and ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of
     `ModelShape.head_inputs` elements."""
 
-    shape: Any          # ModelShape
+    shape: ModelShape
     recipe: Recipe
     layers: tuple       # of Layer
     final_gain: np.ndarray
@@ -266,7 +268,7 @@ class QuantizedModel:
     positions: Matrix | None = None
 
     @cached_property
-    def digest(self):
+    def digest(self) -> str:
         """sha256 over shape, recipe, codes, exponents and gains: names the model whatever file it came from."""
         shape = dataclasses.asdict(self.shape)
         del shape["name"]
@@ -290,7 +292,7 @@ class QuantizedModel:
         return digest.hexdigest()
 
 
-def score_factor(shape):
+def score_factor(shape: ModelShape) -> float:
     """What makes the queries of a `Layer` has been multiplied by."""
     return math.log2(math.e) * (1 / math.sqrt(shape.head_dim) if shape.score_scale is None else shape.score_scale)
 
@@ -323,7 +325,8 @@ def _layer(i, shape, recipe, matrices, read):
     return Layer(**parts)
 
 
-def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
+def quantize(checkpoint: Checkpoint, recipe: Recipe = Recipe(), progress: Callable[[int, int], object] | None = None,
+             matrices: Mapping[str, Matrix] | None = None) -> QuantizedModel:
     """All of a checkpoint in codes, reading one tensor at a time.
 
     ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name ->

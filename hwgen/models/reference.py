@@ -1,10 +1,13 @@
 """The float32 model that everything else is judged against: a `Block` in plain numpy."""
 import math
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 
 from ..params.block import Attend, Norm, Project, Store
-from .checkpoint import tensor_shapes
+from ..params.model import ModelShape
+from .checkpoint import Checkpoint, tensor_shapes
 
 __all__ = ["KvCache", "Reference"]
 
@@ -12,13 +15,13 @@ __all__ = ["KvCache", "Reference"]
 class KvCache:
     """Keys (rotated) and values of one sequence, per layer [kv_heads, positions, head_dim]."""
 
-    def __init__(self, shape, positions):
+    def __init__(self, shape: ModelShape, positions: int) -> None:
         size = (shape.num_hidden_layers, shape.num_key_value_heads, positions, shape.head_dim)
         self.length = 0
         self.keys = np.zeros(size, np.float32)
         self.values = np.zeros(size, np.float32)
 
-    def room_for(self, positions):
+    def room_for(self, positions: int) -> None:
         """Grow to hold so many positions, at least doubling."""
         if positions > self.keys.shape[2]:
             grown = max(positions, 2 * self.keys.shape[2]) - self.keys.shape[2]
@@ -103,47 +106,47 @@ class Reference:
     keep : bool             ... unless this is false: then it is read whenever it is needed, and only one is in memory
     """
 
-    def __init__(self, shape, weights, *, keep=True):
+    def __init__(self, shape: ModelShape, weights: Callable[[str], np.ndarray], *, keep: bool = True) -> None:
         self.shape = shape
         self._weights = {name: weights(name) for name in tensor_shapes(shape)} if keep else _Unkept(weights)
         self._head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
 
     @classmethod
-    def of(cls, checkpoint):
+    def of(cls, checkpoint: Checkpoint) -> Self:
         """The reference of a Checkpoint."""
         return cls(checkpoint.shape, checkpoint.tensor)
 
-    def cache(self, positions=64):
+    def cache(self, positions: int = 64) -> KvCache:
         """An empty cache with room for so many positions; it grows by itself."""
         return KvCache(self.shape, positions)
 
-    def logits(self, tokens, cache=None):
+    def logits(self, tokens: Sequence[int] | np.ndarray, cache: KvCache | None = None) -> np.ndarray:
         """Logits after each of ``tokens``, float32 [len(tokens), vocab_size].
 
         With a cache the tokens continue what it holds, and it takes them in; without, they are a text from its start.
         """
         return self.head(self.hidden(tokens, cache))
 
-    def head(self, hidden):
+    def head(self, hidden: np.ndarray) -> np.ndarray:
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
         logits = hidden @ self._weights[self._head].T
         return _softcapped(logits + self._weights["lm_head.bias"] if self.shape.head_bias else logits,
                            self.shape.final_logit_softcapping)
 
-    def residual(self, x):
+    def residual(self, x: np.ndarray) -> np.ndarray:
         """The residual [n, hidden_size], where it is new: the embeddings, and after each attention and each MLP."""
         return x
 
-    def times(self, x, name):
+    def times(self, x: np.ndarray, name: str) -> np.ndarray:
         """A layer's matrix applied to rows, without its bias: [n, inputs] -> [n, outputs]."""
         return x @ self._weights[name].T
 
-    def probabilities(self, p):
+    def probabilities(self, p: np.ndarray) -> np.ndarray:
         """Of one head, before they are divided by their sum: the largest of each row is 1. [n, positions] -> the
         same."""
         return p
 
-    def hidden(self, tokens, cache=None):
+    def hidden(self, tokens: Sequence[int] | np.ndarray, cache: KvCache | None = None) -> np.ndarray:
         """Hidden states after the final norm, float32 [len(tokens), hidden_size]; the cache is as in :meth:`logits`."""
         cache = cache or self.cache(len(tokens))
         start, end = cache.length, cache.length + len(tokens)
@@ -155,7 +158,7 @@ class Reference:
         cache.length = end
         return self.normed(x)
 
-    def turns(self, positions):
+    def turns(self, positions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray] | None]:
         """Of each layer, the cosines and sines of its RoPE at positions [n], float32 [n, head_dim/2]; None where it has
         none."""
         found = []
@@ -165,14 +168,14 @@ class Reference:
         of = map(self.shape.rope_of, range(self.shape.num_hidden_layers))
         return [None if rope is None else found[rope] for rope in of]
 
-    def embedded(self, tokens, positions):
+    def embedded(self, tokens: Sequence[int] | np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The residual before the layers: [n] twice -> [n, hidden]."""
         x = self._weights["model.embed_tokens.weight"][np.asarray(tokens)]
         if self.shape.learned_positions:
             x = x + self._weights["model.embed_positions.weight"][positions]
         return self.residual(x)
 
-    def normed(self, x):
+    def normed(self, x: np.ndarray) -> np.ndarray:
         """The residual after the final norm: [n, hidden] -> the same."""
         x = _rms_norm(x, self._weights["model.norm.weight"], self.shape.rms_norm_eps)
         return x + self._weights["model.norm.bias"] if self.shape.block.final_bias else x

@@ -11,6 +11,7 @@ scales.
 """
 import numpy as np
 
+from ..params.formats import Fp8
 from ..params.stream import BLOCK
 from .quantize import Matrix, encode
 
@@ -24,7 +25,7 @@ LOWER = 2           # binades below the largest weight's exponent that are tried
 _ROWS = 4096        # rows at once: bounds the temporaries
 
 
-def nearest(x, fmt):
+def nearest(x: np.ndarray, fmt: Fp8) -> np.ndarray:
     """The nearest values of a format, ties to even, saturating: float32 of any shape -> the same."""
     # A number 2**(23 - man_bits) times the first power of two of x has the format's step as its last place: adding it
     # rounds.
@@ -46,7 +47,7 @@ class _Rounding:
     """Of rows in units of their scales, given H [inputs, inputs]. ``block_range``: the largest offset of a block's
     exponent, or None."""
 
-    def __init__(self, hessian, fmt, pair, block_range, damping):
+    def __init__(self, hessian: np.ndarray, fmt: Fp8, pair: bool, block_range: int | None, damping: float) -> None:
         hessian = hessian.astype(np.float64)
         hessian = hessian / (np.trace(hessian) / len(hessian) or 1.0) + damping * np.eye(len(hessian))
         self.hessian = hessian.astype(np.float32)
@@ -54,12 +55,12 @@ class _Rounding:
         self.upper = np.linalg.cholesky(np.linalg.inv(hessian)).T.astype(np.float32)
         self.fmt, self.pair, self.range = fmt, pair, block_range
 
-    def round(self, x):
+    def round(self, x: np.ndarray) -> np.ndarray:
         """To one code, or the sum of two."""
         hi = nearest(x, self.fmt)
         return hi + nearest(x - hi, self.fmt) if self.pair else hi
 
-    def error(self, off):
+    def error(self, off: np.ndarray) -> np.ndarray:
         """Of rows that are off by so much [inputs, rows]: [rows]."""
         return np.square(self.factor @ off).sum(0)
 
@@ -76,6 +77,7 @@ class _Rounding:
 
     def _best_block(self, start, part):
         """(offsets, rounded, errors) of the offset of each row with the least error."""
+        assert self.range is not None
         highest = np.clip(_fitting(np.abs(part).max(0), self.fmt), 0, self.range)
         found = None
         for lower in range(min(LOWER, self.range) + 1):
@@ -90,7 +92,7 @@ class _Rounding:
                 least = np.minimum(size, least)
         return found
 
-    def rows(self, w):
+    def rows(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """(w [inputs, rows] rounded, offsets of its blocks [blocks, rows] or None)."""
         left, q, blocks = w.copy(), np.empty_like(w), []
         for start in range(0, len(w), BLOCK):
@@ -123,7 +125,8 @@ class _Rounding:
         return changed
 
 
-def compensated(weights, hessian, fmt, *, max_row=0, block_range=None, pair=False, damping=DAMPING):
+def compensated(weights: np.ndarray, hessian: np.ndarray, fmt: Fp8, *, max_row: int = 0, block_range: int | None = None,
+                pair: bool = False, damping: float = DAMPING) -> Matrix:
     """A matrix rounded for its inputs: float [outputs, inputs] and H [inputs, inputs] -> Matrix.
 
     Parameters
@@ -143,6 +146,7 @@ def compensated(weights, hessian, fmt, *, max_row=0, block_range=None, pair=Fals
             here = slice(start, start + _ROWS)
             q[:, here], offsets = rounding.rows(np.ldexp(w[:, here], -exponents[here]))
             if blocks is not None:
+                assert offsets is not None
                 blocks[:, here] = offsets
     if blocks is not None:
         q = np.ldexp(q, -blocks.repeat(BLOCK, axis=0)[:len(q)])

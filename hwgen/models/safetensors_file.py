@@ -5,6 +5,8 @@ The format is https://github.com/huggingface/safetensors#format; what is checked
 import json
 import math
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +53,7 @@ class SafetensorsFile:
     shapes : dict      name -> tuple of int
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with open_file(path) as file:
@@ -93,18 +95,18 @@ class SafetensorsFile:
                              f"{self._size}: it is {'truncated' if short else 'damaged'}, fetch it again")
         return entries
 
-    def is_fp8(self, name):
+    def is_fp8(self, name: str) -> bool:
         return self._entries[name][0].startswith("F8")
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         """The tensor as float32."""
         return self._read(name, _READERS)
 
-    def read_bytes(self, name):
+    def read_bytes(self, name: str) -> np.ndarray:
         """A tensor of bytes, U8: uint8."""
         return self._read(name, {"U8": _INTEGERS["U8"]})
 
-    def stored(self, name):
+    def stored(self, name: str) -> np.ndarray:
         """The integers of a tensor of U8 or U16."""
         return self._read(name, _INTEGERS)
 
@@ -129,7 +131,7 @@ class SafetensorsFile:
             return convert(values)
 
 
-def write_safetensors(path, tensors):
+def write_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """A file of arrays of uint8 and uint16: name -> array."""
     names, header, end = {np.dtype(stored): name for name, (stored, _) in _INTEGERS.items()}, {}, 0
     for name, values in tensors.items():

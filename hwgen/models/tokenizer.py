@@ -1,14 +1,20 @@
 """Text to tokens and back, a token at a time, and the chat template."""
 import contextlib
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .checkpoint import ModelError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 __all__ = ["TextStream", "Tokenizer", "library_errors"]
 
 
 @contextlib.contextmanager
-def library_errors(sentence, quiet=False):
+def library_errors(sentence: str, quiet: bool = False) -> Iterator[None]:
     """ModelError for whatever the tokenizers library raises inside: ``sentence``, and the library's words in brackets.
 
     It raises plain Exception, and where its Rust code panics, a BaseException after some lines to the terminal:
@@ -60,12 +66,14 @@ class Tokenizer:
     refused : str or None              a text with it is refused: at it the model's own tokenizer makes two texts of one
     """
 
-    def __init__(self, core, *, chat_template=None, bos_token="", eos_token="", tokens=None, source="tokenizer",
-                 start_around_chat=False, warnings=(), notes=None, refused=None):
+    def __init__(self, core: "tokenizers.Tokenizer", *, chat_template: str | None = None, bos_token: str = "",
+                 eos_token: str = "", tokens: Mapping[str, str] | None = None, source: str | Path = "tokenizer",
+                 start_around_chat: bool = False, warnings: Iterable[str] = (), notes: Mapping[str, str] | None = None,
+                 refused: str | None = None) -> None:
         core.no_padding()
         core.no_truncation()
         self._core = core
-        self._limit = None
+        self._limit: int | None = None
         self._start_around_chat = start_around_chat
         self.chat_template = chat_template
         self.tokens = {"bos_token": bos_token, "eos_token": eos_token} if tokens is None else dict(tokens)
@@ -75,32 +83,32 @@ class Tokenizer:
         self._refused = refused
 
     @property
-    def bos_token(self):
+    def bos_token(self) -> str:
         """The text of the start token, "" if there is none."""
         return self.tokens.get("bos_token", "")
 
     @property
-    def eos_token(self):
+    def eos_token(self) -> str:
         """The text of the end token, "" if there is none."""
         return self.tokens.get("eos_token", "")
 
-    def stored(self):
+    def stored(self) -> str:
         """The text of a ``tokenizer.json``, which with `options` makes this tokenizer again."""
         return self._core.to_str()
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """What the constructor was given beside the core, as JSON takes it."""
         return {"chat_template": self.chat_template, "tokens": self.tokens,
                 "start_around_chat": self._start_around_chat, "warnings": self.warnings,
                 "notes": self.notes, "refused": self._refused}
 
     @classmethod
-    def from_folder(cls, folder):
+    def from_folder(cls, folder: str | Path) -> "Tokenizer":
         """From ``tokenizer.json`` and the files beside it; see :mod:`hwgen.models.tokenizer_folder`."""
         from .tokenizer_folder import load_tokenizer
         return load_tokenizer(folder)
 
-    def check_vocabulary(self, vocab_size, path):
+    def check_vocabulary(self, vocab_size: int, path: str | Path) -> None:
         """ModelError if a token of the vocabulary has no row in the model's embedding table.
 
         A token that was added later, such as one for padding, may have none: :meth:`encode` refuses a text with it.
@@ -116,7 +124,7 @@ class Tokenizer:
                                  f"model's embedding table of {vocab_size}: a text with one is refused")
         self._limit = vocab_size
 
-    def encode(self, text, *, special=True):
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text; ``special`` adds what the model wants around it, such as a start token."""
         if self._refused is not None and self._refused in text:
             raise ModelError(f"{self.source}: Text must be without {self._refused!r}, which stands for infilling: "
@@ -128,16 +136,16 @@ class Tokenizer:
                              f"not {max(ids)} ({self._core.id_to_token(max(ids))!r}): the model has no such token")
         return ids
 
-    def decode(self, ids, *, special=False):
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of token ids; ``special`` shows special tokens too."""
         with library_errors(f"{self.source}: Tokens must be ones that the tokenizer can put together"):
             return self._core.decode(list(ids), skip_special_tokens=not special)
 
-    def stream(self, *, special=False, after=()):
+    def stream(self, *, special: bool = False, after: Sequence[int] = ()) -> "TextStream":
         """A :class:`TextStream` that turns tokens into text as they come; ``after`` are the tokens before them."""
         return TextStream(self, special, after)
 
-    def render_chat(self, messages, *, add_generation_prompt=True):
+    def render_chat(self, messages: list[dict[str, Any]] | str, *, add_generation_prompt: bool = True) -> str:
         """The text of a conversation: a list of ``{"role": ..., "content": ...}``, or one user's message."""
         if self.chat_template is None:
             raise ModelError(f"{self.source}: Model has no chat template: give the prompt as plain text")
@@ -147,13 +155,13 @@ class Tokenizer:
         return render(self.chat_template, self.source, messages, add_generation_prompt=add_generation_prompt,
                       **self.tokens)
 
-    def encode_chat(self, messages):
+    def encode_chat(self, messages: list[dict[str, Any]] | str) -> list[int]:
         """Token ids of a conversation up to where the model is to answer; see :meth:`render_chat`."""
         text = self.render_chat(messages)
         if not self._start_around_chat:
             return self.encode(text, special=False)
         # llama.cpp, common/chat.cpp: what is put around the text anyway is taken off, so that it is there once
-        first, last = (self._core.id_to_token(i) if i is not None else "" for i in self._around())
+        first, last = ("" if i is None else self._core.id_to_token(i) or "" for i in self._around())
         return self.encode(text.removeprefix(first).removesuffix(last))
 
     def _around(self):
@@ -173,13 +181,13 @@ class TextStream:
     decoders take back letters that were fine, and what was shown stays shown.)
     """
 
-    def __init__(self, tokenizer, special=False, after=()):
+    def __init__(self, tokenizer: Tokenizer, special: bool = False, after: Sequence[int] = ()) -> None:
         self._decode = lambda ids: tokenizer.decode(ids, special=special)
         self._ids = list(after)        # later since the start of the last piece: decoders look back by one, not further
         self._done = len(self._ids)    # of them, how many are text already
         self._shown = self._decode(self._ids) if after else ""   # the text of those
 
-    def push(self, token):
+    def push(self, token: int) -> str:
         """The text that this token completes, maybe empty."""
         self._ids.append(token)
         text = self._decode(self._ids)
@@ -187,7 +195,7 @@ class TextStream:
             return ""
         return self._advance(text)
 
-    def end(self):
+    def end(self) -> str:
         """What was still waiting."""
         return self._advance(self._decode(self._ids))
 

@@ -1,7 +1,12 @@
 """Tokenizers as classes of transformers make them anew from a tokenizer.json: ``tokenization_*.py`` of version 5.24."""
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checkpoint import ModelError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from .tokenizer_folder import _Files
 
 __all__ = ["differ", "made_anew", "warn_of_class"]
 
@@ -11,7 +16,8 @@ _QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p
 _PROBES = ("Hello  world, it's the 12345th quick brown fox that jumps\n\n  x.", "日本語 é")
 
 
-def made_anew(name, core, layout, files, named):
+def made_anew(name: str, core: "tokenizers.Tokenizer", layout: dict[str, Any], files: "_Files",
+              named: "dict[str, tokenizers.AddedToken]") -> "tokenizers.Tokenizer":
     """The tokenizer as a class of transformers makes it: vocabulary, merges and post-processor of tokenizer.json."""
     import tokenizers
     from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -48,11 +54,11 @@ def made_anew(name, core, layout, files, named):
     return new
 
 
-def differ(one, other, text):
+def differ(one: "tokenizers.Tokenizer", other: "tokenizers.Tokenizer", text: str) -> bool:
     return one.encode(text, add_special_tokens=False).ids != other.encode(text, add_special_tokens=False).ids
 
 
-def warn_of_class(name, as_it_is, core, files):
+def warn_of_class(name: str, as_it_is: "tokenizers.Tokenizer", core: "tokenizers.Tokenizer", files: "_Files") -> None:
     """A warning if the class's tokenizer splits a text otherwise than tokenizer.json does."""
     for text in _PROBES:
         if differ(as_it_is, core, text):

@@ -5,6 +5,7 @@ What is followed is ``AutoTokenizer.from_pretrained(folder)`` of transformers 5.
 classes make the tokenizer anew from the vocabulary instead of taking ``tokenizer.json`` as it is.
 """
 from pathlib import Path
+from typing import Any
 
 from .checkpoint import ModelError
 from .files import open_file
@@ -54,7 +55,7 @@ _CLASS_TOKENS = {
     "Qwen2Tokenizer": dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")}
 
 
-def read_object(path, longest=LONGEST):
+def read_object(path: Path, longest: int = LONGEST) -> dict[str, Any]:
     """The JSON object in a file, {} where there is no file; ModelError if it holds something else: see `read_json`."""
     return read_json(path, default={}, longest=longest)
 
@@ -107,7 +108,7 @@ def _number(key, path):
 class _Files:
     """What the files beside tokenizer.json say."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "tokenizer_config.json"
         self.options = read_object(self.path)
@@ -122,7 +123,7 @@ class _Files:
         if unknown:
             self.warnings.append(f"{self.path}: unknown here, and not followed: {', '.join(unknown)[:200]}")
 
-    def tokenizer_class(self, layout):
+    def tokenizer_class(self, layout: dict[str, Any]) -> str:
         """The class that makes the tokenizer, or "" where tokenizer.json is taken as it is."""
         name = self.class_name
         known = name in _CLASS_TOKENS or name in _AS_IT_IS or name in _OTHERS
@@ -138,13 +139,13 @@ class _Files:
                              f"not {name}")
         return name if name in _CLASS_TOKENS else ""
 
-    def flag(self, name, default):
+    def flag(self, name: str, default: bool) -> bool:
         value = self.options.get(name)
         if value is not None and not isinstance(value, bool):
             raise ModelError(f"{self.path}: Option {name} must be true or false, not {_kind(value)}")
         return default if value is None else value
 
-    def added(self, layout, defaults):
+    def added(self, layout: dict[str, Any], defaults: dict[str, str]) -> tuple[dict, dict[str, Any], dict[str, Any]]:
         """(id -> AddedToken, options, own): the tokens that are added to the core, the options after the merge, and
         name -> token of what the class's ``defaults`` have beside the usual names."""
         options = dict(self.options)
@@ -193,9 +194,9 @@ class _Files:
             options["extra_special_tokens"] = [*more, *own.values()] if isinstance(more, list) else more
         return tokens, options, own
 
-    def template(self):
+    def template(self) -> tuple[str | None, str]:
         """(chat template or None, where it stands)."""
-        templates = {}
+        templates: Any = {}
         file = self.folder / "chat_template.jinja"
         if file.exists():
             templates["default"] = _text_file(file)
@@ -304,7 +305,7 @@ def _core(path):
     return core, padding, layout
 
 
-def load_tokenizer(folder):
+def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The Tokenizer of a folder: ``tokenizer.json`` with what the files beside it add to it or change in it.
 
     Raises ModelError, with one line, for what is no tokenizer, or one that is not followed here.

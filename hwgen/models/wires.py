@@ -1,15 +1,19 @@
 """The matrices of a quantized model for a machine in which they are logic."""
+from collections.abc import Callable
+
 import numpy as np
 
 from ..params.block import Project
+from ..params.design import Design
 from ..params.stream import BLOCK, HEAD
 from ..params.wired import FixedMatrix
 from .pack import _codes, _offsets
+from .quantize import QuantizedModel
 
 __all__ = ["fixed_matrices", "matrix_name"]
 
 
-def matrix_name(name, layer):
+def matrix_name(name: str, layer: int | None) -> str:
     """What the matrix of a project of a layer, or the LM head (layer None), is called in the Verilog."""
     return name if layer is None else f"{name}_{layer}"
 
@@ -18,7 +22,8 @@ def matrix_name(name, layer):
 _LATEST = {}
 
 
-def fixed_matrices(quantized, design, progress=None):
+def fixed_matrices(quantized: QuantizedModel, design: Design,
+                   progress: Callable[[int, int], object] | None = None) -> dict[tuple[str, int | None], FixedMatrix]:
     """{(project's name, layer): `FixedMatrix`} of all layers, in order, and the LM head's, with layer None.
 
     ``progress`` as `FixedMatrix`; weights are counted over all of them.

@@ -1,11 +1,13 @@
 """Families with biases: of projections, and of LayerNorm."""
-from .family import MLP, PLAIN, Family
+from ...params.model import LayerType
+from .family import MLP, PLAIN, Family, Given
+from .rope import Rope
 from .tensors import centred, fused, interleaved, norm_biases
 
 __all__ = ["BIASES", "qwen_layers"]
 
 
-def qwen_layers(given, ropes, window):
+def qwen_layers(given: Given, ropes: dict[str | None, Rope], window: int | None) -> list[tuple[LayerType, Rope]]:
     """A window in the layers from ``max_window_layers`` on, or as ``layer_types`` says, if ``use_sliding_window``."""
     window = window if given("use_sliding_window", bool) else None
     first = given("max_window_layers", int)

@@ -1,12 +1,15 @@
 """A family of models: how a Hugging Face folder of it is read."""
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from ...params.block import ACTIVATIONS, dense
+from ...params.block import ACTIVATIONS, Block, dense
 from ...params.checks import shown
-from ...params.model import LayerType
+from ...params.model import LayerType, ModelShape
+from ..options import About, Options
 from . import tensors
-from .rope import read_rope
+from .rope import Rope, read_rope
 
 __all__ = ["ATTENTION", "MLP", "PLAIN", "Family", "Given", "fields_of"]
 
@@ -68,9 +71,9 @@ class Family:
     options: dict = field(default_factory=dict)
     aliases: dict = field(default_factory=dict)
     biases: tuple = ()
-    block: object = field(default_factory=dict)
-    fields: object = lambda given: {}
-    layers: object = None
+    block: dict[str, Any] | Callable[["Given"], dict[str, Any]] = field(default_factory=dict)
+    fields: Callable[["Given"], dict[str, Any]] = lambda given: {}
+    layers: Callable[["Given", dict[str | None, Rope], int | None], list[tuple[LayerType, Rope]]] | None = None
     epsilon: float | None = None
     norm_biases: bool = False
     head_bias: bool = False
@@ -87,9 +90,9 @@ class Family:
     rope_types: dict = field(default_factory=dict)
     rope_default: dict = field(default_factory=dict)
     rope_makers: dict = field(default_factory=dict)
-    ropes: object = read_rope
+    ropes: Callable[["Given", int, int], tuple[dict[str | None, Rope], int]] = read_rope
 
-    def names_in(self, config):
+    def names_in(self, config: dict[str, Any]) -> dict[str, Any]:
         """A configuration with its aliases replaced."""
         for other, name in self.aliases.items():
             if other in config and name in config and config[other] != config[name]:
@@ -97,14 +100,14 @@ class Family:
                                  f"{shown(config[name])}")
         return {self.aliases.get(name, name): value for name, value in config.items()}
 
-    def of_file(self, names):
+    def of_file(self, names: Iterable[str]) -> "Family":
         """The family with the names of tensors as a file has them, whose ``names`` are given: with the prefix or
         without."""
         if not self.prefix or any(name.startswith(self.prefix) for name in names):
             return self
         return replace(self, names=tuple((ours, theirs.removeprefix(self.prefix)) for ours, theirs in self.names))
 
-    def spelled(self, name):
+    def spelled(self, name: str) -> str:
         """What the file calls a tensor."""
         for ours, theirs in self.names:
             name = name.replace(ours, theirs)
@@ -124,42 +127,42 @@ class Given:
     shape, ropes            its ModelShape and (a `Rope` or None for each layer), once they are known
     """
 
-    def __init__(self, family, options, about, where):
+    def __init__(self, family: Family, options: Options, about: About, where: Path) -> None:
         self.family, self.options, self.about, self.where = family, options, about, where
         self.layers: Any = None         # these three are known when the options have been read
         self.shape: Any = None
         self.ropes: Any = None
 
-    def name(self, option):
+    def name(self, option: str) -> str:
         """The family's name of Llama's option."""
         return self.family.options.get(option, option)
 
-    def raw(self, option):
+    def raw(self, option: str) -> Any:
         """A value of any type, or the family's default; null stays null."""
         option = self.name(option)
         return self.options.raw(option, self.family.defaults.get(option))
 
-    def __call__(self, option, kind=float, **limits):
+    def __call__(self, option: str, kind: type = float, **limits: Any) -> Any:
         """A typed value; null and a missing one are the family's default."""
         option = self.name(option)
         default = (self.family.defaults[option],) if option in self.family.defaults else ()
         return self.options.take(option, kind, *default, **limits)
 
-    def optional(self, option, kind=int, **limits):
+    def optional(self, option: str, kind: type = int, **limits: Any) -> Any:
         """A typed value, or None where it is null, or missing and the default None."""
         return None if self.raw(option) is None else self(option, kind, **limits)
 
-    def said(self, option):
+    def said(self, option: str) -> str:
         """Who said a value."""
         return option if option in self.options else "transformers' default"
 
     @property
-    def own_biases(self):
+    def own_biases(self) -> set[str]:
         """Names of the matrices whose bias the file has."""
         return {name for option, names in self.family.biases if option is None or self(option, bool)
                 for name in names.split()}
 
-    def block(self):
+    def block(self) -> Block:
         """The `Block` of the layers."""
         more = self.family.block
         more = more(self) if callable(more) else more
@@ -173,13 +176,14 @@ class Given:
             biased |= {"q", "k", "v", "up", *(["gate"] if more.get("gated", True) else [])}
         return dense(biased=biased, final_bias=self.family.norm_biases, **more)
 
-    def kinds(self, default):
+    def kinds(self, default: Callable[[int], bool]) -> list[str]:
         """The option layer_types, or ``default``: a function of a layer's index that says whether it has a window."""
         found = self.options.take("layer_types", list, None, of=str)
         return [f"{'sliding' if default(i) else 'full'}_attention"
                 for i in range(self.layers)] if found is None else found
 
-    def spread(self, kinds, ropes, window, turned=None):
+    def spread(self, kinds: Sequence[str], ropes: dict[str | None, Rope], window: int | None,
+               turned: Sequence[int] | None = None) -> list[tuple[LayerType, Rope]]:
         """(`LayerType`, `Rope`) of each layer, from `kinds`. ``turned``: which layers have RoPE, or all."""
         for kind in kinds:
             if kind not in ("full_attention", "sliding_attention"):
@@ -200,7 +204,7 @@ class Given:
                 rope_theta=None if same else rope.theta, rope_scaling=None if same else rope.scaling), rope))
         return found
 
-    def plan(self, shape, sizes, tied):
+    def plan(self, shape: ModelShape, sizes: dict[str, tuple[int, ...]], tied: bool) -> tensors.Plan:
         """The `Plan` of the tensors, with what it folds among the notes."""
         plan = tensors.Plan(shape, sizes, self.family.spelled, self.own_biases, tied, self.family.transposed)
         said = [*(fold(plan, self) for fold in self.family.folds),
@@ -233,7 +237,7 @@ def _note_layers(given, types):
         given.about.notes["layers without RoPE"] = f"{unturned} of {given.layers}"
 
 
-def fields_of(given):
+def fields_of(given: Given) -> dict[str, Any]:
     """Fields of the `ModelShape` of a configuration, but for its name and its start and end tokens; `given.ropes` is
     set."""
     family, options = given.family, given.options
@@ -278,9 +282,9 @@ def fields_of(given):
         raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} "
                          "model, or not be there")
     main = ropes.get(None) or ropes["full_attention"]
-    types = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
-    given.ropes = [rope if kind.rotary else None for kind, rope in types]
-    types = tuple(kind for kind, _ in types)
+    pairs = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
+    given.ropes = [rope if kind.rotary else None for kind, rope in pairs]
+    types = tuple(kind for kind, _ in pairs)
     alike = len(set(types)) == 1 and types[0].rotary and types[0].rope_theta is None
     _note_layers(given, types)
     return made | {"rope_theta": main.theta, "rope_scaling": main.scaling, "sliding_window": types[0].window

@@ -2,7 +2,7 @@
 from dataclasses import replace
 
 from ...params.block import QkNorm
-from .family import ATTENTION, MLP, PLAIN, Family
+from .family import ATTENTION, MLP, PLAIN, Family, Given
 from .norms import POST_NORMS
 from .rope import nested_rope, read_rope
 from .tensors import factors, plus_one
@@ -73,7 +73,7 @@ EXAONE4 = Family(
                       "sliding_window_pattern": 4})
 
 
-def embedding_scale(given):
+def embedding_scale(given: Given) -> float:
     """Gemma multiplies embeddings with the square root of the hidden size."""
     return given("hidden_size", int) ** 0.5
 

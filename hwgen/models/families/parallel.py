@@ -1,10 +1,11 @@
 """Families whose attention and MLP read the same residual."""
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from .biases import NO_HEAD_DIM
-from .family import ATTENTION, PLAIN, Family
+from .family import ATTENTION, PLAIN, Family, Given
 from .rope import Rope
 from .tensors import by_kv_head, centred, factors, fused, interleaved, norm_biases, two_norms
 
@@ -75,7 +76,7 @@ PHI = Family(
     neutral={"qk_layernorm": ((False,), "this hardware has no LayerNorm of queries and keys")})
 
 
-def inner(option):
+def inner(option: str) -> Callable[[Given], dict[str, int]]:
     """The intermediate size, four times the hidden size where ``option`` does not say."""
     return lambda given: {"intermediate_size": given.optional(option, low=1) or 4 * given("hidden_size", int)}
 

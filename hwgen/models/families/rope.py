@@ -1,6 +1,8 @@
 """RoPE as config.json says it, in any family."""
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +10,9 @@ from ...params.checks import check_number, shown
 from ...params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeScaling
 from ..json_file import take
 from ..options import Options
+
+if TYPE_CHECKING:
+    from .family import Given
 
 __all__ = ["Rope", "nested_rope", "read_rope", "yarn"]
 
@@ -23,12 +28,12 @@ class Rope:
     context             positions for which it is this, or None: no limit of its own
     """
     theta: float
-    scaling: object = None
+    scaling: LinearRopeScaling | DivisorRopeScaling | Llama3RopeScaling | None = None
     factor: float = 1.0
     context: int | None = None
 
 
-def read_rope(given, head_dim, context):
+def read_rope(given: "Given", head_dim: int, context: int) -> tuple[dict[str | None, Rope], int]:
     """(`Rope` by layer type, elements of a head that are turned) of a configuration; the layer type is None where there
     is one for all.
 
@@ -49,7 +54,7 @@ def read_rope(given, head_dim, context):
     return {None: one_rope(given, rope, name, head_dim, context)}, turned(given, rope, head_dim)
 
 
-def turned(given, rope, head_dim):
+def turned(given: "Given", rope: Options, head_dim: int) -> int:
     """Elements of a head that are turned, of which some families have a part: as transformers rounds it."""
     family, key = given.family, given.family.partial_name
     partial = rope.take("partial_rotary_factor", float, given.options.take(key, float, family.defaults.get(key, 1.0)))
@@ -60,7 +65,8 @@ def turned(given, rope, head_dim):
     return int(head_dim * partial)
 
 
-def nested_rope(local_theta, local_key=None):
+def nested_rope(local_theta: float, local_key: str | None = None) -> Callable[["Given", int, int],
+                tuple[dict[str | None, Rope], int]]:
     """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each,
     and ``rope_scaling`` is added to the latter's. A theta that is not there is that of ``local_key`` at the top level,
     or ``local_theta``; of layers without a window ``rope_theta``, or the family's."""
@@ -88,7 +94,8 @@ def nested_rope(local_theta, local_key=None):
     return read
 
 
-def one_rope(given, rope, name, head_dim, context, label="", top=None):
+def one_rope(given: "Given", rope: Options, name: str, head_dim: int, context: int, label: str = "",
+             top: tuple[str | None, float] | None = None) -> Rope:
     """The `Rope` of an object ``name`` of options, ``rope``. ``label`` goes behind the notes' names; ``top`` is the
     name of theta at the top level and its default, of a RoPE that is one of several."""
     options, about, where = given.options, given.about, given.where
@@ -151,7 +158,7 @@ def _llama3(rope, theta, size, context, original):
                                   "turns")
 
 
-def yarn(rope, theta, size, context, original):
+def yarn(rope: Options, theta: float, size: int, context: int, original: Callable[[], int]) -> tuple[Rope, str]:
     """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those
     divided by the factor."""
     factor, positions = rope.take("factor", float), original()

@@ -6,11 +6,13 @@ folded, in words, or None. They apply to weights and biases alike, so that their
 adds (`norm_biases`) comes before what is done to the rows of a matrix.
 """
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any
 
 import numpy as np
 
 from ...params.block import Norm
+from ...params.model import ModelShape
 
 __all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred",
            "factors", "fused", "interleaved",
@@ -28,10 +30,10 @@ class Recipe:
     needs : dict        the file's tensors that it is made from -> the shape of each
     make : callable     (name -> float32 array) -> float32 array
     """
-    needs: dict
-    make: Callable
+    needs: dict[str, tuple[int, ...]]
+    make: Callable[[Callable[[str], np.ndarray]], np.ndarray]
 
-    def then(self, function):
+    def then(self, function: Callable[[np.ndarray], np.ndarray]) -> "Recipe":
         """This, and then a function of the array."""
         return Recipe(self.needs, lambda read: np.asarray(function(self.make(read)), np.float32))
 
@@ -51,7 +53,9 @@ class Plan:
     transposed : bool        the file has the matrices of layers as [inputs, outputs], as Conv1D of transformers does
     """
 
-    def __init__(self, shape, sizes, spelled=lambda name: name, own_biases=frozenset(), tied=False, transposed=False):
+    def __init__(self, shape: ModelShape, sizes: dict[str, tuple[int, ...]],
+                 spelled: Callable[[str], str] = lambda name: name, own_biases: Set[str] = frozenset(),
+                 tied: bool = False, transposed: bool = False) -> None:
         self.shape, self.sizes, self.spelled, self.tied, self.transposed = shape, sizes, spelled, tied, transposed
         self.recipes = {name: self.stored(name, size) for name, size in sizes.items()}
         self._stored = dict(self.recipes)
@@ -62,41 +66,41 @@ class Plan:
         if tied and HEAD in self.recipes:
             self.recipes[HEAD] = self.stored(EMBEDDING, sizes[HEAD])
 
-    def stored(self, name, size):
+    def stored(self, name: str, size: tuple[int, ...]) -> Recipe:
         """The recipe of a tensor as the file has it."""
         file = self.spelled(name)
         if self.transposed and len(size) == 2 and name.startswith("model.layers."):
             return Recipe({file: tuple(size)[::-1]}, lambda read: read(file).T)
         return Recipe({file: tuple(size)}, lambda read: read(file))
 
-    def of(self, *tensors):
+    def of(self, *tensors: str) -> list[str]:
         """Full names: of a layer's tensor, that of each layer; those that the model has."""
         every = [[name] if name in self.recipes else [layer + name for layer in self.layers()] for name in tensors]
         return [name for names in every for name in names if name in self.recipes]
 
-    def layers(self):
+    def layers(self) -> list[str]:
         """What stands before the names of each layer's tensors."""
         return [f"model.layers.{i}." for i in range(self.shape.num_hidden_layers)]
 
-    def change(self, *tensors, to):
+    def change(self, *tensors: str, to: Callable[[np.ndarray], np.ndarray]) -> None:
         """A function of arrays is applied to these tensors, as `of` takes them."""
         for name in self.of(*tensors):
             self.recipes[name] = self.recipes[name].then(to)
 
-    def needs(self):
+    def needs(self) -> dict[str, tuple[int, ...]]:
         """The file's tensors that must be there -> their shapes."""
         return {name: size for recipe in self.recipes.values() for name, size in recipe.needs.items()}
 
-    def made_of(self, files):
+    def made_of(self, files: Iterable[str]) -> frozenset[str]:
         """Names of the tensors that are made of these of the file's, and of no others."""
         return frozenset(name for name, recipe in self.recipes.items() if recipe.needs
                          and recipe.needs.keys() <= set(files))
 
-    def modules(self, spelled):
+    def modules(self, spelled: Callable[[str], str]) -> dict[str, str | None]:
         """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else;
         None for others. ``spelled``: see `Plan`."""
         users = [file for recipe in self.recipes.values() for file in recipe.needs]
-        found = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
+        found: dict[str, str | None] = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
         for name, recipe in self.recipes.items():
             if len(self.sizes[name]) == 2:
                 alone = (name.startswith("model.layers.") and recipe is self._stored[name]
@@ -106,23 +110,28 @@ class Plan:
                 found[module.removesuffix(".weight")] = name if alone else None
         return found
 
-    def gains(self):
+    def gains(self) -> list[str]:
         """Names of the gains of all norms, those of queries and keys too."""
         heads = self.shape.block.qk_norm
         return [norm.tensor for norm in self.shape.block.of(Norm) if not norm.plain] + [FINAL_NORM] + (
             [heads.q_tensor, heads.k_tensor] if heads else [])
 
-    def both(self, *matrices):
+    def both(self, *matrices: str) -> list[str]:
         """Names of weight and bias of these matrices."""
         found = [self.shape.block.matrix(name) for name in matrices]
         return [name for matrix in found for name in (matrix.tensor, matrix.bias)]
 
 
-def _constant(value, size):
+#: A function of a plan, and of `Given` or the metadata of a GGUF file: it says what it did, or None.
+Fold = Callable[[Plan, Any], str | None]
+
+
+def _constant(value: float, size: tuple[int, ...]) -> Recipe:
     return Recipe({}, lambda read: np.full(size, value, np.float32))
 
 
-def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lambda given: 1.0):
+def factors(embedding: Callable[[Any], float] = lambda given: 1.0, residual: Callable[[Any], float] = lambda given: 1.0,
+            logits: Callable[[Any], float] = lambda given: 1.0) -> Fold:
     """Factors of the embedding, of what is added to the residual, and of the logits, each a function of `Given`.
 
     Where the embedding is the head too, the final norm's gain takes the embedding's factor back.
@@ -140,7 +149,7 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
     return fold
 
 
-def attention_factor(plan, factors):
+def attention_factor(plan: Plan, factors: Sequence[float]) -> str | None:
     """A factor of cosines and sines, of each layer: its square goes into the turned elements of the queries, or into
     the gains of their norm."""
     shape, norm = plan.shape, plan.shape.block.qk_norm
@@ -162,37 +171,37 @@ def attention_factor(plan, factors):
             if found else None)
 
 
-def plus_one(plan, given):
+def plus_one(plan: Plan, given: object) -> str:
     """Gains that are stored less 1."""
     plan.change(*plan.gains(), to=lambda w: w + 1)
     return "1 added to the gains"
 
 
-def no_gains(plan, given):
+def no_gains(plan: Plan, given: object) -> None:
     """Norms without a gain."""
     for name in plan.of(*plan.gains()):
         plan.recipes[name] = _constant(1, plan.sizes[name])
 
 
-def no_final_bias(plan, given):
+def no_final_bias(plan: Plan, given: object) -> None:
     """A final norm that adds nothing."""
     plan.recipes[FINAL_BIAS] = _constant(0, plan.sizes[FINAL_BIAS])
 
 
-def stacked(shape, names):
+def stacked(shape: ModelShape, names: Sequence[str]) -> list[np.ndarray]:
     """Rows of a fused matrix's parts, which are one after the other."""
     ends = np.cumsum([shape.matrices()[name][0] for name in names])
     return [np.arange(end - shape.matrices()[name][0], end) for name, end in zip(names, ends, strict=True)]
 
 
-def by_kv_head(shape, names):
+def by_kv_head(shape: ModelShape, names: Sequence[str]) -> list[np.ndarray]:
     """Rows of queries, keys and values whose matrix has, for each KV head, its queries, its key and its value."""
     heads = np.arange(shape.q_size + 2 * shape.kv_size).reshape(shape.num_key_value_heads, shape.group_size + 2,
                                                                 shape.head_dim)
     return [heads[:, :-2].reshape(-1), heads[:, -2].reshape(-1), heads[:, -1].reshape(-1)]
 
 
-def fused(tensor, *names, order=stacked):
+def fused(tensor: str, *names: str, order: Callable[[ModelShape, Sequence[str]], list[np.ndarray]] = stacked) -> Fold:
     """Matrices that the file has as one, ``tensor`` (without "weight"). ``order``: (shape, names) -> the rows of
     each."""
     def fold(plan, given):
@@ -211,7 +220,7 @@ def fused(tensor, *names, order=stacked):
     return fold
 
 
-def interleaved(plan, given):
+def interleaved(plan: Plan, given: object) -> str:
     """Queries and keys whose rotary pairs stand side by side; here pair i is elements i and i + half of the turned
     ones."""
     shape, norm = plan.shape, plan.shape.block.qk_norm
@@ -225,7 +234,7 @@ def interleaved(plan, given):
     return "rows of queries and keys reordered"
 
 
-def centred(plan, given):
+def centred(plan: Plan, given: object) -> str:
     """LayerNorm without its mean: what is added to the residual has none."""
     plan.change(EMBEDDING, POSITIONS, to=lambda w: w - w.mean(1, keepdims=True, dtype=np.float64))
     plan.change(*plan.both("o", "down"), to=lambda w: w - w.mean(0, dtype=np.float64))
@@ -238,7 +247,7 @@ def _readers(plan, norm):
             for name in project.matrices]
 
 
-def norm_biases(plan, given):
+def norm_biases(plan: Plan, given: object) -> str:
     """What a norm adds goes through the matrices that read it, into their biases. The final norm keeps its bias."""
     _through(plan, {name: norm.tensor for norm in plan.shape.block.of(Norm) for name in _readers(plan, norm.name)})
     return "bias of LayerNorm"
@@ -265,7 +274,7 @@ def _sum(own, weight, bias):
     return Recipe(own.needs | weight.needs | bias.needs, make)
 
 
-def two_norms(attention, mlp):
+def two_norms(attention: str, mlp: str) -> Fold:
     """Attention and MLP of a parallel block with a norm each (its gain and bias), named as in the file: the gains go
     into the columns."""
     def fold(plan, given):
