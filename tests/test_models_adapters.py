@@ -186,7 +186,6 @@ def test_a_trace_with_adapters(tmp_path):
     ("run demo --prompt x --link sim-uart --adapter DIR",
      "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
     ("emit demo -o DIR/out --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
-    ("plan compare demo --board ulx3s-85f --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR",
      "at most the machine's 3, not 4: add adapter_rank=4"),
     ("run demo --prompt x --link golden --shape demo,adapters=1 --adapter DIR/none", "adapter_config.json is missing"),

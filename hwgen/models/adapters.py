@@ -133,6 +133,7 @@ def read_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
                              f"{checkpoint.source}: is this the adapter's base?")
     for module, (rank, scale) in config.targets.items():
         tensor = checkpoint.modules[module]
+        assert tensor is not None       # `_Config` has checked it
         outputs, inputs = shapes[tensor.split(".", 3)[3]]
         a, b = (_read(file, path, _PREFIX + module + end, size)
                 for end, size in ((_A, (rank, inputs)), (_B, (outputs, rank))))

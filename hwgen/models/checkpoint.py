@@ -117,7 +117,7 @@ class Checkpoint:
     @property
     def chat_template(self) -> str | None:
         """The Jinja template of a conversation, or None."""
-        return self.tokenizer and self.tokenizer.chat_template
+        return None if self.tokenizer is None else self.tokenizer.chat_template
 
     @property
     def notes(self) -> dict[str, str]:

@@ -107,6 +107,7 @@ def _check(data, path):
         if key == b"general.alignment":
             if kind != 4:
                 raise ValueError("general.alignment is no 32-bit number")
+            assert value is not None        # of a number
             alignment = struct.unpack(order + "I", value)[0]
             if alignment == 0 or alignment & (alignment - 1):
                 raise ValueError(f"general.alignment is {alignment}, no power of two")

@@ -50,7 +50,9 @@ def sections(quantized: QuantizedModel, design: Design) -> Iterator[np.ndarray]:
     block = design.block
     gains = {norm.name: norm.gain for norm in block.of(Norm)}
     projects = {project.name: project for project in block.of(Project)}
-    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding, POSITIONS: quantized.positions}
+    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding}
+    if quantized.positions is not None:
+        tables[POSITIONS] = quantized.positions
     for section in design.stream:
         if section.name == HEADER:
             identity = model_id(quantized)

@@ -112,7 +112,7 @@ class Matrix:
         rows = 0 if self.rows is None else self.rows[:, None].astype(np.int32)
         blocks = (0 if self.blocks is None
                   else self.blocks.repeat(BLOCK, axis=1)[:, :self.codes.shape[1]].astype(np.int32))
-        return rows + blocks
+        return np.asarray(rows + blocks)
 
 
 def quantize_matrix(weights: np.ndarray, fmt: Fp8, *, pair: bool = False, rows: int = 0, blocks: int = 0) -> Matrix:
@@ -128,16 +128,16 @@ def quantize_matrix(weights: np.ndarray, fmt: Fp8, *, pair: bool = False, rows: 
         if pair:
             raise ValueError("Format of a pair must be of 8 bits, not e2m1")
         return _in_blocks(weights, rows, blocks)
-    rows, exponent = _row_offsets(weights, fmt, rows)
-    if rows is None and not pair:
+    offsets, exponent = _row_offsets(weights, fmt, rows)
+    if offsets is None and not pair:
         return Matrix(encode(weights, fmt, -exponent), exponent, fmt)
-    scaled = np.ldexp(weights, -exponent if rows is None else -exponent - rows[:, None].astype(np.int32))
+    scaled = np.ldexp(weights, -exponent if offsets is None else -exponent - offsets[:, None].astype(np.int32))
     codes = encode(scaled, fmt)
     lo = None
     if pair:
         table = np.ldexp(fmt.values().astype(np.float32), fmt.unit_exp)
         lo = encode(scaled - table[codes], fmt)
-    return Matrix(codes, exponent, fmt, lo, rows)
+    return Matrix(codes, exponent, fmt, lo, offsets)
 
 
 def _in_blocks(weights, rows, blocks):
@@ -212,6 +212,7 @@ def quantize_head(weights: np.ndarray, recipe: Recipe, bias: np.ndarray | None =
     matrix = quantize_matrix(weights, fmt, pair=pair, rows=recipe.row_offsets(HEAD), blocks=blocks)
     if bias is None:
         return matrix, 0.0
+    assert gains is not None
     rest = np.ldexp(bias.astype(np.float64), -matrix.exponent
                     - (0 if matrix.rows is None else matrix.rows.astype(np.int32)))
     # the last column is for what is rounded away

@@ -77,6 +77,7 @@ class _Rounding:
 
     def _best_block(self, start, part):
         """(offsets, rounded, errors) of the offset of each row with the least error."""
+        assert self.range is not None
         highest = np.clip(_fitting(np.abs(part).max(0), self.fmt), 0, self.range)
         found = None
         for lower in range(min(LOWER, self.range) + 1):
@@ -145,6 +146,7 @@ def compensated(weights: np.ndarray, hessian: np.ndarray, fmt: Fp8, *, max_row: 
             here = slice(start, start + _ROWS)
             q[:, here], offsets = rounding.rows(np.ldexp(w[:, here], -exponents[here]))
             if blocks is not None:
+                assert offsets is not None
                 blocks[:, here] = offsets
     if blocks is not None:
         q = np.ldexp(q, -blocks.repeat(BLOCK, axis=0)[:len(q)])

@@ -53,7 +53,7 @@ class SafetensorsFile:
     shapes : dict      name -> tuple of int
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with open_file(path) as file:

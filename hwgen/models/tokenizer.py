@@ -73,7 +73,7 @@ class Tokenizer:
         core.no_padding()
         core.no_truncation()
         self._core = core
-        self._limit = None
+        self._limit: int | None = None
         self._start_around_chat = start_around_chat
         self.chat_template = chat_template
         self.tokens = {"bos_token": bos_token, "eos_token": eos_token} if tokens is None else dict(tokens)
@@ -161,7 +161,7 @@ class Tokenizer:
         if not self._start_around_chat:
             return self.encode(text, special=False)
         # llama.cpp, common/chat.cpp: what is put around the text anyway is taken off, so that it is there once
-        first, last = (self._core.id_to_token(i) if i is not None else "" for i in self._around())
+        first, last = ("" if i is None else self._core.id_to_token(i) or "" for i in self._around())
         return self.encode(text.removeprefix(first).removesuffix(last))
 
     def _around(self):

@@ -196,7 +196,7 @@ class _Files:
 
     def template(self) -> tuple[str | None, str]:
         """(chat template or None, where it stands)."""
-        templates = {}
+        templates: Any = {}
         file = self.folder / "chat_template.jinja"
         if file.exists():
             templates["default"] = _text_file(file)

@@ -283,9 +283,9 @@ def fields_of(given: Given) -> dict[str, Any]:
         raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} "
                          "model, or not be there")
     main = ropes.get(None) or ropes["full_attention"]
-    types = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
-    given.ropes = [rope if kind.rotary else None for kind, rope in types]
-    types = tuple(kind for kind, _ in types)
+    pairs = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
+    given.ropes = [rope if kind.rotary else None for kind, rope in pairs]
+    types = tuple(kind for kind, _ in pairs)
     alike = len(set(types)) == 1 and types[0].rotary and types[0].rope_theta is None
     _note_layers(given, types)
     return made | {"rope_theta": main.theta, "rope_scaling": main.scaling, "sliding_window": types[0].window

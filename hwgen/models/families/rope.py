@@ -65,8 +65,8 @@ def turned(given: "Given", rope: Options, head_dim: int) -> int:
     return int(head_dim * partial)
 
 
-def nested_rope(local_theta: float, local_key: str | None = None) -> Callable[["Given", int, int],
-                tuple[dict[str | None, Rope], int]]:
+def nested_rope(local_theta: float, local_key: str | None = None
+                ) -> Callable[["Given", int, int], tuple[dict[str | None, Rope], int]]:
     """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each,
     and ``rope_scaling`` is added to the latter's. A theta that is not there is that of ``local_key`` at the top level,
     or ``local_theta``; of layers without a window ``rope_theta``, or the family's."""

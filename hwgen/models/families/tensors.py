@@ -100,7 +100,7 @@ class Plan:
         """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else;
         None for others. ``spelled``: see `Plan`."""
         users = [file for recipe in self.recipes.values() for file in recipe.needs]
-        found = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
+        found: dict[str, str | None] = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
         for name, recipe in self.recipes.items():
             if len(self.sizes[name]) == 2:
                 alone = (name.startswith("model.layers.") and recipe is self._stored[name]
