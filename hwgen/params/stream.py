@@ -1,7 +1,7 @@
 """The weight stream: its sections, and the address of each byte. No other module computes an address in it."""
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .block import Norm, Project
 
@@ -100,11 +100,11 @@ class Section(NamedTuple):
     layer: int | None
     address: int
     beats: int
-    matmul: "Matmul | None" = None
+    matmul: "Matmul | Any" = None       # Any: who has a matrix at hand need not ask whether it is None
     exponents: tuple[str, ...] = ()
     granules: int = 0
     vectors: tuple[tuple[str, int], ...] = ()
-    tiling: Tiling | None = None
+    tiling: Tiling | Any = None
 
     @property
     def end(self) -> int:
@@ -210,7 +210,6 @@ class Stream:
     def place(self, section: Section, beat: int, byte: int) -> Place:
         """The `Place` of a byte of a beat, of a section that is a matrix."""
         hw, matmul, tiling = self._design.hw, section.matmul, section.tiling
-        assert matmul is not None and tiling is not None
         beat -= section.address
         j = next(j for j in reversed(range(matmul.n_tiles)) if beat >= tiling.n_tile(j)
                  - bool(tiling.row_tiles and j % tiling.row_tiles == 0))
@@ -237,9 +236,8 @@ class Stream:
     def byte(self, section: Section, output: int, input: int, code: int = 0) -> int:
         """Byte of a weight's code, from the start of its section: `place` the other way round. (An E2M1 code is its
         lower half if the input is even.)"""
-        hw, matmul, tiling = self._design.hw, section.matmul, section.tiling
-        assert matmul is not None and tiling is not None
-        k = input // hw.lanes * matmul.codes + code
+        hw, tiling = self._design.hw, section.tiling
+        k = input // hw.lanes * section.matmul.codes + code
         place = output % hw.columns * hw.lanes + input % hw.lanes
         if tiling.narrow:
             place = place + (k % 2) * hw.columns * hw.lanes >> 1 if tiling.beats == 1 else place >> 1
@@ -248,14 +246,12 @@ class Stream:
     def row_byte(self, section: Section, output: int) -> int:
         """Byte of a row's offset, from the start of its section: its lower half if the output is even."""
         hw, tiling = self._design.hw, section.tiling
-        assert tiling is not None
         j, column = divmod(output, hw.columns)
         return tiling.rows(j) * hw.beat_bytes + (j % tiling.row_tiles * hw.columns + column) // 2
 
     def block_byte(self, section: Section, output: int, block: int) -> int:
         """Byte of a block's offset, as `row_byte`."""
         hw, tiling = self._design.hw, section.tiling
-        assert tiling is not None
         per_beat = tiling.block_steps * hw.lanes // BLOCK
         beat = tiling.n_tile(output // hw.columns) + block // per_beat * (1 + tiling._codes(tiling.block_steps))
         return beat * hw.beat_bytes + (block % per_beat * hw.columns + output % hw.columns) // 2
