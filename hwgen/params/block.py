@@ -4,9 +4,12 @@ follows from it.
 A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in
 `ModelShape`.
 """
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
-__all__ = ["ACTIVATIONS", "Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "QkNorm", "Store", "Vector", "dense"]
+__all__ = ["ACTIVATIONS", "Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "QkNorm", "Step", "Store", "Vector",
+           "dense"]
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2")
 
@@ -28,7 +31,7 @@ class Matrix:
     biased: bool = False
 
     @property
-    def bias(self):
+    def bias(self) -> str:
         """Name of its bias in a layer of the checkpoint."""
         return self.tensor.removesuffix("weight") + "bias"
 
@@ -63,7 +66,7 @@ class Project:
                 a `Norm` takes them
     """
     name: str
-    matrices: tuple
+    matrices: tuple[str, ...]
     inputs: str
     sink: str
     interleaved: bool = False
@@ -79,6 +82,10 @@ class Store:
 class Attend:
     """Attention of each entry's queries over its slot's keys and values."""
     name: str
+
+
+Step = Norm | Project | Store | Attend
+S = TypeVar("S", bound=Step)
 
 
 @dataclass(frozen=True)
@@ -128,96 +135,96 @@ class Block:
     final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next
                 matrix's bias can hold.)
     """
-    matrices: tuple
-    steps: tuple
+    matrices: tuple[Matrix, ...]
+    steps: tuple[Step, ...]
     activation: str = "silu"
     qk_norm: QkNorm | None = None
     final_bias: bool = False
 
     @property
-    def into_heads(self):
+    def into_heads(self) -> Project:
         """The `Project` whose sums are keys, values and queries."""
         return self._project(sink="heads")
 
     @property
-    def from_heads(self):
+    def from_heads(self) -> Project:
         """The `Project` that reads the results of attention."""
         return self._project(inputs="heads")
 
     @property
-    def into_ff(self):
+    def into_ff(self) -> Project:
         """The `Project` whose sums go to the activation: gates and ups, or ups alone."""
         return self._project(sink="activation")
 
     @property
-    def from_ff(self):
+    def from_ff(self) -> Project:
         """The `Project` that reads the results of the activation."""
         return self._project(inputs="ff")
 
     @property
-    def converted(self):
+    def converted(self) -> tuple[Project, Project]:
         """The projects whose sums become bf16."""
         return self.into_heads, self.into_ff
 
     @property
-    def added(self):
+    def added(self) -> tuple[Project, Project]:
         """The projects whose sums go to the residual, or to a norm before it."""
         return self.from_heads, self.from_ff
 
     @property
-    def queries(self):
+    def queries(self) -> Matrix:
         """The `Matrix` of queries."""
         return next(matrix for matrix in self.matrices if matrix.rows == "heads")
 
     @property
-    def keys(self):
+    def keys(self) -> Matrix:
         """The `Matrix` of keys."""
         return next(matrix for matrix in self.matrices if matrix.rows == "kv_heads" and matrix.rotary)
 
     @property
-    def values(self):
+    def values(self) -> Matrix:
         """The `Matrix` of values."""
         return next(matrix for matrix in self.matrices if matrix.rows == "kv_heads" and not matrix.rotary)
 
     @property
-    def store(self):
+    def store(self) -> Store:
         """The step that stores keys and values."""
         return self.of(Store)[0]
 
     @property
-    def attend(self):
+    def attend(self) -> Attend:
         """The step of attention."""
         return self.of(Attend)[0]
 
-    def _project(self, **role):
+    def _project(self, **role: str) -> Project:
         return next(step for step in self.of(Project)
                     if all(getattr(step, field) == value for field, value in role.items()))
 
-    def norm_before(self, project):
+    def norm_before(self, project: Project) -> Norm:
         """The `Norm` whose results a `Project` of "hidden" inputs reads."""
         before = self.steps[:self.steps.index(project)]
         return [step for step in before if isinstance(step, Norm) and step.writes == "normed"][-1]
 
-    def norm_after(self, project):
+    def norm_after(self, project: Project) -> Norm | None:
         """The `Norm` that takes the sums of a `Project`, or None."""
-        return self.steps[self.steps.index(project) + 1] if project.sink == "sums" else None
+        return cast(Norm, self.steps[self.steps.index(project) + 1]) if project.sink == "sums" else None
 
     @property
-    def gated(self):
+    def gated(self) -> bool:
         """Whether the activation of a gate is multiplied with "up"."""
         return len(self.into_ff.matrices) == 2
 
     @property
-    def parallel(self):
+    def parallel(self) -> bool:
         """Whether attention and MLP read the same norm of the same residual."""
         return self.norm_before(self.into_ff) == self.norm_before(self.into_heads)
 
     @property
-    def post_norms(self):
+    def post_norms(self) -> bool:
         """Whether sums are normed before they are added to the residual."""
         return any(norm.reads == "sums" for norm in self.of(Norm))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         roles = [(type(step), *((step.inputs, step.sink.replace("sums", "residual"))
                                 if isinstance(step, Project) else ()))
                  for step in self.steps if not isinstance(step, Norm)]
@@ -232,44 +239,44 @@ class Block:
             raise ValueError(f"Activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
 
     @property
-    def record_words(self):
+    def record_words(self) -> int:
         """16-bit words at the start of a record, a power of two: the exponents of the matrices that follow."""
         return max(4, 1 << (max(len(self.exponents(norm.name)) for norm in self.of(Norm)) - 1).bit_length())
 
-    def of(self, kind):
+    def of(self, kind: type[S]) -> tuple[S, ...]:
         """The steps of a kind, in order."""
         return tuple(step for step in self.steps if isinstance(step, kind))
 
-    def exponents(self, norm):
+    def exponents(self, norm: str) -> tuple[str, ...]:
         """Names of the matrices whose exponents the record of a norm holds, in order."""
         read = {name for project in self.projects(norm) for name in project.matrices}
         return tuple(matrix.name for matrix in self.matrices if matrix.name in read)
 
-    def projects(self, norm):
+    def projects(self, norm: str) -> tuple[Project, ...]:
         """The projects between a norm and the next one, in order: those that its record is for."""
         names = [step.name for step in self.steps]
         follow = self.steps[names.index(norm) + 1:]
         ends = [i for i, step in enumerate(follow) if isinstance(step, Norm)]
         return tuple(step for step in follow[:ends[0] if ends else None] if isinstance(step, Project))
 
-    def record_of(self, matrix):
+    def record_of(self, matrix: str) -> tuple[str, int]:
         """(norm, index) of a matrix's exponent: the norm whose record holds it, and its place there."""
         norm = next(norm.name for norm in self.of(Norm) if matrix in self.exponents(norm.name))
         return norm, self.exponents(norm).index(matrix)
 
-    def biased(self, *projects):
+    def biased(self, *projects: Project) -> bool:
         """Whether something is added to the sums of any of some `Project` s."""
         return any(self.matrix(name).biased for project in projects for name in project.matrices)
 
-    def gain_of(self, matrix):
+    def gain_of(self, matrix: Matrix) -> Vector:
         """The `Vector` of gains of queries or of keys."""
         return Vector(f"{matrix.name}_gain", matrix=matrix.name)
 
-    def bias_of(self, project):
+    def bias_of(self, project: Project) -> Vector:
         """The `Vector` of the biases of a `Project`."""
         return Vector(f"{project.name}_bias", project=project.name)
 
-    def vectors(self, norm):
+    def vectors(self, norm: str) -> tuple[Vector, ...]:
         """The `Vector` s of a norm's record, in order: gains of queries and of keys, then biases, one vector for each
         project."""
         projects = self.projects(norm)
@@ -278,16 +285,17 @@ class Block:
         return (*gains, *(self.bias_of(project) for project in projects if self.biased(project)))
 
     @property
-    def final_vectors(self):
+    def final_vectors(self) -> tuple[Vector, ...]:
         """The `Vector` s of the final norm's record."""
         return (Vector("final_bias"),) if self.final_bias else ()
 
-    def matrix(self, name):
+    def matrix(self, name: str) -> Matrix:
         """The `Matrix` of that name."""
         return next(matrix for matrix in self.matrices if matrix.name == name)
 
 
-def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="silu", gated=True, final_bias=False):
+def dense(*, biased: Collection[str] = (), qk_norm: QkNorm | None = None, norms: str = "pre", parallel: bool = False,
+          activation: str = "silu", gated: bool = True, final_bias: bool = False) -> Block:
     """The `Block` of a dense decoder.
 
     biased      names of the matrices that have a bias
@@ -314,10 +322,10 @@ def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="s
     pre, post = norms != "post", norms != "pre"
     sink = "sums" if post else "residual"
 
-    def before(name, gain, tensor):
+    def before(name: str, gain: str, tensor: str) -> Norm:
         return Norm(name, gain, tensor) if pre else Norm(name, gain, "", plain=True)
 
-    def after(name, gain, tensor):
+    def after(name: str, gain: str, tensor: str) -> tuple[Norm, ...]:
         return (Norm(name, gain, tensor, reads="sums", writes="residual"),) if post else ()
 
     return Block(

@@ -3,7 +3,7 @@
 __all__ = ["EVENTS"]
 
 #: Hardware counters, by number: cycles of the pass in which ...
-EVENTS = {
+EVENTS: dict[str, str] = {
     "cycles": "the pass was under way, from its first entry to its last result",
     "mac_busy": "the array did useful multiplications",
     "mac_starved": "the array had an activation but no weight tile",

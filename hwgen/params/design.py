@@ -1,20 +1,29 @@
 """Model + hardware shape + recipe, and every number that follows from them. No other module computes these."""
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 from .adapters import AdapterMap
-from .block import Norm, Project
-from .formats import E2M1
+from .block import Block, Matrix, Norm, Project, Vector
+from .formats import E2M1, Fp8
 from .hardware import HwShape, Recipe
 from .model import ModelShape
 from .stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, Stream, Tiling
 
 __all__ = ["Design", "Matmul", "up_to"]
 
-def up_to(value, multiple):
+def up_to(value: int, multiple: int) -> int:
     """``value`` rounded up to a multiple."""
     return -(-value // multiple) * multiple
+
+
+class Stored(Protocol):
+    """A matrix of codes, times 2**exponent."""
+    @property
+    def exponent(self) -> int: ...
+
+    @property
+    def fmt(self) -> Fp8: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +40,7 @@ class Matmul:
     codes: int = 1
 
     @property
-    def tiles(self):
+    def tiles(self) -> int:
         return self.n_tiles * self.k_tiles * self.codes
 
 
@@ -42,9 +51,9 @@ class Design:
     hw: HwShape
     recipe: Recipe
     # the model's: what a layer is made of. Of each design, but no field, which a manifest would list
-    block: ClassVar[Any]
+    block: ClassVar[Block]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "block", self.model.block)
         self._check_formats()
         self._check_biases()
@@ -100,75 +109,75 @@ class Design:
             raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not "
                              f"{self.hw.lanes}")
 
-    def half_batch(self):
+    def half_batch(self) -> "Design":
         """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""
         return replace(self, hw=replace(self.hw, entries=self.hw.entries // self.hw.halves, halves=1))
 
     # -- padded lengths
     @property
-    def padded_hidden_size(self):
+    def padded_hidden_size(self) -> int:
         return up_to(self.model.head_inputs, max(self.hw.lanes, self.hw.columns))
 
-    def layer_hidden(self):
+    def layer_hidden(self) -> int:
         """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's
         bias needs. (A norm of sums adds whole rows.)"""
         return (self.padded_hidden_size if self.block.post_norms
                 else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns)))
 
     @property
-    def padded_head_dim(self):
+    def padded_head_dim(self) -> int:
         """Elements of one attention head as stored."""
         return up_to(self.model.head_dim, self.hw.attention_lanes)
 
     @property
-    def padded_intermediate_size(self):
+    def padded_intermediate_size(self) -> int:
         # n-tiles of gates and ups, or of ups alone, have no padding
         return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // (1 + self.block.gated)))
 
     @property
-    def padded_attention_size(self):
+    def padded_attention_size(self) -> int:
         """Input length of o_proj: all heads, padded to whole lane slices."""
         return up_to(self.model.num_attention_heads * self.padded_head_dim, self.hw.lanes)
 
     @property
-    def heads(self):
+    def heads(self) -> int:
         return self.model.num_attention_heads
 
     @property
-    def kv_heads(self):
+    def kv_heads(self) -> int:
         return self.model.num_key_value_heads
 
     @property
-    def group(self):
+    def group(self) -> int:
         """Query heads that share one K/V head."""
         return self.heads // self.kv_heads
 
     @property
-    def qkv_heads(self):
+    def qkv_heads(self) -> int:
         """Head vectors that one entry makes in a layer: all K heads, then all V heads, then all Q heads."""
         return self.heads + 2 * self.kv_heads
 
-    def heads_of(self, matrix):
+    def heads_of(self, matrix: Matrix) -> slice:
         """Which of those a matrix of keys, values or queries makes: a slice."""
         starts = {self.block.keys: 0, self.block.values: self.kv_heads, self.block.queries: 2 * self.kv_heads}
         return slice(starts[matrix], starts[matrix] + (self.heads if matrix == self.block.queries else self.kv_heads))
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         return self.model.num_hidden_layers
 
-    def window(self, layer):
+    def window(self, layer: int) -> int | None:
         """Positions that a token sees in a layer, itself included, or None where it sees all that the machine has."""
         window = self.model.layer_type(layer).window
         return None if window is None or window >= self.hw.context else window
 
-    def rows_seen(self):
+    def rows_seen(self) -> int:
         """The most K/V rows that attention of an entry goes over, in any layer."""
         return max(self.window(layer) or self.hw.context for layer in range(self.layers))
 
     # -- blocks of the KV memory
     @cached_property
-    def positions_kept(self):
+    def positions_kept(self) -> int | None:
         """How many of its newest positions a slot keeps, where all layers have a window and it gives back blocks behind
         it; None: all.
 
@@ -178,28 +187,28 @@ class Design:
         kept = self.rows_seen() + self.hw.entries - 1
         return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None
 
-    def given_back(self, length):
+    def given_back(self, length: int) -> int:
         """Blocks at a slot's beginning that it has given back when its newest position makes it so long."""
         return 0 if self.positions_kept is None else max(0, length - self.positions_kept) // self.hw.kv_block
 
-    def most_blocks(self, length):
+    def most_blocks(self, length: int) -> int:
         """The most blocks that a slot owns at once until it is so long."""
         if self.positions_kept is not None:
             length = min(length, self.positions_kept + self.hw.kv_block - 1)
         return -(-length // self.hw.kv_block)
 
-    def room(self, texts):
+    def room(self, texts: int) -> int:
         """Positions that each of that many texts at once has."""
         each = self.hw.blocks // texts
         return self.hw.context if each >= self.most_blocks(self.hw.context) else each * self.hw.kv_block
 
     # -- matrices, in stream order
-    def _matmul(self, name, rows, cols, codes=1):
+    def _matmul(self, name: str, rows: int, cols: int, codes: int = 1) -> Matmul:
         lanes, columns = self.hw.lanes, self.hw.columns
         rows, cols = up_to(rows, columns), up_to(cols, lanes)
         return Matmul(name=name, rows=rows, cols=cols, n_tiles=rows // columns, k_tiles=cols // lanes, codes=codes)
 
-    def matmul(self, name):
+    def matmul(self, name: str) -> Matmul:
         """The `Matmul` of a step `Project` of a layer."""
         step = next(step for step in self.block.of(Project) if step.name == name)
         widths = {"hidden": self.layer_hidden(), "ff": self.padded_intermediate_size,
@@ -209,36 +218,36 @@ class Design:
         return self._matmul(name, rows, widths[step.inputs])
 
     @property
-    def head_matmul(self):
+    def head_matmul(self) -> Matmul:
         return self._matmul("head", self.model.vocab_size, self.padded_hidden_size, self.recipe.codes_per_head_weight)
 
     @property
-    def layer_matmuls(self):
+    def layer_matmuls(self) -> tuple[Matmul, ...]:
         """The `Matmul` s of a layer, in the order of a pass."""
         return tuple(self.matmul(step.name) for step in self.block.of(Project))
 
     # -- adapters
-    def adapter_matmuls(self, project):
+    def adapter_matmuls(self, project: Project) -> tuple[Matmul, Matmul]:
         """The `Matmul` s of A and of B of a step `Project`: of all its matrices' adapters, each of the largest rank."""
         matmul, ranks = self.matmul(project.name), self.hw.adapter_rank * len(project.matrices)
         return self._matmul(f"{project.name}_a", ranks,
                             matmul.cols), self._matmul(f"{project.name}_b", matmul.rows, ranks)
 
     @cached_property
-    def adapter_map(self):
+    def adapter_map(self) -> AdapterMap:
         """The addresses of an adapter's numbers: `hwgen.params.adapters.AdapterMap`."""
         return AdapterMap(self)
 
-    def position_matmul(self):
+    def position_matmul(self) -> Matmul:
         """The table of learned positions, laid out as the embedding table is."""
         return self._matmul("positions", self.hw.context, self.padded_hidden_size, self.recipe.codes_per_head_weight)
 
-    def embedding_rows(self):
+    def embedding_rows(self) -> int:
         """Rows of tables that an entry reads: of the embedding, and of the positions where they are learned."""
         return 1 + self.model.learned_positions
 
     @property
-    def head_delay(self):
+    def head_delay(self) -> int:
         """Cycles that the LM head's activations are held back: with few k-tiles its first sums would wait for the
         sampler's noise."""
         return (16 if self.hw.sampler == "gumbel" and self.head_matmul.k_tiles * self.recipe.codes_per_head_weight < 16
@@ -246,37 +255,37 @@ class Design:
 
     # -- formats
     @cached_property
-    def scaled(self):
+    def scaled(self) -> bool:
         """Each output of a matrix has an offset of its own to the matrix's exponent."""
         return self.recipe.scales == "row"
 
     @cached_property
-    def narrow(self):
+    def narrow(self) -> bool:
         """Some matrices are in E2M1."""
         return E2M1 in self.recipe.formats(self.model)
 
     @cached_property
-    def array_format(self):
+    def array_format(self) -> Fp8:
         """The format of the array's weights."""
         return self.recipe.array_format(self.model)
 
     @cached_property
-    def largest_block(self):
+    def largest_block(self) -> int:
         """The largest offset of a block of E2M1 weights; 0: blocks have none."""
         return self.recipe.largest_block(self.model)
 
     @cached_property
-    def mixed_layers(self):
+    def mixed_layers(self) -> bool:
         """Layers have different formats."""
         return any(self.recipe.format_of(project.name, layer) != self.recipe.format_of(project.name, 0)
                    for project in self.block.of(Project) for layer in range(self.layers))
 
-    def stored_exponent(self, matrix):
+    def stored_exponent(self, matrix: Stored) -> int:
         """A matrix's exponent (of one with ``exponent`` and ``fmt``) as its record holds it: in units of the array's
         format."""
         return matrix.exponent + matrix.fmt.unit_exp - self.array_format.unit_exp
 
-    def tiling(self, matmul, fmt=None):
+    def tiling(self, matmul: Matmul, fmt: Fp8 | None = None) -> Tiling:
         """The `Tiling` of a matrix, in E2M1 or by default in 8 bits."""
         hw, narrow = self.hw, fmt == E2M1
         return Tiling(matmul, hw.tile_beats, narrow, min(8, 2 * hw.lanes // hw.tile_beats) if self.scaled else 0,
@@ -284,7 +293,7 @@ class Design:
 
     # -- widths
     @property
-    def acc_bits(self):
+    def acc_bits(self) -> int:
         """Signed width of the array's accumulators: whole sums, never rounded."""
         w, a = self.array_format, self.recipe.activation_format
         # what an adapter adds is at most three times as much
@@ -292,36 +301,37 @@ class Design:
                    for m in (*self.layer_matmuls, self.head_matmul)) + (2 if self.hw.adapters else 0)
 
     @property
-    def acc_unit(self):
+    def acc_unit(self) -> int:
         """Exponent of the accumulator's unit before the scales: 2**acc_unit."""
         return self.array_format.unit_exp + self.recipe.activation_format.unit_exp
 
     # -- weight stream, in beats of hw.beat_bytes
     @property
-    def granules_per_beat(self):
+    def granules_per_beat(self) -> int:
         """16-bit words of a record are taken from a beat ``vector_lanes`` at a time: one granule."""
         return self.hw.beat_bytes // (2 * self.hw.vector_lanes)
 
     @property
-    def record_header_granules(self):
+    def record_header_granules(self) -> int:
         return -(-self.block.record_words // self.hw.vector_lanes)
 
     @property
-    def record_granules(self):
+    def record_granules(self) -> int:
         return self.record_header_granules + self.padded_hidden_size // self.hw.vector_lanes
 
     @property
-    def record_beats(self):
+    def record_beats(self) -> int:
         """A record without vectors: ``block.record_words`` words (padded to whole granules), then ``hidden`` norm gains
         as bf16."""
         return -(-self.record_granules // self.granules_per_beat)
 
-    def vector_granules(self, vector):
+    def vector_granules(self, vector: Vector) -> int:
         """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, that of the final norm as
         its gains; a gain of queries or keys has one for each element of a stored head."""
         if vector.project:
             length = self.matmul(vector.project).rows
         elif vector.matrix:
+            assert self.block.qk_norm is not None
             heads = self.heads_of(self.block.matrix(vector.matrix))
             length = self.padded_head_dim * (heads.stop - heads.start if self.block.qk_norm.span == "projection" else 1)
         else:
@@ -329,40 +339,40 @@ class Design:
         return length // self.hw.vector_lanes
 
     @property
-    def header_beats(self):
+    def header_beats(self) -> int:
         """The stream's header: ``block.record_words`` words, padded to whole granules."""
         return -(-self.record_header_granules // self.granules_per_beat)
 
     @cached_property
-    def stream(self):
+    def stream(self) -> Stream:
         """The sections of the weight stream, with their addresses."""
         return Stream(self)
 
     @property
-    def stream_beats(self):
+    def stream_beats(self) -> int:
         """Beats of the whole stream."""
         return self.stream.beats
 
     @property
-    def layer_beats(self):
+    def layer_beats(self) -> int:
         return self.stream.layer_beats
 
     @property
-    def body_address(self):
+    def body_address(self) -> int:
         """First beat of layer 0."""
         return self.stream.body
 
     @property
-    def final_address(self):
+    def final_address(self) -> int:
         """First beat of the final norm's record; the LM head follows it."""
         return self.stream[FINAL_NORM].address
 
     @property
-    def head_address(self):
+    def head_address(self) -> int | None:
         """First beat of the LM head; None where it is logic, and no table."""
         return self.stream[HEAD].address if HEAD in self.stream else None
 
     @property
-    def embed_address(self):
+    def embed_address(self) -> int:
         """First beat of the embedding table: the LM head itself when tied."""
         return self.stream[EMBEDDING].address

@@ -17,10 +17,10 @@ class LinearRopeScaling:
 
     factor: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("RoPE scaling factor", self.factor)
 
-    def apply(self, frequencies):  # [head_dim/2] -> [head_dim/2]
+    def apply(self, frequencies: np.ndarray) -> np.ndarray:  # [head_dim/2] -> [head_dim/2]
         return frequencies / self.factor
 
 
@@ -29,17 +29,17 @@ class DivisorRopeScaling:
     """Each rotary frequency divided by a number of its own, as GGUF's tensor ``rope_freqs`` has them, and all by
     ``factor``."""
 
-    divisors: tuple      # of float, head_dim / 2 of them
+    divisors: tuple[float, ...]     # head_dim / 2 of them
     factor: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.divisors, tuple):
             raise TypeError(f"RoPE divisors must be a tuple, not {shown(self.divisors)}")
         for divisor in self.divisors:
             check_number("RoPE divisor", divisor)
         check_number("RoPE scaling factor", self.factor)
 
-    def apply(self, frequencies):  # [head_dim/2] -> [head_dim/2]
+    def apply(self, frequencies: np.ndarray) -> np.ndarray:  # [head_dim/2] -> [head_dim/2]
         if len(self.divisors) != len(frequencies):
             raise ValueError(f"RoPE divisors must be half the head dimension, {len(frequencies)}, not "
                              f"{len(self.divisors)}")
@@ -59,7 +59,7 @@ class Llama3RopeScaling:
     high_freq_factor: float
     original_max_position_embeddings: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("RoPE scaling factor", self.factor)
         check_number("RoPE low frequency factor", self.low_freq_factor)
         check_number("RoPE high frequency factor", self.high_freq_factor)
@@ -68,12 +68,15 @@ class Llama3RopeScaling:
             raise ValueError(f"RoPE high frequency factor {self.high_freq_factor} must be above "
                              f"low frequency factor {self.low_freq_factor}")
 
-    def apply(self, frequencies):  # [head_dim/2] -> [head_dim/2]
+    def apply(self, frequencies: np.ndarray) -> np.ndarray:  # [head_dim/2] -> [head_dim/2]
         turns = self.original_max_position_embeddings * frequencies / (2 * math.pi)
         keep = np.clip((turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor), 0, 1)
         return keep * frequencies + (1 - keep) * frequencies / self.factor
 
 
+RopeScaling = LinearRopeScaling | Llama3RopeScaling | DivisorRopeScaling
+#: (theta, scaling)
+Rope = tuple[float, RopeScaling | None]
 _SCALINGS = (LinearRopeScaling, Llama3RopeScaling, DivisorRopeScaling)
 
 
@@ -91,9 +94,9 @@ class LayerType:
     window: int | None = None
     rotary: bool = True
     rope_theta: float | None = None
-    rope_scaling: None | LinearRopeScaling | Llama3RopeScaling | DivisorRopeScaling = None
+    rope_scaling: RopeScaling | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.window is not None:
             check_int("Sliding window", self.window, 1)
         if self.rope_theta is not None:
@@ -149,27 +152,27 @@ class ModelShape:
     head_dim: int
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    rope_scaling: None | LinearRopeScaling | Llama3RopeScaling | DivisorRopeScaling = None
+    rope_scaling: RopeScaling | None = None
     max_position_embeddings: int = 2048
     sliding_window: int | None = None
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
-    eos_token_ids: tuple = ()
+    eos_token_ids: tuple[int, ...] = ()
     block: Block = _later(LLAMA)
     score_scale: float | None = _later(None)
     rotary_dim: int | None = _later(None)
-    layer_types: tuple = _later(())
+    layer_types: tuple[LayerType, ...] = _later(())
     learned_positions: bool = _later(False)
     attn_logit_softcapping: float | None = _later(None)
     final_logit_softcapping: float | None = _later(None)
     head_bias: bool = _later(False)
 
     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
-    def __repr__(self):
+    def __repr__(self) -> str:
         said = (f"{f.name}={getattr(self, f.name)!r}" for f in without_unused(self))
         return f"ModelShape({', '.join(said)})"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"Model name must be a string, not {self.name!r}")
         for noun, value, low, high in (
@@ -223,57 +226,56 @@ class ModelShape:
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(f"Head count {self.num_attention_heads} must be a multiple of "
                              f"KV head count {self.num_key_value_heads}")
-        for noun, token in [("Start token", self.bos_token_id), *(("End token", t) for t in self.eos_token_ids)]:
-            if token is None and noun == "Start token":
-                continue
+        start = [] if self.bos_token_id is None else [("Start token", self.bos_token_id)]
+        for noun, token in [*start, *(("End token", t) for t in self.eos_token_ids)]:
             check_int(noun, token, 0)
             if token >= self.vocab_size:
                 raise ValueError(f"{noun} {token} must be below vocabulary size {self.vocab_size}")
 
     @property
-    def longest_context(self):
+    def longest_context(self) -> int:
         """Positions that a machine may have: with more it would be another model."""
         return self.max_position_embeddings
 
     @property
-    def score_cap(self):
+    def score_cap(self) -> float | None:
         """The softcap of scores in the machine's unit, log2; or None."""
         return None if self.attn_logit_softcapping is None else self.attn_logit_softcapping * math.log2(math.e)
 
     @property
-    def q_size(self):
+    def q_size(self) -> int:
         """Rows of the query matrix: all heads."""
         return self.num_attention_heads * self.head_dim
 
     @property
-    def kv_size(self):
+    def kv_size(self) -> int:
         """Rows of the key matrix, and of the value matrix: all KV heads."""
         return self.num_key_value_heads * self.head_dim
 
     @property
-    def head_inputs(self):
+    def head_inputs(self) -> int:
         """Inputs of the LM head: the elements of the residual, and for a bias some more, which are one number in every
         row. The matrix's last columns times that number are the bias. The gains of these inputs in the final norm are
         0, and their biases there are that number."""
         return self.hidden_size + HEAD_BIAS_COLUMNS * self.head_bias
 
     @property
-    def group_size(self):
+    def group_size(self) -> int:
         """Query heads that share one KV head."""
         return self.num_attention_heads // self.num_key_value_heads
 
-    def matrices(self):
+    def matrices(self) -> dict[str, tuple[int, int]]:
         """Name -> (outputs, inputs) of one layer's matrices, in the order a pass uses them."""
         sizes = {"hidden": self.hidden_size, "ff": self.intermediate_size, "heads": self.q_size,
                  "kv_heads": self.kv_size}
         inputs = {name: project.inputs for project in self.block.of(Project) for name in project.matrices}
         return {matrix.name: (sizes[matrix.rows], sizes[inputs[matrix.name]]) for matrix in self.block.matrices}
 
-    def layer_tensors(self):
+    def layer_tensors(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor of a layer of the checkpoint, in order: matrices, gains of norms, those of
         queries and keys, biases."""
         block, sizes = self.block, self.matrices()
-        names = {matrix.tensor: sizes[matrix.name] for matrix in block.matrices}
+        names: dict[str, tuple[int, ...]] = {matrix.tensor: sizes[matrix.name] for matrix in block.matrices}
         names |= {norm.tensor: (self.hidden_size,) for norm in block.of(Norm) if not norm.plain}
         if block.qk_norm:
             whole = block.qk_norm.span == "projection"
@@ -282,7 +284,7 @@ class ModelShape:
         return names | {matrix.bias: sizes[matrix.name][:1] for matrix in block.matrices if matrix.biased}
 
     @property
-    def parameter_count(self):
+    def parameter_count(self) -> int:
         """Weights of the checkpoint; a tied table counts once."""
         layer = sum(math.prod(size) for size in self.layer_tensors().values())
         tables = 1 if self.tie_word_embeddings else 2
@@ -290,26 +292,26 @@ class ModelShape:
                 + self.block.final_bias)
         return self.num_hidden_layers * layer + rows * self.hidden_size + self.vocab_size * self.head_bias
 
-    def layer_type(self, layer):
+    def layer_type(self, layer: int) -> LayerType:
         """The `LayerType` of a layer."""
         return self.layer_types[layer] if self.layer_types else LayerType(window=self.sliding_window)
 
-    def ropes(self):
+    def ropes(self) -> tuple[Rope, ...]:
         """The different (theta, scaling) of the layers that turn queries and keys, in the order of their first use."""
         return tuple(dict.fromkeys(rope for rope in map(self._rope, range(self.num_hidden_layers)) if rope is not None))
 
-    def rope_of(self, layer):
+    def rope_of(self, layer: int) -> int | None:
         """Index of a layer's RoPE in `ropes`, or None if it has none."""
         rope = self._rope(layer)
         return None if rope is None else self.ropes().index(rope)
 
-    def _rope(self, layer):
+    def _rope(self, layer: int) -> Rope | None:
         of = self.layer_type(layer)
         if not of.rotary or self.rotary_dim == 0:
             return None
         return (self.rope_theta, self.rope_scaling) if of.rope_theta is None else (of.rope_theta, of.rope_scaling)
 
-    def rope_frequencies(self, rope=None):
+    def rope_frequencies(self, rope: Rope | None = None) -> np.ndarray:
         """Radians per position of each rotary pair, float64 [head_dim/2]; pair i is elements i and i + head_dim/2.
 
         With ``rotary_dim`` R pair i is elements i and i + R/2 for i < R/2; the others are not turned: their frequency
@@ -322,7 +324,7 @@ class ModelShape:
             frequencies = scaling.apply(frequencies)
         return np.pad(frequencies, (0, (self.head_dim - turned) // 2))
 
-    def rotary_order(self):
+    def rotary_order(self) -> np.ndarray:
         """Elements of a head in the order in which the machine stores them, both of a rotary pair side by side: int
         [head_dim]."""
         turned = self.head_dim if self.rotary_dim is None else self.rotary_dim

@@ -1,16 +1,18 @@
 """The phases of a pass by number, and the order of two half-batches: RTL, golden model and traces share them."""
 import functools
-from enum import IntEnum
-from typing import NamedTuple
+from enum import Enum, IntEnum
+from typing import Any, NamedTuple, TypeVar
 
-from .block import Norm, Project
+from .block import Block, Norm, Project, Step
 from .stream import FINAL_NORM, HEAD
 
 __all__ = ["Turn", "member", "phases", "turn"]
 
+E = TypeVar("E", bound=Enum)
+
 
 @functools.cache
-def phases(block):
+def phases(block: Block) -> Any:      # an enum whose members only a block has
     """The phases of a block's machine, an IntEnum: EMBED, one for each step, and the end. Those of norms of sums have
     the last numbers."""
     late = [norm for norm in block.of(Norm) if norm.reads == "sums"]
@@ -19,9 +21,9 @@ def phases(block):
     return IntEnum("Phase", [name.upper() for name in names], start=0)
 
 
-def member(enumeration, step):
+def member(enumeration: type[E], step: Step | str) -> E:
     """The member of an enumeration that is of a step of the block, or of FINAL_NORM or HEAD: they are called alike."""
-    return enumeration[getattr(step, "name", step).upper()]
+    return enumeration[(step if isinstance(step, str) else step.name).upper()]
 
 
 class Turn(NamedTuple):
@@ -33,13 +35,13 @@ class Turn(NamedTuple):
     opening     of y: the next layer's first norm, or the final norm
     rest        steps of x: what follows attention, up to the MLP. Attention is under way before them
     """
-    attention: tuple
-    mlp: tuple
+    attention: tuple[Norm | Project, ...]
+    mlp: tuple[Norm | Project, ...]
     opening: Norm
-    rest: tuple
+    rest: tuple[Norm | Project, ...]
 
 
-def turn(block):
+def turn(block: Block) -> Turn:
     """The `Turn` of a block: x has come to a layer's attention, y to the MLP of the layer before or, if x is half-batch
     1, of the same."""
     opening, *steps = (step for step in block.steps if isinstance(step, (Norm, Project)))

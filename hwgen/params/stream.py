@@ -1,8 +1,12 @@
 """The weight stream: its sections, and the address of each byte. No other module computes an address in it."""
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .block import Norm, Project
+
+if TYPE_CHECKING:
+    from .design import Design, Matmul
 
 __all__ = ["BLOCK", "EMBEDDING", "FINAL_NORM", "HEAD", "HEADER", "POSITIONS", "Place", "Section", "Stream", "Tiling"]
 
@@ -11,6 +15,9 @@ BLOCK = 32
 
 # beside the names of a block's steps
 HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS = "header", "norm_f", "head", "embedding", "positions"
+
+#: What `Stream` finds a section by.
+Key = str | tuple[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -22,47 +29,47 @@ class Tiling:
     many: of a single beat two tiles. The rows' offsets of ``row_tiles`` n-tiles stand in a beat before them, those of
     the blocks of ``block_steps`` steps in one before these; 0: there are none.
     """
-    matmul: Any                 # `hwgen.params.design.Matmul`
+    matmul: "Matmul"
     beats: int
     narrow: bool = False
     row_tiles: int = 0
     block_steps: int = 0
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         return self.matmul.k_tiles * self.matmul.codes
 
-    def _codes(self, steps):
+    def _codes(self, steps: int) -> int:
         """Beats of the codes of so many steps that are whole beats."""
         return steps * self.beats >> self.narrow
 
     @property
-    def n_tile_beats(self):
+    def n_tile_beats(self) -> int:
         """Beats of an n-tile, without its rows' offsets."""
         return -(-self.steps // self.block_steps if self.block_steps
                  else 0) + -(-self.steps * self.beats >> self.narrow)
 
     @property
-    def all_beats(self):
+    def all_beats(self) -> int:
         return self.n_tile(self.matmul.n_tiles - 1) + self.n_tile_beats
 
-    def n_tile(self, j):
+    def n_tile(self, j: int) -> int:
         """First beat of an n-tile, behind its rows' offsets."""
         return j * self.n_tile_beats + (j // self.row_tiles + 1 if self.row_tiles else 0)
 
-    def rows(self, j):
+    def rows(self, j: int) -> int:
         """The beat of the rows' offsets of an n-tile."""
         return self.n_tile(j - j % self.row_tiles) - 1
 
-    def blocks(self, j, k):
+    def blocks(self, j: int, k: int) -> int:
         """The beat of the offsets of the blocks of a step."""
         return self.n_tile(j) + k // self.block_steps * (1 + self._codes(self.block_steps))
 
-    def step(self, j, k):
+    def step(self, j: int, k: int) -> int:
         """First beat of a step."""
         return self.n_tile(j) + self._codes(k) + (k // self.block_steps + 1 if self.block_steps else 0)
 
-    def waits(self, j):
+    def waits(self, j: int) -> tuple[int, ...]:
         """Cycles from one tile's take to the next one's arrival, for each step of an n-tile: its beats, and those of
         offsets before it."""
         beats = max(1, self.beats >> self.narrow)
@@ -71,7 +78,7 @@ class Tiling:
                      for k in range(self.steps))
 
     @property
-    def plain(self):
+    def plain(self) -> bool:
         """There are no offsets, and all tiles take the same time."""
         return not (self.narrow or self.row_tiles or self.block_steps)
 
@@ -93,14 +100,14 @@ class Section(NamedTuple):
     layer: int | None
     address: int
     beats: int
-    matmul: object = None
-    exponents: tuple = ()
+    matmul: "Matmul | Any" = None       # Any: who has a matrix at hand need not ask whether it is None
+    exponents: tuple[str, ...] = ()
     granules: int = 0
-    vectors: tuple = ()
-    tiling: Tiling | None = None
+    vectors: tuple[tuple[str, int], ...] = ()
+    tiling: Tiling | Any = None
 
     @property
-    def end(self):
+    def end(self) -> int:
         return self.address + self.beats
 
 
@@ -125,8 +132,9 @@ class Stream:
     no section, and the head only as a table.
     """
 
-    def __init__(self, design):
-        self._design, self._sections, self._named = design, [], {}
+    def __init__(self, design: "Design") -> None:
+        self._design, self._sections = design, []
+        self._named: dict[tuple[str, int | None], Section] = {}
         block = design.block
         self._add(HEADER, None, design.header_beats, exponents=(EMBEDDING, POSITIONS)[:design.embedding_rows()])
         for layer in range(design.layers):
@@ -162,44 +170,44 @@ class Stream:
         self._sections.append(section)
         self._named[name, layer] = section
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Section]:
         return iter(self._sections)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Key) -> Section:
         return self._named[key if isinstance(key, tuple) else (key, None)]
 
-    def __contains__(self, key):
+    def __contains__(self, key: Key) -> bool:
         return (key if isinstance(key, tuple) else (key, None)) in self._named
 
     @property
-    def beats(self):
+    def beats(self) -> int:
         """Beats of the whole stream."""
         return self._sections[-1].end if self._sections else 0
 
     @property
-    def body(self):
+    def body(self) -> int:
         """First beat of the layers, which end where the final norm's record begins."""
         return self[HEADER].end
 
     @property
-    def all_end(self):
+    def all_end(self) -> int:
         """Behind the last beat of a pass that wants output: that of the LM head, or, if it is logic, of the record
         before it."""
         return self[FINAL_NORM].end if self._design.hw.wired else self[HEAD].end
 
     @property
-    def layer_beats(self):
+    def layer_beats(self) -> int:
         """Beats of a layer: they are all alike, but for formats of their own."""
         return (self[FINAL_NORM].address - self.body) // self._design.layers
 
-    def at(self, beat):
+    def at(self, beat: int) -> Section:
         """The section of a beat. IndexError if there is no such beat."""
         for section in self._sections:
             if section.address <= beat < section.end:
                 return section
         raise IndexError(beat)
 
-    def place(self, section, beat, byte):
+    def place(self, section: Section, beat: int, byte: int) -> Place:
         """The `Place` of a byte of a beat, of a section that is a matrix."""
         hw, matmul, tiling = self._design.hw, section.matmul, section.tiling
         beat -= section.address
@@ -225,7 +233,7 @@ class Stream:
         k_tile, code = divmod(k, matmul.codes)
         return Place(j * hw.columns + column, k_tile * hw.lanes + lane, code, "codes" if k < tiling.steps else "")
 
-    def byte(self, section, output, input, code=0):
+    def byte(self, section: Section, output: int, input: int, code: int = 0) -> int:
         """Byte of a weight's code, from the start of its section: `place` the other way round. (An E2M1 code is its
         lower half if the input is even.)"""
         hw, tiling = self._design.hw, section.tiling
@@ -235,13 +243,13 @@ class Stream:
             place = place + (k % 2) * hw.columns * hw.lanes >> 1 if tiling.beats == 1 else place >> 1
         return tiling.step(output // hw.columns, k) * hw.beat_bytes + place
 
-    def row_byte(self, section, output):
+    def row_byte(self, section: Section, output: int) -> int:
         """Byte of a row's offset, from the start of its section: its lower half if the output is even."""
         hw, tiling = self._design.hw, section.tiling
         j, column = divmod(output, hw.columns)
         return tiling.rows(j) * hw.beat_bytes + (j % tiling.row_tiles * hw.columns + column) // 2
 
-    def block_byte(self, section, output, block):
+    def block_byte(self, section: Section, output: int, block: int) -> int:
         """Byte of a block's offset, as `row_byte`."""
         hw, tiling = self._design.hw, section.tiling
         per_beat = tiling.block_steps * hw.lanes // BLOCK

@@ -7,9 +7,12 @@ grows as the number of weights does. What then is left of each output is summed 
 """
 import heapq
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from .formats import Fp8
 
 __all__ = ["BLOCK_INPUTS", "FixedMatrix", "Network", "Plan", "digits", "frame_bits", "network"]
 
@@ -18,8 +21,11 @@ BLOCK_INPUTS = 64
 #: Outputs that are looked at together.
 BLOCK_OUTPUTS = 4096
 
+#: Is called with (weights done, weights in all).
+Progress = Callable[[int, int], object]
 
-def digits(value):
+
+def digits(value: int) -> list[tuple[int, int]]:
     """An integer as signed powers of two of which no two are neighbours: [(exponent, negative)], the fewest that there
     are."""
     found, exponent = [], 0
@@ -33,7 +39,7 @@ def digits(value):
     return found
 
 
-def frame_bits(ints, activation):
+def frame_bits(ints: np.ndarray, activation: Fp8) -> int:
     """Bits of a signed number that holds any output of a matrix, for finite codes of a format: int [outputs, inputs] ->
     int."""
     largest = np.abs(np.asarray(ints, np.int64)).sum(axis=1).max(initial=0) * activation.max_int
@@ -51,10 +57,10 @@ class Network:
     outputs     [(node, shift)], or None for an output that is 0
     """
     inputs: int
-    adders: list = field(default_factory=list)
-    outputs: list = field(default_factory=list)
+    adders: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    outputs: list[tuple[int, int] | None] = field(default_factory=list)
 
-    def nodes(self, x):
+    def nodes(self, x: np.ndarray) -> list[np.ndarray]:
         """All numbers that inputs int64 [..., inputs] make: [int64 [...]] of each node."""
         nodes = list(np.moveaxis(np.asarray(x, np.int64), -1, 0))
         for a, shift_a, b, shift_b, negative in self.adders:
@@ -62,13 +68,13 @@ class Network:
             nodes.append(left - right if negative else left + right)
         return nodes
 
-    def values(self, x):
+    def values(self, x: np.ndarray) -> np.ndarray:
         """Outputs of inputs int64 [..., inputs], by the adders: int64 [..., outputs]."""
         nodes, zero = self.nodes(x), np.zeros(np.shape(x)[:-1], np.int64)
         return np.stack([zero if at is None else nodes[at[0]] << at[1] for at in self.outputs], axis=-1)
 
 
-def network(ints, progress=None):
+def network(ints: np.ndarray, progress: Progress | None = None) -> Network:
     """The `Network` of a matrix: int [outputs, inputs]. ``progress``, if given, is called with (weights done, weights
     in all)."""
     ints = np.asarray(ints, np.int64)
@@ -215,7 +221,7 @@ class Plan:
     latency     the time of all outputs
     """
 
-    def __init__(self, made, levels=1):
+    def __init__(self, made: Network, levels: int = 1) -> None:
         if levels < 1:
             raise ValueError(f"Adders behind each other must be at least 1, not {levels}")
         self.network, self.levels = made, levels
@@ -243,7 +249,7 @@ class Plan:
         self.delays = [(node, shift, time) for (node, shift), last in latest.items()
                        for time in range(self.ready[node][0] + 1, last + 1)]
 
-    def registers(self):
+    def registers(self) -> dict[str, int]:
         """{kind: flip-flops}."""
         return {"carry": len(self.adders), "sum": sum(level == self.levels for _, level in self.adders),
                 "shift": len(self.shifts), "delay": len(self.delays), "clear": self.latency}
@@ -267,12 +273,13 @@ class FixedMatrix:
     it.
     """
 
-    def __init__(self, ints, activation, levels=1, rows=None, exponents=None, progress=None):
+    def __init__(self, ints: np.ndarray, activation: Fp8, levels: int = 1, rows: np.ndarray | None = None,
+                 exponents: dict[str, int] | None = None, progress: Progress | None = None) -> None:
         self.size, self.rows, self.exponents = ints.shape, rows, exponents
         self.bits = frame_bits(ints, activation)
         self.plan = Plan(network(ints, progress), levels)
 
     @property
-    def latency(self):
+    def latency(self) -> int:
         """Cycles from an input's lowest bit to the lowest one of all sums."""
         return self.plan.latency
