@@ -41,11 +41,12 @@ def qk_norm(design: Design, x: ArrayLike, q_gain: ArrayLike, k_gain: ArrayLike) 
     Gains are in the stored order of elements, `Design.padded_head_dim` of them, or of ``span="projection"`` as many for
     each head of the kind.
     """
-    model, out = design.model, np.array(x, np.float64)
+    model, norm, out = design.model, design.block.qk_norm, np.array(x, np.float64)
+    assert norm is not None
     for matrix, gain in ((design.block.keys, k_gain), (design.block.queries, q_gain)):
         heads = design.heads_of(matrix)
         vectors = out[:, heads]
-        count = vectors.shape[1] if design.block.qk_norm.span == "projection" else 1
+        count = vectors.shape[1] if norm.span == "projection" else 1
         rows = vectors.reshape(-1, count * design.padded_head_dim)
         out[:, heads] = norm_vectors(rows, gain, count * model.head_dim, model.rms_norm_eps).reshape(vectors.shape)
     return out
@@ -62,5 +63,7 @@ def cycles(design: Design, n: int) -> int:
     """Cycles from the acceptance of the granule with ``last`` of a command of ``n`` entries to the offer of the last
     one that leaves."""
     parts = design.padded_head_dim // design.hw.vector_lanes
-    longest = parts * (design.heads if design.block.qk_norm.span == "projection" else 1)
+    norm = design.block.qk_norm
+    assert norm is not None
+    longest = parts * (design.heads if norm.span == "projection" else 1)
     return n * (design.kv_heads + design.heads) * parts + longest + 2 * tree_stages(design.hw.vector_lanes) + 17
