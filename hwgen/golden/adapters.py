@@ -1,11 +1,15 @@
 """Adapters (docs/adapters.md): their part of a matrix's sums, exact and in the sums' own units, and the cycles of their
 tiles."""
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
 from ..params.adapters import MAX_SHIFT
+from ..params.design import Design, Matmul
+from ..params.stream import Tiling
 from .mac_array import MatmulTimes, latency
 from .numbers import acc_to_bf16, bf16_bits, fp8_codes, fp8_ints, scale_exponent
 
@@ -15,7 +19,7 @@ FIRST_BEAT = 3      # from the cycle that takes a command to the one that offers
 SUMS_LATENCY = 6    # from the cycle that takes a granule of A's sums to the first whose requests see it
 
 
-def codes_of(design, sums, exponents, own):
+def codes_of(design: Design, sums: np.ndarray, exponents: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
     """A's sums as activation codes: float64 [n, R], exponents of the activations [n], the adapter's exponent ->
     (codes uint8 [n, R], how far B's sums are shifted to the left, int64 [n])."""
     fmt = design.recipe.activation_format
@@ -27,7 +31,8 @@ def codes_of(design, sums, exponents, own):
     return fp8_codes(values, exponent[:, None], fmt), np.clip(own + exponent - exponents, 0, MAX_SHIFT)
 
 
-def added(design, x_codes, exponents, a, b, own):
+def added(design: Design, x_codes: np.ndarray, exponents: np.ndarray, a: np.ndarray, b: np.ndarray,
+          own: int) -> np.ndarray:
     """An adapter's part of the sums: activation codes uint8 [n, inputs], their exponents [n], integers of A float64 [R,
     inputs] and of B [outputs, R], the adapter's exponent -> float64 [n, outputs], integers."""
     fmt = design.recipe.activation_format
@@ -35,36 +40,46 @@ def added(design, x_codes, exponents, a, b, own):
     return np.ldexp(fp8_ints(codes, fmt).astype(np.float64) @ b.T, shift[:, None].astype(np.int32))
 
 
-def runs(numbers):
+def runs(numbers: Iterable[int]) -> tuple[int, ...]:
     """How many rows each run of rows with the same adapter has: adapters of rows (0: none) -> tuple."""
     return tuple(len(list(rows)) for number, rows in groupby(numbers) if number)
 
 
-def adapted_cycles(design, matmul, matmuls, n, rows, command, ops, tile, tiling, read_latency):
+def adapted_cycles(design: Design, matmul: Matmul, matmuls: Sequence[Matmul], n: int, rows: tuple[int, ...],
+                   command: int, ops: int, tile: int, tiling: Tiling, read_latency: int) -> MatmulTimes:
     """`MatmulTimes` of a layer's matrix for n entries, of which ``rows`` (from `runs`) have adapters.
 
     ``matmuls``: `Matmul` s of A and B. ``command``: cycle in which the feeder takes it; ``ops`` and ``tile`` as
     `matmul_cycles`.
     ``read_latency``: from a request of the feeder to the operation.
     """
-    times = _cycles(latency(design), max(2, design.hw.entries), design.hw.columns // design.hw.vector_lanes,
-                    design.hw.tile_beats,
-                    tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)), matmul.n_tiles, matmuls[0].n_tiles,
-                    matmuls[1].k_tiles, n, rows,
-                    ops - command, tile - command, read_latency)
-    last_take, busy, starved, blocked, first, last, arrivals = times
-    return MatmulTimes(first_fire=command + first, last_fire=command + last, last_take=command + last_take, busy=busy,
-                       starved=starved,
-                       blocked=blocked,
-                       start=command, n_tiles=matmul.n_tiles, groups=design.hw.columns // design.hw.vector_lanes,
-                       rows=arrivals,
+    groups = design.hw.columns // design.hw.vector_lanes
+    times = _cycles(latency=latency(design), ring=max(2, design.hw.entries), groups=groups,
+                    beats=design.hw.tile_beats, waits=tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)),
+                    n_tiles=matmul.n_tiles, a_tiles=matmuls[0].n_tiles, b_tiles=matmuls[1].k_tiles, n=n, rows=rows,
+                    ops=ops - command, tile=tile - command, read_latency=read_latency)
+    return MatmulTimes(first_fire=command + times.first_fire, last_fire=command + times.last_fire,
+                       last_take=command + times.last_take, busy=times.busy, starved=times.starved,
+                       blocked=times.blocked, start=command, n_tiles=matmul.n_tiles, groups=groups, rows=times.rows,
                        repeat=(1, 0))
 
 
+class _Times(NamedTuple):
+    """As `MatmulTimes`, from the command in cycle 0. ``last_take``, ``rows``: of the base's tiles and rows."""
+    last_take: int
+    busy: int
+    starved: int
+    blocked: int
+    first_fire: int
+    last_fire: int
+    rows: tuple[tuple[int, ...], ...]
+
+
 @lru_cache(maxsize=4096)
-def _cycles(latency, ring, groups, beats, waits, n_tiles, a_tiles, b_tiles, n, rows, ops, tile, read_latency):
-    """Tile by tile, from the command in cycle 0: (the base's last take, busy, starved, blocked, first fire, last fire,
-    arrivals of the base's rows)."""
+def _cycles(*, latency: int, ring: int, groups: int, beats: int, waits: tuple[tuple[int, ...], ...], n_tiles: int,
+            a_tiles: int, b_tiles: int, n: int, rows: tuple[int, ...], ops: int, tile: int,
+            read_latency: int) -> _Times:
+    """Tile by tile, from the command in cycle 0."""
     k_tiles = len(waits[0])
     # the latest operation fired; the latest tile of the base was taken
     end, taken, left = ops, None, [-1] * ring
@@ -112,7 +127,8 @@ def _cycles(latency, ring, groups, beats, waits, n_tiles, a_tiles, b_tiles, n, r
                 base = taken + waits[j % len(waits)][k]
             taken, found = step(base, n, k == k_tiles - 1, ops)
         arrivals.append(found)
-    return taken, busy, starved, blocked, fires[0], end, tuple(arrivals)
+    assert taken is not None
+    return _Times(taken, busy, starved, blocked, fires[0], end, tuple(arrivals))
 
 
 def _behind_a_gap(fires, ops, request, latency):

@@ -1,9 +1,11 @@
 """Twin of `hwgen.units.admission`: which entries of a pass are admitted, how the others are answered, and when."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..params.design import Design
 from ..params.errors import ErrorCode
-from .kv_cache import look_up
+from .kv_cache import KvBlocks, look_up
 
 __all__ = ["LATENCY", "RESULT_LATENCY", "Admitted", "Answer", "admit_pass", "closed_cycle"]
 
@@ -33,19 +35,19 @@ class Admitted:
     answers   list of `Answer`
     errors    {index: code} of all that were refused; None for an empty pass
     """
-    rows: list
+    rows: list[int]
     closed: int
-    answers: list
-    errors: dict
+    answers: list[Answer]
+    errors: dict[int | None, ErrorCode]
 
 
-def closed_cycle(design, n):
+def closed_cycle(design: Design, n: int) -> int:
     """The cycle in which the sequencer takes the end of a pass of n entries that are all right, and for which no block
     is looked at."""
     return LATENCY - 1 + n * (2 + look_up(design))
 
 
-def admit_pass(design, blocks, entries):
+def admit_pass(design: Design, blocks: KvBlocks, entries: Sequence[tuple[int, ...]]) -> Admitted:
     """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns
     `Admitted`.
 
@@ -78,7 +80,7 @@ def admit_pass(design, blocks, entries):
     return Admitted(rows=rows, closed=cycle, answers=answers, errors=errors)
 
 
-def _refusal(design, index, slot, position, token):
+def _refusal(design: Design, index: int, slot: int, position: int, token: int) -> ErrorCode:
     """What is wrong with an entry by itself, in the order in which the machine looks."""
     if index >= design.hw.entries:
         return ErrorCode.TOO_MANY_ENTRIES

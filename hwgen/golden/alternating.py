@@ -1,5 +1,8 @@
 """Twin of `hwgen.top.alternating`: the cycle of every event in a pass of two alternating half-batches."""
+from collections.abc import Sequence
+
 from ..params.block import Norm
+from ..params.design import Design
 from ..params.phases import member, phases as phases_of
 from ..params.stream import FINAL_NORM, HEAD
 from . import admission, feeder, residual, rope, vector_buffer, weights
@@ -53,10 +56,10 @@ class _Pass:
         windows = {self.design.window(layer) for layer in range(self.design.layers)}
         return {window: attention_cycles(self.half, positions, window)[1] if positions else 0 for window in windows}
 
-    def phase(self, step, layer, start):
+    def phase(self, step: object, layer: int, start: int) -> None:
         self.phases.append((start, int(member(self.numbers, step)), layer))
 
-    def record(self, name, x, layer):
+    def record(self, name: str, x: int, layer: int) -> None:
         """The sequencer sees a record of half-batch ``x``, and sets off its norm."""
         final = name == FINAL_NORM
         section = self.design.stream[name] if final else self.design.stream[name, layer]
@@ -72,7 +75,7 @@ class _Pass:
         self.added = self.ready[x] = self.normed if final else norm_end(self.design, self.steps[name], self.normed)
         self.spent["norm"] += self.added + 1 - start
 
-    def matrix(self, name, x, layer):
+    def matrix(self, name: str, x: int, layer: int) -> None:
         """A matrix of a layer has the array, from the cycle after its input is there until its engine's `done`."""
         step = self.steps[name]
         times = self._matmul(name, layer, self.counts[x], self._start(name, layer, self._input_there(step, x)))
@@ -81,7 +84,7 @@ class _Pass:
             self.end = max(self.end, times.granule(-1) + 1)     # padding goes through convert, and ends there
             self._attend(x, layer)
 
-    def head(self, x):
+    def head(self, x: int) -> None:
         """The LM head of a half-batch; with norms of sums it is behind all of them."""
         start = self._start(HEAD, 0, self.added if self.block.post_norms else self.ready[x])
         times = self._matmul(HEAD, 0, self.wanted[x], start + self.design.head_delay)
@@ -104,9 +107,10 @@ class _Pass:
     def _matmul(self, name, layer, count, start):
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
         section = self.design.stream[name] if name == HEAD else self.design.stream[name, layer]
+        matmul, tiling = weights.matrix_of(section)
         operations = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
-        tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
-        times = matmul_cycles(self.half, section.matmul, count, operations, tile, section.tiling)
+        tile = weights.tile_after_tile_cycle(tiling, self.taken)
+        times = matmul_cycles(self.half, matmul, count, operations, tile, tiling)
         self.busy += times.busy
         self.starved += times.starved
         self.blocked += times.blocked
@@ -119,7 +123,7 @@ class _Pass:
         self.attended = written + 1 + self.attention_cycles[x][self.design.window(layer)]
         self.spent["attention"] += self.attended - self.end
 
-    def finish(self):
+    def finish(self) -> None:
         """Behind the last piece; a pass without output still answers."""
         if not any(self.wanted):
             self.end = max(self.end, self.added)            # the last piece may be a norm of sums
@@ -129,7 +133,7 @@ class _Pass:
             self.phases.append((self.end + 2, int(self.numbers.IDLE), 0))
 
 
-def alternating_timeline(design, positions, wants, closed):
+def alternating_timeline(design: Design, positions: Sequence[int], wants: Sequence[bool], closed: int) -> Timeline:
     """`Timeline` of a pass as `golden.sequencer.pass_timeline`: entries in the first half of the rows are half-batch 0,
     the others 1.
 

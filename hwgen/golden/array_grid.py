@@ -1,12 +1,16 @@
 """Twin of `hwgen.units.array_grid`: sums, the order of beats and operations, and the cycle of every granule."""
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from ..params.design import Design
 from . import mac_array
 
 __all__ = ["array_grid", "grid_beats", "grid_cycles", "grid_ops", "rounds"]
 
 
-def rounds(design, rows, tiles, outputs, inputs):
+def rounds(design: Design, rows: int, tiles: int, outputs: int, inputs: int) -> tuple[int, int]:
     """(n-rounds, k-rounds) of a matrix of so many outputs and inputs."""
     return -(-outputs // (tiles * design.hw.columns)), -(-inputs // (rows * design.hw.lanes))
 
@@ -15,7 +19,7 @@ def _padded(array, size):
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])])
 
 
-def array_grid(design, rows, tiles, weights, x):
+def array_grid(design: Design, rows: int, tiles: int, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: the columns' results. weights uint8 [N, K], x uint8 [n,
     K]."""
     n_rounds, _ = rounds(design, rows, tiles, *weights.shape)
@@ -24,7 +28,7 @@ def array_grid(design, rows, tiles, weights, x):
     return _padded(sums, n_rounds * width).reshape(len(x), n_rounds, tiles, -1).swapaxes(0, 1)
 
 
-def grid_beats(design, rows, tiles, weights):
+def grid_beats(design: Design, rows: int, tiles: int, weights: np.ndarray) -> list[list[int]]:
     """Beats of each row, ints [rows][...]: n-round by n-round, k-round by k-round, tile by tile. Row r has the r-th
     part of the inputs."""
     hw = design.hw
@@ -35,7 +39,8 @@ def grid_beats(design, rows, tiles, weights):
     return [[int.from_bytes(beat.tobytes(), "little") for beat in tile.reshape(-1, hw.beat_bytes)] for tile in slices]
 
 
-def grid_ops(design, rows, tiles, outputs, x, exps):
+def grid_ops(design: Design, rows: int, tiles: int, outputs: int, x: np.ndarray,
+             exps: Sequence[int] | np.ndarray) -> list[list[dict[str, Any]]]:
     """Operations of each row, dicts of `op_layout` [rows][...]. x uint8 [n, K], exps [n]."""
     hw = design.hw
     n_rounds, k_rounds = rounds(design, rows, tiles, outputs, x.shape[1])
@@ -46,7 +51,7 @@ def grid_ops(design, rows, tiles, outputs, x, exps):
              for _ in range(n_rounds) for k in range(k_rounds) for entry in range(len(x))] for r in range(rows)]
 
 
-def grid_cycles(design, tiles, n_rounds, k_rounds, n):
+def grid_cycles(design: Design, tiles: int, n_rounds: int, k_rounds: int, n: int) -> list[list[int]]:
     """Cycle in which each granule is valid at ``o``, int [tiles][n-rounds * n * C/V], if beats and operations are
     offered from cycle 0 on and nothing is stalled. All rows do the same at the same time.
 

@@ -1,8 +1,12 @@
 """Twin of `hwgen.units.attention`: scores, softmax and weighted sums, bit for bit, and the cycles they take."""
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..params.design import Design
+from ..params.formats import Fp8
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
 from .kv_cache import read_latency as kv_latency
 from .numbers import acc_to_bf16, bf16, fp8_ints, saturate, table
@@ -12,7 +16,8 @@ from .vector_buffer import READ_LATENCY as QUERY_LATENCY
 __all__ = ["attention", "attention_cycles", "attention_entries", "exp2_int", "scores"]
 
 
-def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp, window=None):
+def attention(design: Design, q_codes: np.ndarray, q_exp: np.ndarray, k_codes: np.ndarray, k_exp: np.ndarray,
+              v_codes: np.ndarray, v_exp: np.ndarray, window: int | None = None) -> np.ndarray:
     """One entry at position p: its query heads over the rows 0..p of its slot, or the last ``window`` of them.
 
     q_codes : uint8 [heads, head_dim], q_exp [heads]; k_codes, v_codes : uint8 [p + 1, kv_heads, head_dim];
@@ -23,7 +28,9 @@ def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp, window=Non
                              v_exp, window)[0]
 
 
-def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes, v_exp, window=None):
+def attention_entries(design: Design, q_codes: np.ndarray, q_exp: np.ndarray, positions: ArrayLike,
+                      k_codes: np.ndarray, k_exp: np.ndarray, v_codes: np.ndarray, v_exp: np.ndarray,
+                      window: int | None = None) -> np.ndarray:
     """n entries of one slot, each at its position over the rows up to that: a chunk of prefill (n = 1: decode).
 
     q_codes : uint8 [n, heads, head_dim], q_exp [n, heads], positions [n]; K and V as in `attention`, at least
@@ -71,7 +78,7 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     return o.transpose(1, 0, 2, 3).reshape(n, heads, head_dim)
 
 
-def scores(dot, exponent, fmt):
+def scores(dot: np.ndarray, exponent: np.ndarray, fmt: Fp8) -> np.ndarray:
     """Exact dot products in units of ``2**(2 * fmt.unit_exp)``, times ``2**exponent`` -> scores, rounded half up and
     saturated.
 
@@ -81,7 +88,7 @@ def scores(dot, exponent, fmt):
     return saturate(np.floor(np.ldexp(dot, left) + 0.5), SCORE_BITS).astype(np.int64)
 
 
-def exp2_int(d, fmt):
+def exp2_int(d: np.ndarray, fmt: Fp8) -> np.ndarray:
     """``2**(fmt.max_exp - d)`` for d >= 0 in units of 2**-SCORE_FRACTION, rounded to ``fmt``, in units of
     ``2**fmt.unit_exp``."""
     values = _exp2_table(fmt, exp2_thresholds(fmt))
@@ -102,13 +109,14 @@ V_STAGES = 6       # from a word's slot in the V stage to its addition
 O_STAGES = 7       # from the held sums to a granule
 
 
-def k_stages(design):
+def k_stages(design: Design) -> int:
     """From a K word to the store of its score."""
     levels = (design.hw.attention_lanes - 1).bit_length()             # of the adder tree
     return 6 + max(0, -(-max(0, levels - 1) // 2) - 1) + (SOFTCAP_STAGES if design.model.score_cap else 0)
 
 
-def attention_cycles(design, positions, window=None):
+def attention_cycles(design: Design, positions: Sequence[int],
+                     window: int | None | list[int | None] | tuple[int | None, ...] = None) -> tuple[list[int], int]:
     """(cycle of each granule, cycle of `done`) of commands at these positions that follow each other, the final one
     with ``last``.
 
@@ -153,10 +161,10 @@ class _Slots:
     def __init__(self):
         self._spans = [(-1, 0)]                                       # (first slot, delay from there on)
 
-    def cycle(self, slot):
+    def cycle(self, slot: int) -> int:
         return slot + next(delay for first, delay in reversed(self._spans) if first <= slot)
 
-    def at_least(self, cycle):
+    def at_least(self, cycle: int) -> int:
         """The first slot that is not before a cycle."""
         for first, delay in reversed(self._spans):
             if first + delay <= cycle:
@@ -164,7 +172,7 @@ class _Slots:
         later = [start for start, _ in self._spans if start > first]
         return min([cycle - delay, *later[:1]])
 
-    def delay(self, slot, cycle):
+    def delay(self, slot: int, cycle: int) -> None:
         """Slot, and with it all later ones, come not before a cycle. Slots are given in order."""
         if self.cycle(slot) < cycle:
             self._spans.append((slot, cycle - slot))

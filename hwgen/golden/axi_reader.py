@@ -3,7 +3,11 @@
 Cycle 0 offers the first request, and the next ones follow without a gap. The memory takes every address at once, and
 has the words of an address taken in cycle a from a + latency on, one a cycle, in order. Beats are taken as they come.
 """
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ..params.axi import AxiShape
+from ..params.design import Design
 
 __all__ = ["Burst", "DESCRIPTORS", "Reading", "bursts", "reading"]
 
@@ -26,9 +30,9 @@ class Reading:
     words       cycle in which each word comes
     beats       cycle in which each beat is handed out
     """
-    addresses: list
-    words: list
-    beats: list
+    addresses: list[tuple[int, Burst]]
+    words: list[int]
+    beats: list[int]
 
 
 def _pieces(design, address, count, stride):
@@ -39,7 +43,7 @@ def _pieces(design, address, count, stride):
     return [((address + i * design.hw.tile_beats) * size, size) for i in range(count)]
 
 
-def bursts(design, axi, address, count, stride):
+def bursts(design: Design, axi: AxiShape, address: int, count: int, stride: int) -> list[Burst]:
     """The `Burst`s of a request: each ends where its piece does, or at a multiple of the longest burst."""
     word, longest = axi.data_width // 8, min(axi.burst * axi.data_width // 8, _PAGE)
     found = []
@@ -64,7 +68,7 @@ def _beats_of_words(design, axi, address, count, stride):
     return beats
 
 
-def reading(design, axi, requests, latency):
+def reading(design: Design, axi: AxiShape, requests: Iterable[tuple[int, int, int]], latency: int) -> Reading:
     """`Reading` of requests [(address, count, stride)]."""
     depth, longest = axi.fifo_words, min(axi.burst, _PAGE * 8 // axi.data_width)
     wide = axi.data_width // 8 > design.hw.beat_bytes

@@ -2,6 +2,9 @@
 
 ``inputs`` is what the hardware shows: {(register, field): value} of "ro" fields, {(register, index): value} of windows.
 """
+from collections.abc import Container, Mapping
+
+from ..params.registers import RegisterMap
 
 __all__ = ["OKAY", "READ_CYCLES", "SLVERR", "WRITE_CYCLES", "RegisterModel"]
 
@@ -13,20 +16,20 @@ WRITE_CYCLES = 2    # from the first cycle of address and data
 class RegisterModel:
     """Registers of a `RegisterMap`; ``pulses`` lists the effects of writes: (register, field, value)."""
 
-    def __init__(self, registers):
+    def __init__(self, registers: RegisterMap) -> None:
         self._at = {r.offset + 4 * i: (r, i) for r in registers.registers for i in range(r.count)}
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         self.kept = {(r.name, f.name): f.reset for r, _ in self._at.values() for f in r.fields
                      if f.access in ("rw", "w1c")}
         self.pulses = []
 
-    def happen(self, register, field):
+    def happen(self, register: str, field: str) -> None:
         """An event sets a w1c bit."""
         self.kept[register, field] = 1
 
-    def read(self, address, inputs):
+    def read(self, address: int, inputs: Mapping[tuple[str, str | int], int]) -> tuple[int, int]:
         """(data, response) of a read."""
         register, index = self._at.get(address & ~3, (None, 0))
         if register is None:
@@ -44,7 +47,7 @@ class RegisterModel:
             data |= value << field.lsb
         return data, OKAY
 
-    def write(self, address, data, strobe=0b1111, refused=()):
+    def write(self, address: int, data: int, strobe: int = 0b1111, refused: Container[str] = ()) -> int:
         """The response to a write. ``refused``: names of registers whose push has no place."""
         register, _ = self._at.get(address & ~3, (None, 0))
         if register is None or strobe != 0b1111:

@@ -1,8 +1,9 @@
 """Golden twin of hwgen/units/card_reader.py: which bytes go to the card when, and what becomes of what comes."""
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..params.card import (ANSWER_BYTES, BLOCK_BYTES, CRC_AT, RESETS, TRIES, WAKE_BYTES, CardError, card_blocks,
-                           head_error)
+from ..params.card import (ANSWER_BYTES, BLOCK_BYTES, CRC_AT, RESETS, TRIES, WAKE_BYTES, CardError, CardTiming,
+                           card_blocks, head_error)
 
 __all__ = ["Boot", "boot", "byte_cycles", "card_cycles", "crc16", "crc7", "frame"]
 
@@ -15,28 +16,28 @@ def _crc(data, width, polynomial):
     return value
 
 
-def crc7(data):
+def crc7(data: bytes) -> int:
     """Of a command: x^7 + x^3 + 1 (the specification's 4.5)."""
     return _crc(data, 7, 0x09)
 
 
-def crc16(data):
+def crc16(data: bytes) -> int:
     """Of a block: x^16 + x^12 + x^5 + 1."""
     return _crc(data, 16, 0x1021)
 
 
-def frame(command, argument):
+def frame(command: int, argument: int) -> bytes:
     """The six bytes of a command."""
     head = bytes([0x40 | command]) + argument.to_bytes(4, "big")
     return head + bytes([crc7(head) << 1 | 1])
 
 
-def byte_cycles(half):
+def byte_cycles(half: int) -> int:
     """Cycles for a byte, when half a period of the card's clock takes ``half``."""
     return 16 * half + 2
 
 
-def card_cycles(size, timing, wait):
+def card_cycles(size: int, timing: CardTiming, wait: int) -> int:
     """Cycles for all blocks of ``size`` bytes of weights, each of which comes ``wait`` bytes after the one before: a
     byte that says so, its CRC, and a cycle for the loader."""
     return card_blocks(size) * ((wait + 1 + BLOCK_BYTES + 2) * byte_cycles(timing.fast) + 1)
@@ -76,7 +77,7 @@ class _Reader:
         self.answer, self.ready, self.held, self.checked = answer, ready, held, checked
         self.boot, self.now, self.half, self.selected, self.crc = Boot(), 0, timing.slow, False, b""
 
-    def byte(self, out=0xFF):
+    def byte(self, out: int = 0xFF) -> int:
         """Exchange a byte; ``late`` then says whether the card has been waited for long enough."""
         self.boot.sent.append((self.now, out, self.selected))
         done = self.now + byte_cycles(self.half) - 1
@@ -84,7 +85,7 @@ class _Reader:
         self.now = done + 1
         return self.answer(out)
 
-    def command(self, number, argument):
+    def command(self, number: int, argument: int) -> int | None:
         """R1, or None."""
         self.byte()
         for out in frame(number, argument):
@@ -95,11 +96,11 @@ class _Reader:
                 return came
         return None
 
-    def progress(self):
+    def progress(self) -> None:
         """The card is waited for from the cycle before this one on."""
         self.since = self.now
 
-    def start(self):
+    def start(self) -> None:
         for count in range(WAKE_BYTES - 1):
             self.byte()
         for _ in range(RESETS):
@@ -130,17 +131,17 @@ class _Reader:
         self.expect(58, 0, 0)
         self.rest(lambda place, came: place == 0 and came >> 6 != 3)
 
-    def expect(self, number, argument, wanted):
+    def expect(self, number: int, argument: int, wanted: int) -> None:
         answer = self.command(number, argument)
         if answer != wanted:
             raise _Over(CardError.SILENT if answer is None else CardError.REFUSED)
 
-    def rest(self, wrong):
+    def rest(self, wrong: Callable[[int, int], bool]) -> None:
         found = [wrong(place, self.byte()) for place in range(4)]       # all of them come in any case
         if any(found):
             raise _Over(CardError.KIND)
 
-    def read_block(self):
+    def read_block(self) -> None:
         """A block, which goes on with the next if nothing is wrong."""
         boot = self.boot
         while (came := self.byte()) != 0xFE:
@@ -155,7 +156,7 @@ class _Reader:
         if boot.block:
             boot.bytes.append(data[:length])
         crc = bytes(self.byte() for _ in range(2))
-        error = CardError.NONE
+        error: int = CardError.NONE
         if boot.block:
             self.now, error = self.held(self.now)
         self.now += 1
@@ -172,14 +173,14 @@ class _Reader:
             raise _Again(CardError.MEMORY)
         boot.block += 1
 
-    def stop(self):
+    def stop(self) -> None:
         self.command(12, 0)
         self.progress()
         while self.byte() != 0xFF:
             if self.late:
                 raise _Over(CardError.SILENT)
 
-    def blocks(self):
+    def blocks(self) -> None:
         boot, last, tries = self.boot, card_blocks(self.size), 0
         while True:
             try:
@@ -201,7 +202,7 @@ class _Reader:
                 if boot.error:
                     return
 
-    def run(self):
+    def run(self) -> Boot:
         boot, self.since = self.boot, 0
         self.now = self.ready + 1
         self.since = self.now
@@ -224,7 +225,9 @@ class _Reader:
         return boot
 
 
-def boot(head, size, timing, answer, *, ready=0, held=lambda now: (now, 0), checked):
+def boot(head: bytes, size: int, timing: CardTiming, answer: Callable[[int], int], *, ready: int = 0,
+         held: Callable[[int], tuple[int, int]] = lambda now: (now, 0),
+         checked: Callable[[int], tuple[int, int, int]]) -> Boot:
     """`Boot` of a reader with these parameters.
 
     Parameters

@@ -1,15 +1,20 @@
 """Golden twin of hwgen/units/convert.py: the array's sums of QKV and of gate/up as bf16."""
-import numpy as np
+from collections.abc import Iterator, Mapping
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..params.design import Design
 from .numbers import acc_to_bf16, bf16
 
 
-def latency(design):
+def latency(design: Design) -> int:
     """Cycles from taking a granule to first offering it converted, the same for both matrices."""
     return 4 + 6 * (design.block.biased(*design.block.converted))
 
 
-def convert_qkv(acc, exponents, exps, design, bias=None, rows=None):
+def convert_qkv(acc: ArrayLike, exponents: ArrayLike, exps: Mapping[str, int], design: Design,
+                bias: ArrayLike | None = None, rows: np.ndarray | None = None) -> np.ndarray:
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
     acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others are ignored),
@@ -26,7 +31,8 @@ def convert_qkv(acc, exponents, exps, design, bias=None, rows=None):
     return _biased(acc_to_bf16(sums, scale), bias)
 
 
-def convert_gate_up(acc, exponents, exps, design, bias=None, rows=None):
+def convert_gate_up(acc: ArrayLike, exponents: ArrayLike, exps: Mapping[str, int], design: Design,
+                    bias: ArrayLike | None = None, rows: np.ndarray | None = None) -> np.ndarray:
     """Sums of the gate/up matrix -> bf16 values [n, 2 * ff], gates and ups in turn; [n, ff] ups where there is no gate.
 
     acc, exponents, exps, bias and rows as `convert_qkv`
@@ -43,7 +49,7 @@ def _biased(x, bias):
     return x if bias is None else bf16(x + np.asarray(bias)[:x[0].size].reshape(x[0].shape))
 
 
-def granules(design, gate_up, n):
+def granules(design: Design, gate_up: bool, n: int) -> Iterator[tuple[int, int, int, int | None, int, bool]]:
     """(n-tile, entry, group, head, part, last) of each granule of a command, in order; head is None where it is
     padding."""
     block = design.block

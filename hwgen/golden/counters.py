@@ -1,4 +1,6 @@
 """Golden twin of hwgen/units/counters.py: counts of events."""
+from collections.abc import Sequence
+
 import numpy as np
 
 __all__ = ["READ_LATENCY", "counts"]
@@ -6,7 +8,7 @@ __all__ = ["READ_LATENCY", "counts"]
 READ_LATENCY = 1    # cycles from address to data
 
 
-def counts(events, clears, width=32):
+def counts(events: np.ndarray, clears: Sequence[bool] | np.ndarray, width: int = 32) -> np.ndarray:
     """The result of a read with its address in each cycle: events [cycles, n], clears [cycles] (bool) -> int64 [cycles,
     n]."""
     total = np.zeros(events.shape, np.int64)

@@ -1,4 +1,7 @@
 """Golden twin of hwgen/units/decode_loop.py: the entries of the pass that follows a pass."""
+from collections.abc import Sequence
+
+from ..params.design import Design
 
 __all__ = ["GAP", "follow"]
 
@@ -6,7 +9,8 @@ __all__ = ["GAP", "follow"]
 GAP = 2
 
 
-def follow(design, left, entries, outcomes, stop=None):
+def follow(design: Design, left: int, entries: Sequence[dict[str, int]], outcomes: Sequence[dict[str, int]],
+           stop: int | None = None) -> tuple[int, list[tuple[int, dict[str, int]]]]:
     """(left, the entries that follow) after a pass.
 
     Parameters

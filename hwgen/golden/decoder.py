@@ -5,19 +5,23 @@ is BLAS's and exact: sums stay below 2**53 (docs/architecture.md). Rows and colu
 hardware: heads padded to `Design.padded_head_dim`, RoPE pairs side by side, gates and ups in turn.
 """
 import copy
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..params.block import Norm, Project
-from ..params.errors import KvOp
+from ..params.design import Design
+from ..params.errors import ErrorCode, KvOp
 from ..params.stream import BLOCK
 from . import adapters, residual
-from .admission import admit_pass
+from .admission import Admitted, admit_pass
 from .attention import attention_entries
 from .convert import convert_gate_up, convert_qkv
 from .kv_cache import KvBlocks, kv_arrays, kv_copy, kv_write
 from .numbers import bf16_value, fp8_ints
 from .qk_norm import qk_norm
+from .quantized import QuantizedAdapter, QuantizedModel
 from .rmsnorm import rms_norm
 from .rope import rope_angles, turned
 from .sampler import sample
@@ -119,11 +123,14 @@ class GoldenDecoder:
     passes and texts.
     """
 
-    def __init__(self, design, quantized):
+    def __init__(self, design: Design, quantized: QuantizedModel) -> None:
         self.design = design
         self.weights = [_Layer(design, layer) for layer in quantized.layers]
         self._final_gain = bf16_value(quantized.final_gain)
-        self._final_bias = bf16_value(quantized.final_bias) if design.block.final_bias else None
+        self._final_bias = None
+        if design.block.final_bias:
+            assert quantized.final_bias is not None
+            self._final_bias = bf16_value(quantized.final_bias)
         self.head_weights, self.head_rows = _ints(quantized.head), quantized.head.rows
         self._head_exp = design.stored_exponent(quantized.head)
         table = quantized.embedding
@@ -131,16 +138,18 @@ class GoldenDecoder:
         self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)
         self.embed_exp, self.embed_rows = table.exponent, table.rows       # [vocab_size], or None
         if design.model.learned_positions:
+            assert quantized.positions is not None
             table = quantized.positions
             # as `embedding`, by position
             self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)
             self.position_exp, self.position_rows = table.exponent, table.rows
         self.inv_temperature, self.seed, self.saturated = 0, 0, 0
         # number -> {(project, layer): (A, B, exponent)}; the number of each row of the pass
-        self._adapters, self._adapted = {}, None
+        self._adapters = {}
+        self._adapted: np.ndarray | int | None = None
         self.reset()
 
-    def load_adapter(self, number, quantized):
+    def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         """Make an adapter (`hwgen.models.adapter_codes.QuantizedAdapter`) the one of a number, 1 or more."""
         parts, rank, block = {}, self.design.hw.adapter_rank, self.design.block
         for (name, layer), part in quantized.parts.items():
@@ -159,13 +168,13 @@ class GoldenDecoder:
             parts[name, layer] = a, _rows(self.design, project, b), part.exponent
         self._adapters[number] = parts
 
-    def adapted(self, number):
+    def adapted(self, number: int) -> "GoldenDecoder":
         """A copy for pieces of a layer: all rows have the adapter of that number, or none if it is 0."""
         other = copy.copy(self)
         other._adapted = number or None
         return other
 
-    def products(self, index, project, values):
+    def products(self, index: int, project: Project, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`matmul` of a layer's matrix, with what the rows' adapters add."""
         acc, exp = self.matmul(values, getattr(self.weights[index], project.name))
         if self._adapted is None:
@@ -178,14 +187,14 @@ class GoldenDecoder:
                 acc[rows] += adapters.added(self.design, codes[rows], exp[rows], *part)
         return acc, exp
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all keys and values."""
         self.kv, self.blocks = kv_arrays(self.design), KvBlocks(self.design)
 
     # -- pieces of a layer; x is the residual, int64 [n, hidden_size]
 
     # bf16 [n, k], [m, k] -> acc [n, m], exp [n]
-    def matmul(self, values, weights):
+    def matmul(self, values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fmt = self.design.recipe.activation_format
         codes, exponent = quantize(values, fmt)
         ints, acc = fp8_ints(codes, fmt).astype(np.float64), np.empty((len(codes), len(weights)))
@@ -193,7 +202,7 @@ class GoldenDecoder:
             np.matmul(ints, weights[part].T.astype(np.float64), out=acc[:, part])
         return acc, exponent
 
-    def add(self, index, x, values, project):
+    def add(self, index: int, x: np.ndarray, values: np.ndarray, project: Project) -> np.ndarray:
         """The residual and the matrix of one of `Block.added` of a layer times values, normed where the block has a
         norm of sums."""
         design, layer = self.design, self.weights[index]
@@ -209,15 +218,15 @@ class GoldenDecoder:
         self.saturated += residual.saturated(clipped, design)
         return x
 
-    def normed(self, index, project, x):
+    def normed(self, index: int, project: Project, x: np.ndarray) -> np.ndarray:
         """The result of a layer's norm of x: the inputs of a project."""
         norm = self.design.block.norm_before(project)
         return rms_norm(self.design, x, self.weights[index].gains[norm.name], norm.plain)
 
-    def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
+    def heads(self, index: int, x: np.ndarray) -> np.ndarray:  # -> bf16 [n, qkv_heads, head]
         return self.converted_heads(index, self.normed(index, self.design.block.into_heads, x))
 
-    def converted_heads(self, index, y):
+    def converted_heads(self, index: int, y: np.ndarray) -> np.ndarray:
         """Head vectors before RoPE, from the results of their norm."""
         heads = convert_qkv(*self._sums(index, self.design.block.into_heads, y))
         norm = self.design.block.qk_norm
@@ -228,11 +237,12 @@ class GoldenDecoder:
         return qk_norm(self.design, heads, *(vectors[block.gain_of(matrix).name]
                                              for matrix in (block.queries, block.keys)))
 
-    def angles(self, index, positions):
+    def angles(self, index: int, positions: ArrayLike) -> np.ndarray | None:
         """The angles by which a layer rotates its heads at some positions, or None."""
         return rope_angles(self.design, positions, self.design.model.rope_of(index))
 
-    def stored(self, index, heads, angles):         # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
+    # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
+    def stored(self, index: int, heads: np.ndarray, angles: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         norm, heads = self.design.block.qk_norm, turned(self.design, heads, angles)
         return quantize(self._qk_norm(index, heads) if norm and norm.after_rotary else heads,
                         self.design.recipe.kv_format)
@@ -253,12 +263,12 @@ class GoldenDecoder:
         return out.reshape(len(x), -1)
 
     # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
-    def gates(self, index, x):
+    def gates(self, index: int, x: np.ndarray) -> np.ndarray:
         """Gates and ups from the residual that the MLP's norm reads: that after attention, or in a parallel block that
         before the layer."""
         return self.converted_gates(index, self.normed(index, self.design.block.into_ff, x))
 
-    def converted_gates(self, index, y):
+    def converted_gates(self, index: int, y: np.ndarray) -> np.ndarray:
         return convert_gate_up(*self._sums(index, self.design.block.into_ff, y))
 
     def _sums(self, index, project, y):                                         # -> what `golden.convert` takes
@@ -266,24 +276,24 @@ class GoldenDecoder:
         bias = layer.vectors.get(self.design.block.bias_of(project).name)
         return *self.products(index, project, y), layer.exps, self.design, bias, layer.rows[project.name]
 
-    def attended(self, index, x, values):
+    def attended(self, index: int, x: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The residual after attention has given ``values``."""
         return self.add(index, x, values, self.design.block.from_heads)
 
-    def gated(self, index, x, gates):
+    def gated(self, index: int, x: np.ndarray, gates: np.ndarray) -> np.ndarray:
         """The residual after the layer, of that after attention and its `gates`."""
         return self.add(index, x, activate(self.design.block, gates), self.design.block.from_ff)
 
-    def layer(self, index, x, slots, positions):
+    def layer(self, index: int, x: np.ndarray, slots: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The residual after a layer, of that before it."""
         middle = self.attended(index, x, self._attention(index, x, slots, positions))
         return self.gated(index, middle, self.gates(index, x if self.design.block.parallel else middle))
 
-    def signature(self, x):
+    def signature(self, x: np.ndarray) -> list[int]:
         """CRCs of residuals, a list."""
         return residual.signature(np.pad(x, [(0, 0), (0, self.design.layer_hidden() - x.shape[1])]))
 
-    def embedded(self, tokens, positions):
+    def embedded(self, tokens: np.ndarray | list[int], positions: np.ndarray | list[int]) -> np.ndarray:
         """The residual before the first layer."""
         x = residual.embed(self.embedding[tokens], self.embed_exponents(tokens), self.design, clipped := [])
         if self.design.model.learned_positions:
@@ -291,12 +301,12 @@ class GoldenDecoder:
         self.saturated += residual.saturated(clipped, self.design)
         return x
 
-    def embed_exponents(self, tokens):
+    def embed_exponents(self, tokens: np.ndarray | list[int]) -> np.ndarray | int:
         """Exponents of tokens' rows of the embedding table: [n, 1], or one number for all."""
         return (self.embed_exp if self.embed_rows is None
                 else self.embed_exp + self.embed_rows[tokens][:, None].astype(np.int64))
 
-    def position_exponents(self, positions):
+    def position_exponents(self, positions: np.ndarray | list[int]) -> np.ndarray | int:
         """The same of the table of learned positions."""
         if self.position_rows is None:
             return self.position_exp
@@ -304,7 +314,7 @@ class GoldenDecoder:
 
     # -- passes
 
-    def layers(self, entries, signatures=None):
+    def layers(self, entries: Sequence[tuple[int, ...]], signatures: list[list[int]] | None = None) -> np.ndarray:
         """The residual after the last layer, int64 [n, hidden_size]; appends each layer's [n] CRCs to ``signatures``.
 
         ``entries``: (slot, position, token, want, key, adapter or nothing) of each, or their beginnings.
@@ -320,14 +330,14 @@ class GoldenDecoder:
         self._adapted = None
         return x
 
-    def head(self, x):
+    def head(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp +
         acc_unit)."""
         x = np.pad(x, [(0, 0), (0, self.design.model.head_inputs - x.shape[1])])
         acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain, bias=self._final_bias), self.head_weights)
         return acc if self.head_rows is None else np.ldexp(acc, self.head_rows.astype(np.int32)), exp + self._head_exp
 
-    def run_pass(self, entries):
+    def run_pass(self, entries: Sequence[tuple[int, ...]]) -> tuple[dict[int, int], list[list[int]], Admitted]:
         """Entries (slot, position, token, want, key, and where the machine has adapters, the number of one) in order ->
         ({entry index: token}, signatures [layers][rows], `Admitted`).
 
@@ -346,14 +356,14 @@ class GoldenDecoder:
         tokens = sample(self.design, acc, exponents, inv_temperature=self.inv_temperature, seed=self.seed, keys=keys)
         return {admitted.rows[i]: int(t) for i, t in zip(wanted, tokens)}, signatures, admitted
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> tuple[ErrorCode, int]:
         """An operation of `hwgen.params.errors.KvOp` on the KV memory. Returns (`ErrorCode`, cycles)."""
         error, cycles = self.blocks.operate(op, slot, other, length)
         if op == KvOp.FORK and not error:
             kv_copy(self.kv, slot, other, length)
         return error, cycles
 
-    def logits(self, tokens):
+    def logits(self, tokens: Sequence[int]) -> np.ndarray:
         """Logits after each of the tokens of a text, float64 [n, vocab_size], in slot 0 from position 0; softcapped in
         float64."""
         acc, exponents = self.head(self.layers([(0, i, t) for i, t in enumerate(tokens)]))

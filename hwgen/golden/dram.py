@@ -1,6 +1,6 @@
 """An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller
 (docs/dram.md)."""
-from ..params.dram import POSTPONED
+from ..params.dram import POSTPONED, Sdram
 
 __all__ = ["group_cycles", "read_cycles", "row_cycles"]
 
@@ -14,19 +14,19 @@ _ROW = 3
 _GROUP = 8
 
 
-def row_cycles(memory, clock):
+def row_cycles(memory: Sdram, clock: float) -> int:
     """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and
     another opened."""
     return _ROW + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
 
 
-def group_cycles(memory, clock, postponed=POSTPONED):
+def group_cycles(memory: Sdram, clock: float, postponed: int = POSTPONED) -> int:
     """Cycles that are lost for ``postponed`` refreshes one behind the other."""
     rp, rcd, rfc = (memory.cycles(name, clock) for name in ("rp", "rcd", "rfc"))
     return postponed * (rp + rfc + 1) + rp + rcd + _GROUP
 
 
-def read_cycles(memory, clock, count, postponed=POSTPONED):
+def read_cycles(memory: Sdram, clock: float, count: int, postponed: int = POSTPONED) -> int:
     """A bound: cycles from the first address to the last word of a stream of ``count`` bytes, read by one that always
     has room, at ``clock`` MHz.
 

@@ -1,6 +1,10 @@
 """The engine that a step of a layer starts, and the cycle in which it ends: the engines' twins by the names in
 `hwgen.params.block`."""
+from ..params.block import Norm, Project
+from ..params.design import Design
 from . import convert, qk_norm, residual, rope, swiglu
+from .mac_array import MatmulTimes
+from .wired import WiredTimes
 
 __all__ = ["WRITTEN", "norm_end", "sink_end"]
 
@@ -8,13 +12,13 @@ __all__ = ["WRITTEN", "norm_end", "sink_end"]
 WRITTEN = 1
 
 
-def norm_end(design, norm, done):
+def norm_end(design: Design, norm: Norm, done: int) -> int:
     """When the result of a layer's norm can be read, of the cycle of its last row's `done`."""
     # the cycle before it takes the row's last granule
     return done if norm.writes == "normed" else done - 1 + residual.DONE_LATENCY
 
 
-def sink_end(design, project, times, n):
+def sink_end(design: Design, project: Project, times: MatmulTimes | WiredTimes, n: int) -> int:
     """The cycle in which the result of a layer's matrix of n entries can be read: the `done` of its sink."""
     v = design.hw.vector_lanes
     converted = convert.latency(design)

@@ -1,8 +1,10 @@
 """Twin of `hwgen.units.kv_cache`: the keys and values of all slots, the owners of their blocks, and all cycles."""
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from .vector_buffer import READ_LATENCY as HEAD_LATENCY
 
@@ -13,12 +15,12 @@ __all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_
 READ_LATENCY = 4
 
 
-def look_up(design):
+def look_up(design: Design) -> int:
     """Cycles until the blocks know a slot's length: none of a single slot's, whose blocks are in order."""
     return int(design.hw.paged)
 
 
-def read_latency(design):
+def read_latency(design: Design) -> int:
     """Cycles from an accepted read request to its row."""
     return READ_LATENCY + design.hw.kv_ecc
 
@@ -30,26 +32,27 @@ class KvRows(NamedTuple):
     v_codes: np.ndarray
     v_exp: np.ndarray
 
-    def slot(self, layer, slot, length):
+    def slot(self, layer: int, slot: int, length: int) -> "KvRows":
         """The first ``length`` positions of a slot in a layer, as views, for `golden.attention`."""
         return KvRows(*(array[layer, slot, :length] for array in self))
 
 
-def kv_arrays(design):
+def kv_arrays(design: Design) -> KvRows:
     """Empty `KvRows` of a design. (The hardware's memory is not cleared: a slot's positions are written in order.)"""
     shape = design.layers, design.hw.slots, design.hw.context, design.kv_heads
     return KvRows(*(array for _ in range(2)
                     for array in (np.zeros((*shape, design.padded_head_dim), np.uint8), np.zeros(shape, np.int16))))
 
 
-def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
+def kv_write(rows: KvRows, layer: int, slot: int | np.ndarray, position: int | np.ndarray, k_codes: np.ndarray,
+             k_exp: np.ndarray, v_codes: np.ndarray, v_exp: np.ndarray) -> None:
     """One entry's heads [kv_heads, head_dim] and exponents [kv_heads]; arrays of slots and positions write several
     entries."""
     for array, value in zip(rows, (k_codes, k_exp, v_codes, v_exp)):
         array[layer, slot, position] = value
 
 
-def kv_copy(rows, slot, other, length):
+def kv_copy(rows: KvRows, slot: int, other: int, length: int) -> None:
     """The effect of a fork on the memory: ``other`` has the first ``length`` positions of ``slot``, in all layers."""
     for array in rows:
         array[:, other, :length] = array[:, slot, :length]
@@ -74,7 +77,7 @@ class KvBlocks:
     own : list of bool              known, without a look at ``owners``: the slot's last block is its alone
     """
 
-    def __init__(self, design):
+    def __init__(self, design: Design) -> None:
         self._design = design
         hw = design.hw
         self.lengths, self.tables, self.own = [0] * hw.slots, [[] for _ in range(hw.slots)], [False] * hw.slots
@@ -82,16 +85,16 @@ class KvBlocks:
         self._freed, self._unused = [], 0
 
     @property
-    def free_blocks(self):
+    def free_blocks(self) -> int:
         return len(self._freed) + self._design.hw.blocks - self._unused
 
-    def _take(self):
+    def _take(self) -> int:
         if self._freed:
             return self._freed.pop(0)
         self._unused += 1
         return self._unused - 1
 
-    def admit(self, slot, position):
+    def admit(self, slot: int, position: int) -> tuple[ErrorCode, int]:
         """Make room for a slot's next position. Returns (`ErrorCode`, cycles more than the one in which it is asked
         for)."""
         hw = self._design.hw
@@ -121,7 +124,7 @@ class KvBlocks:
         self.lengths[slot] += 1
         return ErrorCode.OK, extra
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> tuple[ErrorCode, int]:
         """An operation of `KvOp`. Returns (`ErrorCode`, cycles from its acceptance to its answer)."""
         hw = self._design.hw
         error, cycles = self.refusal(op, slot, other, length), 2 + look_up(self._design)
@@ -147,17 +150,17 @@ class KvBlocks:
             self._drop(block)
         return ErrorCode.OK, cycles + len(dropped)
 
-    def _behind(self, slot):
+    def _behind(self, slot: int) -> int:
         """Blocks that a slot has given back."""
         return self.tables[slot].count(None)
 
-    def _drop(self, block):
+    def _drop(self, block: int) -> None:
         """A block has an owner less."""
         self.owners[block] -= 1
         if not self.owners[block]:
             self._freed.append(block)
 
-    def refusal(self, op, slot, other=0, length=0):
+    def refusal(self, op: int, slot: int, other: int = 0, length: int = 0) -> ErrorCode:
         """The `ErrorCode` with which an operation would be answered."""
         if op not in list(KvOp):
             return ErrorCode.OPERATION
@@ -174,7 +177,7 @@ class KvBlocks:
             return ErrorCode.OCCUPIED
         return ErrorCode.OK
 
-    def check(self):
+    def check(self) -> None:
         """AssertionError unless each block is free once, or owned as often as tables name it; and tables are as long as
         they should be."""
         hw = self._design.hw
@@ -187,17 +190,17 @@ class KvBlocks:
             assert all(block is None for slot, table in enumerate(self.tables) for block in table[:self._behind(slot)])
 
 
-def _owned(table):
+def _owned(table: Iterable[int | None]) -> list[int]:
     return [block for block in table if block is not None]
 
 
-def copy_words(design, positions):
+def copy_words(design: Design, positions: int) -> int:
     """Words of K (and as many of V, at the same time) that a copy of a block's first ``positions`` reads and writes: a
     cycle each."""
     return design.layers * design.kv_heads * positions * (design.padded_head_dim // design.hw.attention_lanes)
 
 
-def kv_write_cycles(design, entries, *, read_latency=2):
+def kv_write_cycles(design: Design, entries: int, *, read_latency: int = 2) -> int:
     """Cycle of `done` of `KvWriter`, from the accept of the first of ``entries`` commands that follow each other.
 
     A command's first request goes out in the cycle after it, and the next command is taken with the last request of

@@ -12,14 +12,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..params.design import Design, Matmul
 from ..params.stream import Tiling
 from .numbers import fp8_ints
 
 __all__ = ["MatmulTimes", "latency", "mac_array", "matmul_cycles", "matmul_trace"]
 
 
-def mac_array(design, weights, x):
+def mac_array(design: Design, weights: ArrayLike, x: ArrayLike) -> np.ndarray:
     """Sums of products in units of ``2**design.acc_unit``.
 
     weights : uint8 [N, K]; x : uint8 [n, K] -> int64 [n, N]
@@ -36,7 +38,7 @@ def mac_array(design, weights, x):
     return (a @ w.T).astype(np.int64)
 
 
-def latency(design):
+def latency(design: Design) -> int:
     """Cycles from the firing of a last operation to its first granule at ``o``."""
     # Operands to the columns, product, first sums, accumulator, output; the tree of more than 8 lanes has a register
     # for every two levels more.
@@ -61,11 +63,12 @@ class MatmulTimes:
     start: int                  # what `rows` counts from
     n_tiles: int
     groups: int                 # granules of a row
-    rows: tuple                 # of the first n-tiles: when the first granule of each entry is at o ...
+    # of the first n-tiles: when the first granule of each entry is at o ...
+    rows: tuple[tuple[int, ...], ...]
     # ... and (tiles, cycles): each later one is as the one so many tiles before, plus cycles
-    repeat: tuple
+    repeat: tuple[int, int]
 
-    def granule(self, index, entry=-1):
+    def granule(self, index: int, entry: int = -1) -> int:
         """Cycle in which granule ``index`` of an entry (by default the last) is at ``o``; -1 is the matrix's last."""
         tile, group = divmod(index % (self.n_tiles * self.groups), self.groups)
         tiles, cycles = self.repeat
@@ -78,7 +81,8 @@ def _waits(tiling):
     return tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1))
 
 
-def matmul_cycles(design, matmul, n, ops, tile, tiling=None):
+def matmul_cycles(design: Design, matmul: Matmul, n: int, ops: int, tile: int,
+                  tiling: Tiling | None = None) -> MatmulTimes:
     """`MatmulTimes` of ``matmul`` for n entries.
 
     ``ops``: cycle in which the first operation is at ``x``; the others follow without a gap. ``tile``: cycle in which
@@ -98,15 +102,15 @@ class _Clock(NamedTuple):
     """Where the array stands between two n-tiles."""
     end: int            # the latest operation fired
     taken: int          # the latest tile became active
-    left: tuple         # the last granules of the latest R rows left the ring
+    left: tuple[int, ...]         # the last granules of the latest R rows left the ring
     starved: int = 0
     blocked: int = 0
 
-    def state(self):
+    def state(self) -> tuple[int, ...]:
         """All that decides how it goes on, seen from ``end``."""
         return self.taken - self.end, *(max(x - self.end, 0) for x in self.left)
 
-    def later(self, turns, start, end):
+    def later(self, turns: int, start: "_Clock", end: "_Clock") -> "_Clock":
         """These times, later by ``turns`` times the difference between two clocks."""
         return self._replace(**{field: getattr(self, field) + turns * (getattr(end, field) - getattr(start, field))
                                 for field in ("end", "taken", "starved", "blocked")})
@@ -160,7 +164,8 @@ def _n_tile(clock, latency, groups, waits, n):
     return _Clock(end, taken, tuple(left), starved, blocked), tuple(arrivals)
 
 
-def matmul_trace(design, matmul, n, ops, tile, tiling=None):
+def matmul_trace(design: Design, matmul: Matmul, n: int, ops: int, tile: int,
+                 tiling: Tiling | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same times one by one, straight from the equations: (takes [tiles], fires [tiles, n], granules [n_tiles, n,
     C/V])."""
     hw = design.hw

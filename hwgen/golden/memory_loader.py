@@ -1,6 +1,9 @@
 """Golden twin of hwgen/units/memory_loader.py: bursts and their cycles, and the CRC of the bytes."""
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..params.axi import AxiShape
 
 __all__ = ["BURST", "Block", "bursts", "checked", "checksum", "loaded"]
 
@@ -16,12 +19,12 @@ class Block:
     words       cycle of each word on the bus
     end         first cycle in which the loader is not busy
     """
-    addresses: list
-    words: list
+    addresses: list[tuple[int, int, int]]
+    words: list[int]
     end: int
 
 
-def bursts(axi, address, length):
+def bursts(axi: AxiShape, address: int, length: int) -> list[tuple[int, int]]:
     """[(byte address, words)] of a block: each burst ends where the block does, or at a multiple of the longest."""
     size = axi.data_width // 8
     longest = min(BURST, axi.burst, _PAGE // size) * size
@@ -34,7 +37,7 @@ def bursts(axi, address, length):
     return found
 
 
-def loaded(axi, address, came, latency):
+def loaded(axi: AxiShape, address: int, came: Sequence[int], latency: int) -> Block:
     """`Block` of bytes that come in the cycles ``came``, into a memory that takes all at once and answers ``latency``
     cycles after a burst's last word."""
     size = axi.data_width // 8
@@ -51,7 +54,7 @@ def loaded(axi, address, came, latency):
     return found
 
 
-def checked(axi, address, length, latency):
+def checked(axi: AxiShape, address: int, length: int, latency: int) -> Block:
     """`Block` that is read from a memory that has an address' first word ``latency`` cycles later, and then one a
     cycle."""
     size = axi.data_width // 8
@@ -69,6 +72,6 @@ def checked(axi, address, length, latency):
     return found
 
 
-def checksum(data):
+def checksum(data: bytes) -> int:
     """The loader's CRC of some bytes."""
     return zlib.crc32(data)

@@ -1,8 +1,11 @@
 """Golden twin of hwgen/units/residual.py: the fixed-point residual, what is added to it, and its signature."""
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..params.design import Design
 from .numbers import clip_to_fixed, fp8_ints, saturate
 
 # from the cycle that takes a granule (of sums or of an embedding) to the first whose reads see it
@@ -15,7 +18,8 @@ BIAS_LATENCY = 2
 READ_LATENCY = 2       # from the cycle that takes an address to the first that offers the granule
 
 
-def embed(codes, exponent, design, clipped=None, x=None):
+def embed(codes: ArrayLike, exponent: np.ndarray | int, design: Design, clipped: list[np.ndarray] | None = None,
+          x: np.ndarray | None = None) -> np.ndarray:
     """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n,
     hidden].
 
@@ -31,7 +35,9 @@ def embed(codes, exponent, design, clipped=None, x=None):
     return x
 
 
-def add(x, acc, exponents, weight_exponent, design, clipped=None, bias=None, rows=None):
+def add(x: np.ndarray, acc: ArrayLike, exponents: ArrayLike, weight_exponent: int, design: Design,
+        clipped: list[np.ndarray] | None = None, bias: ArrayLike | None = None,
+        rows: np.ndarray | None = None) -> np.ndarray:
     """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations (+
     bias, bf16 [hidden]).
 
@@ -43,12 +49,15 @@ def add(x, acc, exponents, weight_exponent, design, clipped=None, bias=None, row
     return _sum(x, clip_to_fixed(acc, left), *biases, clipped=clipped)
 
 
-def set_sums(acc, exponents, weight_exponent, design, clipped=None, bias=None, rows=None):
+def set_sums(acc: ArrayLike, exponents: ArrayLike, weight_exponent: int, design: Design,
+             clipped: list[np.ndarray] | None = None, bias: ArrayLike | None = None,
+             rows: np.ndarray | None = None) -> np.ndarray:
     """The rows of the unit that keeps sums for a norm: as those of a residual of zeros after an `add`."""
     return add(np.zeros(np.shape(acc), np.int64), acc, exponents, weight_exponent, design, clipped, bias, rows)
 
 
-def add_values(x, values, design, clipped=None):
+def add_values(x: np.ndarray, values: np.ndarray, design: Design,
+               clipped: list[np.ndarray] | None = None) -> np.ndarray:
     """Residual int64 [n, hidden] + bf16 values [n, hidden], results of a norm. Appends to ``clipped`` as `add`."""
     return _sum(x, _fixed(values, design), clipped=clipped)
 
@@ -70,7 +79,7 @@ def _sum(x, *addends, clipped):
     return limited
 
 
-def saturated(clipped, design):
+def saturated(clipped: Iterable[np.ndarray], design: Design) -> int:
     """The count of the event ``saturated``: granules with a clipped number, from the arrays that were appended to
     ``clipped``."""
     v = design.hw.vector_lanes
@@ -79,24 +88,24 @@ def saturated(clipped, design):
                for c in clipped)
 
 
-def magnitude(x):
+def magnitude(x: ArrayLike) -> np.ndarray:
     """OR over a row of x ^ (x >> 31): int64 [n, hidden] -> int64 [n]. Its bit length is that of the largest
     magnitude."""
     return np.bitwise_or.reduce(np.asarray(x) ^ (np.asarray(x) >> 31), axis=-1)
 
 
-def signature(x):
+def signature(x: ArrayLike) -> list[int]:
     """CRC-32 of each row as little-endian 32-bit words: int64 [n, hidden] -> list of n ints."""
     return [crc32(row.astype("<i4").tobytes()) for row in np.asarray(x)]
 
 
-def granules(design, n):
+def granules(design: Design, n: int) -> Iterator[tuple[int, int, int]]:
     """(n-tile, entry, group) of each granule of an add, in order. Rows have whole tiles: nothing is padding."""
     v, columns = design.hw.vector_lanes, design.hw.columns
     return ((tile, entry, group) for tile in range(design.layer_hidden() // columns) for entry in range(n)
             for group in range(columns // v))
 
 
-def value_granules(design, n):
+def value_granules(design: Design, n: int) -> Iterator[tuple[int, int]]:
     """(entry, part) of each granule of an add of a norm's results, in order."""
     return ((entry, part) for entry in range(n) for part in range(design.padded_hidden_size // design.hw.vector_lanes))

@@ -1,13 +1,17 @@
 """RMSNorm of fixed-point rows: twin of `hwgen.units.rmsnorm`."""
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..params.design import Design
 from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
 from .numbers import acc_to_bf16, bf16, table
 
 __all__ = ["inverse_root", "norm_cycles", "norm_factor", "rms_norm", "tree_stages"]
 
 
-def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
+def norm_factor(design: Design, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:  # int [n, hidden] -> int [n], int [n]
     """(r, e) of each row: its elements are multiplied by ``r * 2**e``."""
     k, fraction = design.model.hidden_size, design.hw.residual_fraction
     x = np.asarray(x, np.int64)
@@ -20,7 +24,9 @@ def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
                         fraction - s)
 
 
-def inverse_root(length, totals, exponents, unit="rmsnorm"):  # ints [n] above 0, ints [n] -> int [n], int [n]
+# ints [n] above 0, ints [n] -> int [n], int [n]
+def inverse_root(length: int, totals: Sequence[int], exponents: ArrayLike,
+                 unit: str = "rmsnorm") -> tuple[np.ndarray, np.ndarray]:
     """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``. ``unit`` names the unit of the `rsqrt_table`."""
     tops = [total.bit_length() - 1 for total in totals]
     index = [(top & 1) << 15 | (total << 15 >> top) & 0x7FFF for top, total in zip(tops, totals)]
@@ -28,7 +34,8 @@ def inverse_root(length, totals, exponents, unit="rmsnorm"):  # ints [n] above 0
             + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14)
 
 
-def rms_norm(design, x, gain, plain=False, bias=None):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
+def rms_norm(design: Design, x: ArrayLike, gain: ArrayLike, plain: bool = False,
+             bias: ArrayLike | None = None) -> np.ndarray:  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
     """Rows of the residual, normalized, plus ``bias``; or, ``plain``, as they are. ``gain``, ``bias`` and padding
     elements of ``x`` are 0 beyond hidden_size."""
     xb = acc_to_bf16(x, -design.hw.residual_fraction)
@@ -41,12 +48,12 @@ def rms_norm(design, x, gain, plain=False, bias=None):  # int [n, hidden], bf16 
     return y if bias is None else bf16(y + np.asarray(bias, np.float64))
 
 
-def tree_stages(lanes):
+def tree_stages(lanes: int) -> int:
     """Pipeline stages of the adder tree, two levels each."""
     return ((lanes - 1).bit_length() + 1) // 2
 
 
-def norm_cycles(design, n=1, *, read_latency=1):
+def norm_cycles(design: Design, n: int = 1, *, read_latency: int = 1) -> int:
     """Cycles from the acceptance of the first of ``n`` commands offered back to back to the last one's ``done``.
 
     ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.

@@ -1,9 +1,10 @@
 """Twin of `hwgen.units.rom_grid`: the content of each tile's ROM, sums, and the cycle of every granule."""
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..params.design import Matmul
+from ..params.design import Design, Matmul
 from ..params.stream import BLOCK
 from . import array_grid, mac_array
 from .weights import expanded
@@ -17,19 +18,21 @@ class Slices(NamedTuple):
     """The ROMs of a grid. ``words`` : uint8 [rows, tiles, words, bytes], byte 0 the lowest; ``runs``: (first, last)
     word of each matrix."""
     words: np.ndarray
-    runs: list
+    runs: list[tuple[int, int]]
 
 
-def array_codes(design, codes, blocks=None):
+def array_codes(design: Design, codes: np.ndarray, blocks: np.ndarray | None = None) -> np.ndarray:
     """The array's codes of a matrix, uint8 [N, K]: as they are, or of E2M1 codes with the offsets of their blocks,
     uint8 [N, blocks]."""
     if not design.largest_block:
         return np.asarray(codes, np.uint8)
+    assert blocks is not None
     return expanded(codes, np.repeat(blocks, BLOCK, axis=1)[:, :codes.shape[1]], design.array_format,
                     design.largest_block)
 
 
-def rom_grid(design, rows, tiles, codes, x, blocks=None):
+def rom_grid(design: Design, rows: int, tiles: int, codes: np.ndarray, x: np.ndarray,
+             blocks: np.ndarray | None = None) -> np.ndarray:
     """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: the results of the columns of tiles. x uint8 [n, K]."""
     return array_grid.array_grid(design, rows, tiles, array_codes(design, codes, blocks), x)
 
@@ -44,7 +47,8 @@ def _bits(array, bits):
     return (array[..., None] >> np.arange(bits) & 1).astype(np.uint8).reshape(*array.shape[:-1], -1)
 
 
-def matrix_words(design, rows, tiles, codes, blocks=None, offsets=None):
+def matrix_words(design: Design, rows: int, tiles: int, codes: np.ndarray, blocks: np.ndarray | None = None,
+                 offsets: np.ndarray | None = None) -> np.ndarray:
     """The words of one matrix, uint8 [rows, tiles, words, bytes]: n-round by n-round, k-round by k-round. Row r of
     tiles has the r-th part of the inputs, column h of an n-round the h-th part of the outputs.
 
@@ -61,16 +65,18 @@ def matrix_words(design, rows, tiles, codes, blocks=None, offsets=None):
         return array.reshape(rows, tiles, n_rounds * k_rounds, -1)
     fields = [_bits(flat(placed(_parts(codes, outputs, inputs), hw.lanes)), 4 if design.narrow else 8)]
     if design.largest_block:
+        assert blocks is not None
         first = np.arange(0, inputs, min(hw.lanes, BLOCK)) // BLOCK      # the block of each group of lanes
         of_groups = _parts(blocks, outputs, max(blocks.shape[1], first[-1] + 1))[:, first]
         fields.append(_bits(flat(placed(of_groups, max(1, hw.lanes // BLOCK)).swapaxes(-1, -2)), 4))
     if design.scaled:
+        assert offsets is not None
         of_rows = np.pad(offsets, (0, outputs - len(offsets))).reshape(n_rounds, tiles, 1, hw.columns).swapaxes(0, 1)
         fields.append(_bits(flat(np.broadcast_to(of_rows, (rows, tiles, n_rounds, k_rounds, hw.columns))), 4))
     return np.packbits(np.concatenate(fields, axis=-1), axis=-1, bitorder="little")
 
 
-def slices(design, rows, tiles, matrices):
+def slices(design: Design, rows: int, tiles: int, matrices: Iterable[Sequence]) -> Slices:
     """`Slices` of matrices, each the arguments of `matrix_words`, in the order in which they stand in the ROMs."""
     words, runs, at = [], [], 0
     for matrix in matrices:
@@ -80,7 +86,7 @@ def slices(design, rows, tiles, matrices):
     return Slices(np.concatenate(words, axis=2), runs)
 
 
-def rom_grid_cycles(design, n_rounds, k_rounds, n):
+def rom_grid_cycles(design: Design, n_rounds: int, k_rounds: int, n: int) -> list[int]:
     """Cycle in which each granule is valid at every ``o``, int [n-rounds * n * C/V], if a run and operations are
     offered from cycle 0 on and nothing is stalled.
 

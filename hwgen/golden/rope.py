@@ -3,7 +3,9 @@
 Heads are in the stored order: elements 2i and 2i+1 of a head are elements i and i + head_dim/2 of the model's.
 """
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..params.design import Design
 from ..params.tables import ROPE_BLOCK, rope_factors
 from .numbers import acc_to_bf16, bf16_bits, shift_round
 
@@ -13,7 +15,8 @@ ANGLE_FRACTION = 14     # the product of two table entries is at most 2**14 then
 ROPE_LATENCY = 8      # cycles from a granule's acceptance to its offer at the output
 
 
-def rope_angles(design, positions, rope=0):  # int [n] -> int [n, head_dim/2, 2]
+# int [n] -> int [n, head_dim/2, 2]
+def rope_angles(design: Design, positions: ArrayLike, rope: int | None = 0) -> np.ndarray | None:
     """(cos, sin) in Q1.14 of each pair of a head; padding pairs have (0, 0).
 
     ``rope`` is a layer's `ModelShape.rope_of`. Where it is None there are no angles: None.
@@ -30,7 +33,8 @@ def rope_angles(design, positions, rope=0):  # int [n] -> int [n, head_dim/2, 2]
     return np.pad(angles, [(0, 0), (0, pad), (0, 0)])
 
 
-def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..., 2 * pairs]
+# bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..., 2 * pairs]
+def rotate(x: ArrayLike, angles: np.ndarray) -> np.ndarray:
     """Neighbours (a, b) turned by the angle of their pair."""
     bits = bf16_bits(x).astype(np.int64).reshape(*np.shape(x)[:-1], -1, 2)        # [..., pairs, 2]
     exponent = bits >> 7 & 0xFF
@@ -44,13 +48,15 @@ def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..
     return acc_to_bf16(turned, largest - 127 - 15 - ANGLE_FRACTION).reshape(np.shape(x))
 
 
-def rope(design, x, positions, rope=0):  # bf16 [n, qkv_heads, head_dim], int [n] -> bf16 [n, qkv_heads, head_dim]
+# bf16 [n, qkv_heads, head_dim], int [n] -> bf16 [n, qkv_heads, head_dim]
+def rope(design: Design, x: ArrayLike, positions: ArrayLike, rope: int | None = 0) -> np.ndarray:
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is; all as they are if
     ``rope`` is None."""
     return turned(design, x, rope_angles(design, positions, rope))
 
 
-def turned(design, x, angles):  # bf16 [n, qkv_heads, head_dim], int [n, head_dim/2, 2] -> bf16 [n, qkv_heads, head_dim]
+# bf16 [n, qkv_heads, head_dim], int [n, head_dim/2, 2] -> bf16 [n, qkv_heads, head_dim]
+def turned(design: Design, x: ArrayLike, angles: np.ndarray | None) -> np.ndarray:
     """As `rope`, with the entries' angles, or None."""
     x = np.asarray(x, np.float64)
     if angles is None:
@@ -61,7 +67,7 @@ def turned(design, x, angles):  # bf16 [n, qkv_heads, head_dim], int [n, head_di
     return out
 
 
-def angle_cycles(design, n=1):
+def angle_cycles(design: Design, n: int = 1) -> int:
     """Cycles from the acceptance of the first of ``n`` angle commands offered back to back to ``angle_done``."""
     ropes = len(design.model.ropes())
     return n * ropes * (design.model.head_dim // 2) + 6 if ropes else n

@@ -1,6 +1,10 @@
 """Choice of the next token: twin of `hwgen.units.sampler`."""
-import numpy as np
+from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..params.design import Design
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, NOISE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table
 from .numbers import acc_to_fixed, table
 from .softcap import SOFTCAP_STAGES, softcap
@@ -14,7 +18,9 @@ _PARITY = 0x1BD11BDA
 ROUNDS = 13
 
 
-def threefry2x32(key, counter, rounds=ROUNDS):  # (uint32, uint32), (uint32, uint32) -> (uint32, uint32), arrays
+# (uint32, uint32), (uint32, uint32) -> (uint32, uint32), arrays
+def threefry2x32(key: tuple[ArrayLike, ArrayLike], counter: tuple[ArrayLike, ArrayLike],
+                 rounds: int = ROUNDS) -> tuple[np.ndarray, np.ndarray]:
     """Threefry-2x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)."""
     mask = 0xFFFFFFFF
     k0, k1 = (np.asarray(k, np.int64) for k in key)
@@ -31,14 +37,15 @@ def threefry2x32(key, counter, rounds=ROUNDS):  # (uint32, uint32), (uint32, uin
     return x0, x1
 
 
-def noise_words(seed, keys, count):  # int, int [...] -> int64 [..., count], 32 bits each
+# int, int [...] -> int64 [..., count], 32 bits each
+def noise_words(seed: int, keys: ArrayLike, count: int) -> np.ndarray:
     """The random words of rows: counter block i makes those of tokens 2i and 2i + 1."""
     keys, blocks = np.asarray(keys, np.int64)[..., None], np.arange(-(-count // 2))
     words = np.stack(threefry2x32((seed, keys), (blocks, 0)), axis=-1)            # [..., blocks, 2]
     return words.reshape(*words.shape[:-2], -1)[..., :count]
 
 
-def gumbel_noise(words):  # int [...], 32 bits -> int [...]
+def gumbel_noise(words: ArrayLike) -> np.ndarray:  # int [...], 32 bits -> int [...]
     """-ln(-ln(1 - w)) + 4 for w = (words + 1/2) / 2**32, in units of 2**-SCORE_FRACTION."""
     words = np.asarray(words, np.int64)
     upper = words >> 31 == 1
@@ -54,7 +61,8 @@ def gumbel_noise(words):  # int [...], 32 bits -> int [...]
 
 
 # int [..., vocab], [...], int, int, [...] -> int [..., vocab]
-def scores(design, acc, exponents, inv_temperature, seed, keys):
+def scores(design: Design, acc: ArrayLike, exponents: ArrayLike, inv_temperature: int, seed: int,
+           keys: ArrayLike) -> np.ndarray:
     """Scores of rows, of which the largest is chosen. ``exponents``: weight exponent + activation exponent."""
     left = np.asarray(exponents, np.int64)[..., None] + design.acc_unit + SCORE_FRACTION
     logits = softcap(design.model.final_logit_softcapping, acc_to_fixed(acc, left, SCORE_BITS))
@@ -62,7 +70,8 @@ def scores(design, acc, exponents, inv_temperature, seed, keys):
     return (logits * inv_temperature >> TEMPERATURE_FRACTION) + noise
 
 
-def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None):  # int [n, >= vocab] -> int [n]
+def sample(design: Design, acc: ArrayLike, exponents: Iterable[int] | None = None, *, inv_temperature: int = 0,
+           seed: int = 0, keys: Iterable[int] | None = None) -> np.ndarray:  # int [n, >= vocab] -> int [n]
     """The token of each row.
 
     Parameters
@@ -75,18 +84,19 @@ def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None)
     acc = np.asarray(acc, np.int64)[:, :design.model.vocab_size]
     if not inv_temperature:
         return acc.argmax(axis=-1)                                                # argmax: the first of equals
+    assert exponents is not None and keys is not None
     # row by row: a vocabulary of scores at a time is enough
     return np.array([scores(design, row, exponent, inv_temperature, seed, key).argmax()
                      for row, exponent, key in zip(acc, exponents, keys)], np.int64)
 
 
-def sample_latency(design):
+def sample_latency(design: Design) -> int:
     """Cycles from the acceptance of the last granule to ``done``."""
     levels = (design.hw.vector_lanes - 1).bit_length()
     return levels + design.scaled + (7 + _cap_stages(design) if design.hw.sampler == "gumbel" else 2)
 
 
-def sample_lead(design):
+def sample_lead(design: Design) -> int:
     """The first granule that comes at least so many cycles after the command does not wait for its noise."""
     return 13 - design.scaled - _cap_stages(design) if design.hw.sampler == "gumbel" else 1
 

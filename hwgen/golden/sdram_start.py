@@ -1,9 +1,13 @@
 """Golden twin of hwgen/units/sdram_start.py: the register writes and their cycles."""
+from collections.abc import Iterable
+
+from ..params.dram import StartStep
 
 __all__ = ["start"]
 
 
-def start(steps, answers):
+def start(steps: Iterable[StartStep],
+          answers: Iterable[tuple[int, bool]]) -> tuple[list[tuple[int, int, int]], int, bool]:
     """The unit's writes from cycle 0, the first without reset.
 
     ``answers`` are the cycles from each write's offer to its acknowledge (0: at once), and whether it was refused: one

@@ -4,7 +4,7 @@ from ..params.secded import check_bits, columns, pieces
 __all__ = ["load", "store", "stored_bits"]
 
 
-def stored_bits(width):
+def stored_bits(width: int) -> int:
     """Bits of a stored word: the data, then the check bits of each piece."""
     return width + sum(check_bits(bits) for _, bits in pieces(width))
 
@@ -16,7 +16,7 @@ def _checks(data, bits):
     return checks
 
 
-def store(data, width):
+def store(data: int, width: int) -> int:
     """The word that is stored for ``width`` bits of data."""
     word, at = data, width
     for low, bits in pieces(width):
@@ -25,7 +25,7 @@ def store(data, width):
     return word
 
 
-def load(word, width):
+def load(word: int, width: int) -> tuple[int, bool, bool]:
     """(data, whether something was corrected, whether something could not be) of a stored word."""
     out, at, corrected, failed = word & ((1 << width) - 1), width, False, False
     for low, bits in pieces(width):

@@ -1,18 +1,22 @@
 """Twin of `hwgen.top.sequencer`: the cycle of every event in a pass, from shapes and positions alone."""
+from collections.abc import Iterable, Mapping, Sequence
+
 from ..params.block import Norm, Project, Store
+from ..params.design import Design
 from ..params.phases import member, phases
-from ..params.stream import FINAL_NORM, HEAD
+from ..params.stream import FINAL_NORM, HEAD, Section
+from ..params.wired import FixedMatrix
 from . import admission, feeder, residual, rope, vector_buffer, weights
 from .adapters import adapted_cycles, runs
 from .alternating import alternating_timeline
 from .attention import attention_cycles
 from .engines import norm_end, sink_end
 from .kv_cache import kv_write_cycles
-from .mac_array import matmul_cycles
+from .mac_array import MatmulTimes, matmul_cycles
 from .rmsnorm import norm_cycles
 from .sampler import sample_latency
 from .timeline import Timeline
-from .wired import wired_cycles
+from .wired import WiredTimes, wired_cycles
 
 __all__ = ["Timeline", "pass_timeline"]
 
@@ -29,14 +33,14 @@ class _Pass:
         self.normed = 0         # the latest norm's `done`
         self.vectors_in = 0     # the first cycle without the vectors of the latest record, of a machine with wires
 
-    def phase(self, step, layer, start, end):
+    def phase(self, step: object, layer: int, start: int, end: int) -> int:
         """The phase of a step from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
         phase = member(self.numbers, step)
         self.phases.append((start, int(phase), layer))
         self.spent[phase] += end + 1 - start
         return end + 1
 
-    def norm(self, section, n, start):
+    def norm(self, section: Section, n: int, start: int) -> int:
         """Norm n rows from the cycle that gives the first command, with the gains of a record. Returns the cycle of the
         last `done`."""
         # the record waits in the dispatcher's register until the norm before it has given up its gains
@@ -46,33 +50,34 @@ class _Pass:
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
-    def matmul(self, name, layer, n, start):
+    def matmul(self, name: str, layer: int | None, n: int, start: int) -> MatmulTimes | WiredTimes:
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the
         `WiredTimes` of one that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         if self.design.hw.wired:
-            times = wired_cycles(self.design, self.wires[name, layer],
+            wired = wired_cycles(self.design, self.wires[name, layer],
                                  max(matrix.bits for matrix in self.wires.values()), max(ops, self.vectors_in))
-            self.busy += times.busy
-            return times
+            self.busy += wired.busy
+            return wired
         section = self.design.stream[name, layer]
-        tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
+        matmul, tiling = weights.matrix_of(section)
+        tile = weights.tile_after_tile_cycle(tiling, self.taken)
         if self.runs and section.layer is not None:
             project = next(project for project in self.design.block.of(Project) if project.name == section.name)
-            times = adapted_cycles(self.design, section.matmul, self.design.adapter_matmuls(project), n, self.runs,
-                                   start, ops, tile, section.tiling,
+            times = adapted_cycles(self.design, matmul, self.design.adapter_matmuls(project), n, self.runs,
+                                   start, ops, tile, tiling,
                                    vector_buffer.READ_LATENCY)
         else:
             if self.runs:       # the base's tiles wait for the command
                 tile = max(tile, start + 1)
-            times = matmul_cycles(self.design, section.matmul, n, ops, tile, section.tiling)
+            times = matmul_cycles(self.design, matmul, n, ops, tile, tiling)
         self.busy += times.busy
         self.starved += times.starved
         self.blocked += times.blocked
         self.taken = times.last_take
         return times
 
-    def step(self, step, layer, start):
+    def step(self, step: object, layer: int, start: int) -> int:
         """The cycle of the last `done` of a layer's step."""
         design, n = self.design, self.n
         if isinstance(step, Norm):
@@ -83,13 +88,15 @@ class _Pass:
             return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
         return start + attention_cycles(design, self.positions, design.window(layer))[1]
 
-    def layer(self, layer, start):
+    def layer(self, layer: int, start: int) -> int:
         for step in self.design.block.steps:
             start = self.phase(step, layer, start, self.step(step, layer, start))
         return start
 
 
-def pass_timeline(design, positions, wants, closed=None, adapters=(), wires=None):
+def pass_timeline(design: Design, positions: Sequence[int], wants: Sequence[bool], closed: int | None = None,
+                  adapters: Iterable[int] = (),
+                  wires: Mapping[tuple[str, int | None], FixedMatrix] | None = None) -> Timeline:
     """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output.
 
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows

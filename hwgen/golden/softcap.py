@@ -9,7 +9,7 @@ __all__ = ["SOFTCAP_STAGES", "softcap"]
 SOFTCAP_STAGES = 4      # of a pipeline that has one
 
 
-def softcap(cap, values):
+def softcap(cap: float | None, values: np.ndarray) -> np.ndarray:
     """``cap * tanh(values / cap)`` as `softcap_table` has it, odd: int [...] of SCORE_BITS bits -> the same; as they
     are if ``cap`` is None."""
     if cap is None:

@@ -1,18 +1,20 @@
 """Golden twin of hwgen/units/swiglu.py: the activation of the MLP, each product rounded to bf16."""
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..params.block import Block
 from ..params.tables import SIGMOID_FRACTION, sigmoid_table
 from .numbers import bf16, table
 
 __all__ = ["activate", "latency", "sigmoid"]
 
 
-def latency(block):
+def latency(block: Block) -> int:
     """Cycles from taking a granule to first offering its result."""
     return {"relu": 1, "relu2": 2}.get(block.activation, 8) + 2 * block.gated
 
 
-def sigmoid(g, activation="silu"):
+def sigmoid(g: ArrayLike, activation: str = "silu") -> np.ndarray:
     """bf16 values -> integers in units of 2**-14: the table of |g|, mirrored below 0."""
     # |g| * 2**12 has 20 significant bits at most where it is not clipped: exact in float64.
     z = np.minimum(np.floor(np.abs(g) * 2.0**SIGMOID_FRACTION[activation]), 2**14 - 1).astype(np.int64)
@@ -20,7 +22,7 @@ def sigmoid(g, activation="silu"):
     return np.where(np.asarray(g) < 0, 2**14 - t, t)
 
 
-def activate(block, x):
+def activate(block: Block, x: ArrayLike) -> np.ndarray:
     """bf16 values of gate and up in turn [..., 2K] -> bf16 values [..., K]. Without a gate: of up [..., K] -> [...,
     K]."""
     x = np.asarray(x)

@@ -12,6 +12,6 @@ class Timeline:
     outcomes    cycle of each outcome
     counters    {event: cycles}
     """
-    phases: list
-    outcomes: list
-    counters: dict
+    phases: list[tuple[int, int, int]]
+    outcomes: list[int]
+    counters: dict[str, int]

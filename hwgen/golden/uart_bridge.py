@@ -1,18 +1,19 @@
 """Golden twin of hwgen/units/uart_bridge.py: the answer to each request, and its cycles."""
 import binascii
+from collections.abc import Callable
 
 from ..params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, START, WRITE
 
 __all__ = ["UartBridge", "frame", "offer_cycles"]
 
 
-def frame(sequence, data):
+def frame(sequence: int, data: bytes) -> bytes:
     """The bytes of a frame."""
     body = bytes([sequence, len(data), *data])
     return bytes([START]) + body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big")
 
 
-def offer_cycles(length):
+def offer_cycles(length: int) -> list[int]:
     """When each byte of an answer of ``length`` bytes is offered, if each is taken at once: cycles from the first on.
 
     A byte of data is read from the memory when the one before it has gone, which takes two cycles; the CRC takes one.
@@ -31,11 +32,13 @@ class UartBridge:
     read_cycles, write_cycles   of the bus: from the first cycle of the address to that of the response, both included
     """
 
-    def __init__(self, read, write, *, read_cycles, write_cycles):
+    def __init__(self, read: Callable[[int], tuple[int, int]], write: Callable[[int, int], int], *, read_cycles: int,
+                 write_cycles: int) -> None:
         self._read, self._write, self._read_cycles, self._write_cycles = read, write, read_cycles, write_cycles
-        self._sequence = self._answer = None
+        self._sequence: int | None = None
+        self._answer: bytes | None = None
 
-    def receive(self, data):
+    def receive(self, data: bytes) -> tuple[bytes, int] | None:
         """The answer to a whole frame, and the cycles from its last byte to the offer of the answer's first; or None.
 
         ``data`` starts with START. What is no frame is not answered.

@@ -3,16 +3,20 @@
 Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that
 takes the pass's first command; all entries' commands are offered without a gap.
 """
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..params.design import Design, Matmul
+from ..params.formats import Fp8
 from ..params.phases import turn
-from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
+from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS, Section, Tiling
 
 __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "block_offsets", "embed_cycle", "embed_done_cycle", "embed_exponent",
-           "embedding_row", "expanded", "exps_cycle", "gain_cycle", "model_id", "pieces", "position_exponent",
-           "position_row", "record", "record_end",
+           "embedding_row", "expanded", "exps_cycle", "gain_cycle", "matrix_of", "model_id", "pieces",
+           "position_exponent", "position_row", "record", "record_end",
            "record_first", "request_list", "row_offset", "row_offsets", "stored_codes", "tile_after_tile_cycle",
            "tiles", "waits"]
 
@@ -20,6 +24,12 @@ ROM_LATENCY = 5     # cycles from taking a request to its first beat
 
 
 # Values
+
+def matrix_of(section: Section) -> tuple[Matmul, Tiling]:
+    """`Matmul` and `Tiling` of a section that is a matrix."""
+    assert isinstance(section.matmul, Matmul) and section.tiling is not None
+    return section.matmul, section.tiling
+
 
 def _words(stream, design, address, beats):
     """int64: the 16-bit words of some beats."""
@@ -30,17 +40,17 @@ def _signed10(words):
     return (words + 512) % 1024 - 512
 
 
-def embed_exponent(stream, design):
+def embed_exponent(stream: np.ndarray, design: Design) -> int:
     """Exponent of the embedding table, from the header."""
     return int(_signed10(_words(stream, design, 0, design.header_beats)[0]))
 
 
-def position_exponent(stream, design):
+def position_exponent(stream: np.ndarray, design: Design) -> int:
     """Exponent of the table of learned positions, from the header."""
     return int(_signed10(_words(stream, design, 0, design.header_beats)[1]))
 
 
-def model_id(stream, design):
+def model_id(stream: np.ndarray, design: Design) -> int:
     """32 bits that tell models apart, from the header."""
     words = _words(stream, design, 0, design.header_beats)
     return int(words[2] + (words[3] << 16))
@@ -54,7 +64,7 @@ class Piece(NamedTuple):
     layer: int
 
 
-def pieces(design, both, wants_head):
+def pieces(design: Design, both: bool, wants_head: Sequence[bool]) -> Iterator[Piece]:
     """The order in which two half-batches read records and matrices (docs/architecture.md, section 5).
 
     both            the second half has entries
@@ -92,13 +102,14 @@ def _row_request(design, name, row):
     """[(address, count, stride)] of a row of a table: before its codes comes the beat that has its offset, if it has
     one."""
     hw, section = design.hw, design.stream[name]
+    _, tiling = matrix_of(section)
     tile, column = divmod(row, hw.columns)
-    codes = (section.address + section.tiling.n_tile(tile)
-             + column * hw.tile_beats // hw.columns, section.tiling.steps, 1)
-    return [(section.address + section.tiling.rows(tile), 1, 0), codes] if design.scaled else [codes]
+    codes = section.address + tiling.n_tile(tile) + column * hw.tile_beats // hw.columns, tiling.steps, 1
+    return [(section.address + tiling.rows(tile), 1, 0), codes] if design.scaled else [codes]
 
 
-def request_list(design, tokens, wants_head, positions=None):
+def request_list(design: Design, tokens: Sequence[int], wants_head: bool | Sequence[bool],
+                 positions: Sequence[int] | None = None) -> list[tuple[int, int, int]]:
     """[(address, count, stride)] that a pass asks for. ``wants_head``: the LM head is wanted; where two half-batches
     alternate, by each.
 
@@ -109,25 +120,27 @@ def request_list(design, tokens, wants_head, positions=None):
     for i, token in enumerate(tokens):
         requests += _row_request(design, EMBEDDING, token)
         if design.model.learned_positions:
+            assert positions is not None
             requests += _row_request(design, POSITIONS, positions[i])
     if hw.halves == 2:
         both = len(tokens) > hw.entries // 2
+        assert not isinstance(wants_head, bool)
         return requests + [_piece_request(design, piece) for piece in pieces(design, both, wants_head)]
     end = stream.all_end if wants_head else stream[FINAL_NORM].address
     return [*requests, (stream.body, end - stream.body, 0)]
 
 
-def embedding_row(stream, design, token):
+def embedding_row(stream: np.ndarray, design: Design, token: int) -> np.ndarray:
     """A token's codes, uint8 [codes, hidden]: hi, and lo if the table has pairs."""
     return _table_row(stream, design, EMBEDDING, token)
 
 
-def position_row(stream, design, position):
+def position_row(stream: np.ndarray, design: Design, position: int) -> np.ndarray:
     """A learned position's codes, as `embedding_row`."""
     return _table_row(stream, design, POSITIONS, position)
 
 
-def row_offset(stream, design, name, number):
+def row_offset(stream: np.ndarray, design: Design, name: str, number: int) -> int:
     """The offset of a row of a table: 0 where there are none."""
     section = design.stream[name]
     return int(row_offsets(stream, design, section)[number]) if design.scaled else 0
@@ -135,13 +148,13 @@ def row_offset(stream, design, name, number):
 
 def _table_row(stream, design, name, number):
     hw, section = design.hw, design.stream[name]
-    table, matrix = section.matmul, tiles(stream, design, section)
+    (table, _), matrix = matrix_of(section), tiles(stream, design, section)
     tile, column = divmod(number, hw.columns)
     row = matrix.reshape(table.n_tiles, table.k_tiles, table.codes, hw.columns, hw.lanes)[tile, :, :, column]
     return row.swapaxes(0, 1).reshape(table.codes, table.cols)
 
 
-def record(stream, design, section):
+def record(stream: np.ndarray, design: Design, section: Section) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(exponents int64 [block.record_words], gains uint16 [hidden], words uint16 of the vectors behind them) of a
     section that is a record."""
     words = _words(stream, design, section.address, section.beats)
@@ -151,22 +164,24 @@ def record(stream, design, section):
     return _signed10(words[:design.block.record_words]), gains.astype(np.uint16), vectors.astype(np.uint16)
 
 
-def tiles(stream, design, section):
+def tiles(stream: np.ndarray, design: Design, section: Section) -> np.ndarray:
     """Tiles of a section that is a matrix, in codes of the array's format: uint8 [tiles, columns * lanes]."""
+    matmul, tiling = matrix_of(section)
     codes = stored_codes(stream, design, section)
-    if section.tiling.narrow:
-        blocks = np.arange(section.matmul.k_tiles * design.hw.lanes) // BLOCK
-        offsets = (block_offsets(stream, design, section)[:, blocks] if section.tiling.block_steps
-                   else np.zeros((section.matmul.rows, len(blocks)), np.uint8))
-        offsets = offsets.reshape(section.matmul.n_tiles, design.hw.columns, -1, design.hw.lanes).swapaxes(1, 2)
+    if tiling.narrow:
+        blocks = np.arange(matmul.k_tiles * design.hw.lanes) // BLOCK
+        offsets = (block_offsets(stream, design, section)[:, blocks] if tiling.block_steps
+                   else np.zeros((matmul.rows, len(blocks)), np.uint8))
+        offsets = offsets.reshape(matmul.n_tiles, design.hw.columns, -1, design.hw.lanes).swapaxes(1, 2)
         codes = expanded(codes, offsets, design.array_format, design.largest_block)
-    return codes.reshape(section.matmul.tiles, -1)
+    return codes.reshape(matmul.tiles, -1)
 
 
-def stored_codes(stream, design, section):
+def stored_codes(stream: np.ndarray, design: Design, section: Section) -> np.ndarray:
     """The codes of a matrix's section as they are stored, 8 or 4 bits each: uint8 [n_tiles, steps, columns, lanes]."""
-    hw, tiling, beats = design.hw, section.tiling, stream[section.address:section.end]
-    shape = section.matmul.n_tiles, tiling.steps, hw.columns, hw.lanes
+    hw, beats = design.hw, stream[section.address:section.end]
+    matmul, tiling = matrix_of(section)
+    shape = matmul.n_tiles, tiling.steps, hw.columns, hw.lanes
     if tiling.plain:
         return beats.reshape(shape)
     found = np.empty((*shape[:2], hw.columns * hw.lanes), np.uint8)
@@ -184,24 +199,24 @@ def _nibbles(data):
     return np.stack([data & 15, data >> 4], axis=-1).reshape(*data.shape[:-1], -1)
 
 
-def row_offsets(stream, design, section):
+def row_offsets(stream: np.ndarray, design: Design, section: Section) -> np.ndarray:
     """Offsets of the rows of a section that is a matrix, as they are stored: uint8 [rows]."""
-    tiling, columns = section.tiling, design.hw.columns
+    (matmul, tiling), columns = matrix_of(section), design.hw.columns
     return np.concatenate([_nibbles(stream[section.address + tiling.rows(j)])[j % tiling.row_tiles * columns:][:columns]
-                           for j in range(section.matmul.n_tiles)])
+                           for j in range(matmul.n_tiles)])
 
 
-def block_offsets(stream, design, section):
+def block_offsets(stream: np.ndarray, design: Design, section: Section) -> np.ndarray:
     """Offsets of the blocks of a section in E2M1, as they are stored: uint8 [rows, blocks], as many blocks as there is
     room for."""
-    tiling, columns = section.tiling, design.hw.columns
+    (matmul, tiling), columns = matrix_of(section), design.hw.columns
     return np.concatenate([np.concatenate([_nibbles(stream[section.address
                                                            + tiling.blocks(j, k)]).reshape(-1, columns).T
                                            for k in range(0, tiling.steps, tiling.block_steps)], axis=1)
-                                           for j in range(section.matmul.n_tiles)])
+                                           for j in range(matmul.n_tiles)])
 
 
-def expanded(codes, offsets, fmt, largest):
+def expanded(codes: ArrayLike, offsets: ArrayLike, fmt: Fp8, largest: int) -> np.ndarray:
     """E2M1 codes times 2**offset in another format, uint8: by their bits, for all codes. The offset has the bits of
     ``largest``."""
     codes, offsets = np.asarray(codes, np.int64), np.asarray(offsets, np.int64) & (1 << largest.bit_length()) - 1
@@ -219,7 +234,7 @@ def _row_granules(design):
     return design.embedding_rows() * design.head_matmul.codes * design.padded_hidden_size // design.hw.vector_lanes
 
 
-def embed_cycle(design, granule):
+def embed_cycle(design: Design, granule: int) -> int:
     """Cycle that transfers an embedding granule; they are counted over the whole pass."""
     # The header's granules enter the register from cycle ROM_LATENCY on, the rows' right behind them, each behind its
     # offset if it has one.
@@ -227,27 +242,27 @@ def embed_cycle(design, granule):
     return ROM_LATENCY + design.record_header_granules + offsets + granule + 1
 
 
-def embed_done_cycle(design, n):
+def embed_done_cycle(design: Design, n: int) -> int:
     """Cycle that transfers the final embedding granule of n entries."""
     return embed_cycle(design, n * _row_granules(design) - 1)
 
 
-def record_first(design, n):
+def record_first(design: Design, n: int) -> int:
     """The cycle before the first record's first granule enters the register: stands for "the previous tile's take"."""
     return embed_done_cycle(design, n) - 1
 
 
-def exps_cycle(design, previous):
+def exps_cycle(design: Design, previous: int) -> int:
     """First cycle that shows a record's exponents, of the cycle that took the tile before it."""
     return previous + design.record_header_granules + 2
 
 
-def gain_cycle(design, previous, granule):
+def gain_cycle(design: Design, previous: int, granule: int) -> int:
     """Cycle that transfers a granule of gains, of the cycle that took the tile before its record."""
     return previous + design.record_header_granules + granule + 2
 
 
-def record_end(section, previous):
+def record_end(section: Section, previous: int) -> int:
     """The cycle that counts as a record's take of a tile, from the cycle that took the tile before the record, whose
     `Section` it is.
 
@@ -256,18 +271,18 @@ def record_end(section, previous):
     return previous + section.granules
 
 
-def tile_after_tile_cycle(tiling, previous, tile=0):
+def tile_after_tile_cycle(tiling: Tiling, previous: int, tile: int = 0) -> int:
     """Cycle in which a tile of a matrix is valid, of the cycle that took the one before it."""
     return previous + tiling.waits(tile // tiling.steps)[tile % tiling.steps]
 
 
 # Counters
 
-def beats_taken(design, n, wants_head):
+def beats_taken(design: Design, n: int, wants_head: bool | Sequence[bool]) -> int:
     """Beats that a pass takes from the source."""
     return sum(count for _, count, _ in request_list(design, [0] * n, wants_head, [0] * n))
 
 
-def waits(design):
+def waits(design: Design) -> int:
     """Cycles in which a pass wants a beat that is not there: until the header's first, and never again."""
     return ROM_LATENCY - 1

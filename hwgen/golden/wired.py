@@ -1,9 +1,12 @@
 """Golden twin of hwgen/units/wired.py: the array's exact sums, and their cycles at a bit a cycle."""
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ..params.design import Design
+from ..params.wired import FixedMatrix
 from .mac_array import mac_array as sums
 
 __all__ = ["Effects", "WiredTimes", "sums", "wired_cycles"]
@@ -24,12 +27,12 @@ class WiredTimes(NamedTuple):
     last: int
     ready: int
 
-    def granule(self, index, entry=-1):
+    def granule(self, index: int, entry: int = -1) -> int:
         """Cycle in which a granule is at ``o``; -1 is the last."""
         return self.first + index if index >= 0 else self.last + 1 + index
 
 
-def wired_cycles(design, matrix, bits, ops):
+def wired_cycles(design: Design, matrix: FixedMatrix, bits: int, ops: int) -> WiredTimes:
     """`WiredTimes` of a `hwgen.params.wired.FixedMatrix` in a unit whose sums have ``bits``, the largest of its
     matrices'.
 
@@ -53,7 +56,7 @@ class Effects:
     has them.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: FixedMatrix) -> None:
         plan, self._network = matrix.plan, matrix.plan.network
         inputs, (outputs, _) = self._network.inputs, matrix.size
         self._uses = defaultdict(list)      # of a node: (shift, time, its share of each output)
@@ -72,7 +75,7 @@ class Effects:
                 shares[node] += sign * mine << shift
         self._shares = shares
 
-    def effect(self, register, value, nodes):
+    def effect(self, register: tuple, value: int, nodes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """What a register that is always ``value`` adds to the sums, as the product of int64 [m] and int64
         [outputs]; ``nodes``: those of `Network.nodes`, int64 [m] each."""
         kind, at, *rest = register

@@ -1,7 +1,7 @@
 """Wrong bits of the tables of constants: a unit's results with each, if they are not golden's, go on through the
 layer."""
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def _stages(case: Case) -> dict[str, _Stage]:
     rope = design.model.rope_of(case.index)
     normed = [x for name, x in stages.rows.items() if not stages.norms[name].plain]
     return {
-        "rope": _Stage(lambda: rope_angles(design, stages.positions, rope), stages.after_angles),
+        "rope": _Stage(lambda: cast(np.ndarray, rope_angles(design, stages.positions, rope)), stages.after_angles),
         "attention": _Stage(lambda: stages.attend_stored(*(part[None] for part in stages.stored))[0],
                             stages.after_attention),
         "swiglu": _Stage(lambda: activate(design.block, stages.gates)[0], stages.after_products),
