@@ -1,7 +1,7 @@
 """Twin of `hwgen.top.alternating`: the cycle of every event in a pass of two alternating half-batches."""
 from collections.abc import Sequence
 
-from ..params.block import Norm
+from ..params.block import Norm, Step
 from ..params.design import Design
 from ..params.phases import member, phases as phases_of
 from ..params.stream import FINAL_NORM, HEAD
@@ -56,7 +56,7 @@ class _Pass:
         windows = {self.design.window(layer) for layer in range(self.design.layers)}
         return {window: attention_cycles(self.half, positions, window)[1] if positions else 0 for window in windows}
 
-    def phase(self, step: object, layer: int, start: int) -> None:
+    def phase(self, step: Step | str, layer: int, start: int) -> None:
         self.phases.append((start, int(member(self.numbers, step)), layer))
 
     def record(self, name: str, x: int, layer: int) -> None:

@@ -1,7 +1,7 @@
 """Twin of `hwgen.top.sequencer`: the cycle of every event in a pass, from shapes and positions alone."""
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..params.block import Norm, Project, Store
+from ..params.block import Norm, Project, Step, Store
 from ..params.design import Design
 from ..params.phases import member, phases
 from ..params.stream import FINAL_NORM, HEAD, Section
@@ -33,7 +33,7 @@ class _Pass:
         self.normed = 0         # the latest norm's `done`
         self.vectors_in = 0     # the first cycle without the vectors of the latest record, of a machine with wires
 
-    def phase(self, step: object, layer: int, start: int, end: int) -> int:
+    def phase(self, step: Step | str, layer: int, start: int, end: int) -> int:
         """The phase of a step from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
         phase = member(self.numbers, step)
         self.phases.append((start, int(phase), layer))
@@ -77,7 +77,7 @@ class _Pass:
         self.taken = times.last_take
         return times
 
-    def step(self, step: object, layer: int, start: int) -> int:
+    def step(self, step: Step | str, layer: int, start: int) -> int:
         """The cycle of the last `done` of a layer's step."""
         design, n = self.design, self.n
         if isinstance(step, Norm):

@@ -67,11 +67,13 @@ def sections(quantized: QuantizedModel, design: Design) -> Iterator[np.ndarray]:
             table = tables[section.name]
             yield _tiles(design, section.tiling, table.codes, table.lo, table.rows, table.blocks)
         elif section.name in gains:
+            assert section.layer is not None
             layer = quantized.layers[section.layer]
             yield _words(design, [design.stored_exponent(getattr(layer, name)) for name in section.exponents],
                          getattr(layer, gains[section.name]),
                          [_vector(layer, design, vector) for vector in block.vectors(section.name)])
         else:
+            assert section.layer is not None
             layer, project = quantized.layers[section.layer], projects[section.name]
             yield _tiles(design, section.tiling, _codes(layer, design, project), None,
                          _offsets(layer, design, project, "rows", section.tiling.row_tiles),
