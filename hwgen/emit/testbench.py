@@ -1,8 +1,14 @@
 """A testbench in plain Verilog that needs only the emitted folder: two passes, compared with the golden model."""
+from collections.abc import Sequence
+
 from ..golden.decoder import GoldenDecoder
 from ..lib.layouts import command_layout, outcome_layout
+from ..lib.verilog import Port
+from ..models.adapter_codes import QuantizedAdapter
 from ..models.pack import model_id
-from ..params.axi import PAGE
+from ..models.quantize import QuantizedModel
+from ..params.axi import PAGE, AxiShape
+from ..params.design import Design
 from ..params.registers import RESULT, command_fields, register_map
 from ..top import make
 from ..units.weights import request_layout
@@ -236,12 +242,13 @@ _ON_BUSES = """
 """
 
 
-def has_testbench(design):
+def has_testbench(design: Design) -> bool:
     """Whether a design's passes are short enough for a simulator of Verilog."""
     return design.stream_beats * design.hw.beat_bytes <= MOST
 
 
-def testbench(design, quantized, name, ports, axi=None, adapters=()):
+def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Sequence[Port], axi: AxiShape | None = None,
+              adapters: Sequence[QuantizedAdapter] = ()) -> str:
     """Verilog of the module ``NAME_tb``, around a machine with these ports (`hwgen.lib.verilog.Port`).
 
     The last pass has the first of ``adapters``, if there are some.
