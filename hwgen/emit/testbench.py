@@ -262,16 +262,13 @@ def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Seque
              "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
                                                            if port.name not in ("clk", "aclk")
                                                            and not port.name.startswith(driven))}
-    if axi:
-        body, more = _on_buses(design, axi, expected, words, bool(adapters))
-    else:
-        body, more = _on_streams(design, ports, expected, words, bool(adapters))
+    body, more = (_on_buses(design, axi, expected, words, bool(adapters)) if axi else
+                  _on_streams(design, ports, expected, words, bool(adapters)))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
                   + design.layers * design.kv_heads * (4 * hw.context + 200) * design.padded_head_dim
                   + (design.adapter_map.beats * hw.beat_bytes if adapters else 0)) + 100_000
     declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} "
-                    f"[{port.width - 1}:0] {port.name};"
-                    for port in ports]
+                    f"[{port.width - 1}:0] {port.name};" for port in ports]
     return _filled(_BENCH, {
         "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()),
         "declarations": "\n".join(declarations),
