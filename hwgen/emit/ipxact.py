@@ -1,6 +1,7 @@
 """IP-XACT of a top (IEEE 1685-2014), from its manifest: ports, bus interfaces, registers and files."""
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 __all__ = ["ipxact", "ipxact_file"]
 
@@ -30,7 +31,7 @@ _ACCESS = {"const": ("read-only", None), "ro": ("read-only", None), "rw": ("read
 _TYPES = {".v": "verilogSource", ".sv": "systemVerilogSource", ".h": "cSource"}
 
 
-def ipxact_file(name):
+def ipxact_file(name: str) -> str:
     return f"{name}.xml"
 
 
@@ -144,7 +145,7 @@ def _file_sets(about):
     return _node("fileSets", *(_named("fileSet", key, *map(entry, files)) for key, files in there.items() if files))
 
 
-def ipxact(about):
+def ipxact(about: dict[str, Any]) -> str:
     """The component that a manifest describes, as XML."""
     found = list(_interfaces(about))
     buses = [name for name, kind, _, _ in found if kind in ("axi", "lite", "stream")]

@@ -3,9 +3,13 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.lib.wiring import Component
 
 from .. import __name__ as package
-from ..params.axi import PAGE
+from ..params.axi import PAGE, AxiShape
 from ..params.checks import without_unused
 from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
@@ -15,6 +19,7 @@ from ..params.phases import phases
 from ..params.stream import HEAD, POSITIONS
 from .images import adapter_name, image_name
 from .ports import described_ports
+from .registers import Registers
 
 __all__ = ["manifest"]
 
@@ -59,7 +64,9 @@ def _adapters(design, name, digests):
                        for number, digest in enumerate(digests, 1)]}
 
 
-def manifest(component, design, verilog, name, *, model_id, image_digest, files, axi=None, registers=None, adapters=()):
+def manifest(component: Component, design: Design, verilog: str, name: str, *, model_id: str, image_digest: str,
+             files: dict[str, str], axi: AxiShape | None = None, registers: Registers | None = None,
+             adapters: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of ``component``, emitted as ``verilog`` with top module ``name``: a JSON-able dict.
 
     Parameters
@@ -71,6 +78,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
     registers : Registers
     adapters : list         SHA-256 of each adapter's image, in the order of their numbers
     """
+    assert (axi is None) == (registers is None)
     digest = hashlib.sha256(f"{verilog}{image_digest}".encode()).hexdigest()
     return {
         "manifest": VERSION,
@@ -83,7 +91,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
         "hardware": _plain(design.hw), "recipe": _plain(design.recipe), "derived": _derived(design),
         "ports": described_ports(component, design, axi),
         **({"clock": "aclk, rising edge", "reset": "aresetn, synchronous, active low",
-            "bus": {"axi": _plain(axi), "fifo_words": axi.fifo_words, **registers.json()}} if axi else
+            "bus": {"axi": _plain(axi), "fifo_words": axi.fifo_words, **registers.json()}} if axi and registers else
            {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),
         "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"}
                      for i, (event, text) in enumerate(EVENTS.items())],

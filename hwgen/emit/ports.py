@@ -1,7 +1,11 @@
 """The ports of a top by its signature: order, bits and purpose, for manifest, README, template and IP-XACT."""
+from typing import Any
+
 from amaranth.hdl import Shape, Value
 from amaranth.lib import data, wiring
 
+from ..params.axi import AxiShape
+from ..params.design import Design
 from ..params.phases import phases
 from ..params.registers import RESULT, command_fields
 
@@ -84,7 +88,8 @@ def _layout(shape, offset=0):
     return out
 
 
-def described_ports(component, design, axi=None):
+def described_ports(component: wiring.Component, design: Design,
+                    axi: AxiShape | None = None) -> dict[str, dict[str, Any]]:
     """The ports of a component as the manifest has them: {name: {direction, width, text, payload}}.
 
     Clock and reset come first, then the others as its signature orders them. Those of no width are left out, as in the
@@ -117,19 +122,19 @@ def _about(port):
     return ": ".join(filter(None, (port["text"], bits)))
 
 
-def port_table(ports):
+def port_table(ports: dict[str, dict[str, Any]]) -> str:
     """A Markdown table of `described_ports`."""
     rows = [f"| `{name}` | {port['direction']} | {port['width']} | {_about(port)} |" for name, port in ports.items()]
     return "\n".join(["| port | | bits | |", "|---|---|---|---|", *rows])
 
 
-def inst_file(name):
+def inst_file(name: str) -> str:
     """The name of the template's file. It is not a module and not a source: tools that read all .v files of a folder
     leave it alone."""
     return f"{name}_inst.vh"
 
 
-def instantiation(about):
+def instantiation(about: dict[str, Any]) -> str:
     """Verilog to paste into a module, or to `include there: wires, and an instance of a manifest's top that they are
     connected to."""
     name, ports, weights = about["top"], about["ports"], about["weights"]

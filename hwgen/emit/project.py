@@ -2,15 +2,22 @@
 import errno
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from amaranth.lib.wiring import Component
 
 from ..lib.netlist import RESERVED
 from ..lib.verilator import waiver_file
 from ..lib.verilog import emit_design, hierarchy, ports
 from ..lib.workdir import work_folder
+from ..models.adapter_codes import QuantizedAdapter
 from ..models.pack import model_id
+from ..models.quantize import QuantizedModel
 from ..models.wires import fixed_matrices
-from ..params.axi import PAGE
+from ..params.axi import PAGE, AxiShape
+from ..params.design import Design
 from ..params.errors import MEANINGS, OPERATIONS
 from ..top.axi import AxiDecoder
 from ..top.decoder import Decoder
@@ -30,7 +37,7 @@ class EmitError(Exception):
     """A project can't be written there; the message is one line."""
 
 
-def check_output(folder, name):
+def check_output(folder: str | Path, name: str) -> None:
     """Refuse a folder that is not ours to replace, or cannot be written. Raises ValueError or OSError; writes
     nothing."""
     folder = Path(folder)
@@ -54,7 +61,9 @@ def check_output(folder, name):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=()):
+def emit(design: Design, quantized: QuantizedModel, folder: str | Path, *, name: str,
+         component: Callable[..., Component] | None = None, axi: AxiShape | None = None,
+         adapters: Sequence[QuantizedAdapter] = ()) -> dict[str, Any]:
     """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core, README.
 
     Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing (after a kill -9

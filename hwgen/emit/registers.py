@@ -1,5 +1,8 @@
 """A register map in other languages: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
-from ..params.axi import AXI_EVENTS, PAGE
+from typing import Any
+
+from ..params.axi import AXI_EVENTS, PAGE, AxiShape
+from ..params.design import Design
 from ..params.errors import MEANINGS, OPERATIONS, ErrorCode, KvOp
 from ..params.counters import EVENTS
 from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS, command_fields, register_map
@@ -22,11 +25,11 @@ class Registers:
     weights_id : int        what WEIGHTS_ID shows of the weights that belong to the output
     """
 
-    def __init__(self, design, axi, name, weights_id):
+    def __init__(self, design: Design, axi: AxiShape, name: str, weights_id: int) -> None:
         self._map, self._name, self._weights_id = register_map(design, axi), name, weights_id
         self._words = {"command": (command_fields(design), "an entry of a pass"), "result": (RESULT, "a result")}
 
-    def files(self):
+    def files(self) -> dict[str, tuple[str, str]]:
         """{file name: (purpose, text)}"""
         forms = (("h", "C", self.c_header), ("sv", "SystemVerilog", self.systemverilog),
                  ("rdl", "SystemRDL", self.systemrdl), ("md", "people", self.markdown))
@@ -61,7 +64,7 @@ class Registers:
         yield "WEIGHTS_ID_EXPECTED", self._weights_id, "of the weights beside this file"
         yield "WEIGHT_ALIGNMENT", PAGE, "bytes"
 
-    def c_header(self):
+    def c_header(self) -> str:
         """A C99 header: macros, and functions that put an entry together and take a result apart."""
         prefix, lower = self._name.upper(), self._name.lower()
         lines = [f"/* Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen. */",
@@ -81,7 +84,7 @@ class Registers:
                       "{", f"    return (uint32_t)(result >> {stem}_BIT & ((UINT64_C(1) << {stem}_BITS) - 1));", "}"]
         return "\n".join([*lines, "", "#endif", ""])
 
-    def systemverilog(self):
+    def systemverilog(self) -> str:
         """A SystemVerilog package of the constants."""
         lines = [f"// Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen.",
                  f"package {self._name}_registers;"]
@@ -89,7 +92,7 @@ class Registers:
                   for constant, value, text in self._constants()]
         return "\n".join([*lines, "endpackage", ""])
 
-    def systemrdl(self):
+    def systemrdl(self) -> str:
         """SystemRDL 2.0."""
         lines = [f"addrmap {self._name}_registers {{", f"  name = {_quoted(f'Registers of {self._name}')};",
                  "  default regwidth = 32;", "  default accesswidth = 32;", "  littleendian;"]
@@ -103,7 +106,7 @@ class Registers:
             lines.append(f"  }} {register.name}{array} @ {register.offset:#x};")
         return "\n".join([*lines, "};", ""])
 
-    def table(self, constants=True):
+    def table(self, constants: bool = True) -> str:
         """Markdown: registers and fields (and, with ``constants``, values of this machine), the meaning of the
         accesses, entries and results."""
         shown = ("const", "rw", "w1c") if constants else ("rw", "w1c")
@@ -121,7 +124,7 @@ class Registers:
             lines += [f"| {_range(field)} | {field.name} | {field.text} |" for field in fields]
         return "\n".join([*lines, ""])
 
-    def markdown(self):
+    def markdown(self) -> str:
         """A page."""
         return f"""# Registers of {self._name}
 
@@ -131,7 +134,7 @@ change nothing.
 
 {self.table()}"""
 
-    def json(self):
+    def json(self) -> dict[str, Any]:
         """The map as the manifest has it."""
         def fields(found):
             return [{"name": f.name, "lsb": f.lsb, "width": f.width, "access": f.access, "reset": f.reset,

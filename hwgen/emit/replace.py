@@ -2,6 +2,7 @@
 import contextlib
 import signal
 import threading
+from pathlib import Path
 
 from ..models import ModelError
 from ..models.json_file import read_json, take
@@ -20,12 +21,12 @@ def _manifest_of(folder):
         return None
 
 
-def is_output(folder):
+def is_output(folder: Path) -> bool:
     """Whether a folder is an earlier output."""
     return _manifest_of(folder) is not None
 
 
-def replace(folder, project, old):
+def replace(folder: Path, project: Path, old: Path) -> None:
     """Move ``project`` to the place of ``folder``, whose own files go to ``old``; others stay."""
     if not folder.exists():
         project.rename(folder)
@@ -52,7 +53,7 @@ def _keep_theirs(old, folder):
             path.rename(folder / path.name)
 
 
-def rescue(folder, old):
+def rescue(folder: Path, old: Path) -> None:
     """End what a `replace` that was killed has begun."""
     if old.is_dir():
         if folder.exists():

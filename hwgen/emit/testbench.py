@@ -1,8 +1,14 @@
 """A testbench in plain Verilog that needs only the emitted folder: two passes, compared with the golden model."""
+from collections.abc import Sequence
+
 from ..golden.decoder import GoldenDecoder
 from ..lib.layouts import command_layout, outcome_layout
+from ..lib.verilog import Port
+from ..models.adapter_codes import QuantizedAdapter
 from ..models.pack import model_id
-from ..params.axi import PAGE
+from ..models.quantize import QuantizedModel
+from ..params.axi import PAGE, AxiShape
+from ..params.design import Design
 from ..params.registers import RESULT, command_fields, register_map
 from ..top import make
 from ..units.weights import request_layout
@@ -236,12 +242,13 @@ _ON_BUSES = """
 """
 
 
-def has_testbench(design):
+def has_testbench(design: Design) -> bool:
     """Whether a design's passes are short enough for a simulator of Verilog."""
     return design.stream_beats * design.hw.beat_bytes <= MOST
 
 
-def testbench(design, quantized, name, ports, axi=None, adapters=()):
+def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Sequence[Port], axi: AxiShape | None = None,
+              adapters: Sequence[QuantizedAdapter] = ()) -> str:
     """Verilog of the module ``NAME_tb``, around a machine with these ports (`hwgen.lib.verilog.Port`).
 
     The last pass has the first of ``adapters``, if there are some.
@@ -255,16 +262,13 @@ def testbench(design, quantized, name, ports, axi=None, adapters=()):
              "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
                                                            if port.name not in ("clk", "aclk")
                                                            and not port.name.startswith(driven))}
-    if axi:
-        body, more = _on_buses(design, axi, expected, words, bool(adapters))
-    else:
-        body, more = _on_streams(design, ports, expected, words, bool(adapters))
+    body, more = (_on_buses(design, axi, expected, words, bool(adapters)) if axi else
+                  _on_streams(design, ports, expected, words, bool(adapters)))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
                   + design.layers * design.kv_heads * (4 * hw.context + 200) * design.padded_head_dim
                   + (design.adapter_map.beats * hw.beat_bytes if adapters else 0)) + 100_000
     declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} "
-                    f"[{port.width - 1}:0] {port.name};"
-                    for port in ports]
+                    f"[{port.width - 1}:0] {port.name};" for port in ports]
     return _filled(_BENCH, {
         "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()),
         "declarations": "\n".join(declarations),

@@ -1,5 +1,6 @@
 """A script that packages a machine as an IP for Vivado. hwgen writes it and does not run it: the vendor's tool cannot
 be shipped."""
+from typing import Any
 __all__ = ["packaging", "script_file"]
 
 _SCRIPT = """\
@@ -59,11 +60,11 @@ set_property width 32 $block
 """
 
 
-def script_file(name):
+def script_file(name: str) -> str:
     return f"{name}_vivado.tcl"
 
 
-def packaging(about):
+def packaging(about: dict[str, Any]) -> str:
     """The script for the machine of a manifest."""
     name, ports, image = about["top"], about["ports"], about["weights"]["image"]
     rom, bus = "parameter" in about["weights"], "bus" in about

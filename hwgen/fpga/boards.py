@@ -2,7 +2,7 @@
 import importlib
 from dataclasses import dataclass, field
 
-from ..params.dram import MT48LC16M16
+from ..params.dram import MT48LC16M16, Sdram
 
 __all__ = ["BOARDS", "Board", "Pin", "board"]
 
@@ -61,7 +61,7 @@ class Board:
     formats: str = None
     seed: int = 1
     programmer: tuple
-    memory: object = None
+    memory: Sdram | None = None
     note: str = ""
     card: bool = field(default=False, repr=False)
 

@@ -1,12 +1,14 @@
 """Text through a decoder: prefill in chunks, one entry per decoded token, the same over every link."""
 import contextlib
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..models.adapter_codes import random_adapter
+from ..models.adapter_codes import QuantizedAdapter, random_adapter
+from ..params.design import Design
 from ..params.errors import KvOp
 from ..params.counters import EVENTS
-from .links.link import Entry, Link, PassResult
+from .links.link import Entry, KvAnswer, Link, PassResult
 
 __all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature",
            "selftest", "why_ended"]
@@ -28,7 +30,7 @@ class Mismatch(Exception):
     runs: list | None = None
 
 
-def check_prompt(design, prompt, max_tokens):
+def check_prompt(design: Design, prompt: Sequence[int], max_tokens: int) -> None:
     """Refuse prompts that do not fit. ValueError with one line."""
     if not prompt:
         raise ValueError("Prompt must have at least one token, not 0")
@@ -38,7 +40,7 @@ def check_prompt(design, prompt, max_tokens):
         raise ValueError(f"Token count must be at least 1, not {max_tokens}")
 
 
-def inverse_temperature(design, temperature):
+def inverse_temperature(design: Design, temperature: float) -> int:
     """What `Link.configure` takes for a temperature: 1 / temperature in units of 1/256, 0 for 0. ValueError with one
     line."""
     if temperature == 0:
@@ -58,14 +60,16 @@ class Totals:
     tokens: int = 0
     counters: dict = field(default_factory=dict)
 
-    def add(self, result, tokens):
+    def add(self, result: PassResult, tokens: int) -> None:
         self.passes += 1
         self.tokens += tokens
         for name, value in result.counters.items():
             self.counters[name] = self.counters.get(name, 0) + value
 
 
-def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None, adapter=0):
+def generate(link: Link, prompt: Sequence[int], max_tokens: int, *, slot: int = 0, stop: Collection[int] = (),
+             prefilled: Callable[[int, int], None] | None = None, prefill: Totals | None = None,
+             decode: Totals | None = None, adapter: int = 0) -> Generator[int, None, None]:
     """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``,
     ``max_tokens`` or a full context.
 
@@ -89,11 +93,12 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
         if final:
             token = result.tokens[len(part) - 1]
     if hasattr(link, "follow"):     # the machine goes on by itself: no wait for the line between tokens
+        own: Any = link
         yield token
         room = min(max_tokens - 1, design.hw.context - len(prompt))
         if token not in stop and room:
             # closed here and not by the garbage collector, which would drop what goes wrong at the end
-            with contextlib.closing(link.follow([Entry(slot, len(prompt), token, True, adapter=adapter)], room - 1,
+            with contextlib.closing(own.follow([Entry(slot, len(prompt), token, True, adapter=adapter)], room - 1,
                                                 stop=min(stop, default=None))) as tokens:
                 for _, token in tokens:
                     if decode is not None:
@@ -102,7 +107,7 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
                     if token in stop:
                         break
             if decode is not None:          # what its last pass has clipped is still known
-                decode.counters["saturated"] = dict(zip(EVENTS, link.counters()))["saturated"]
+                decode.counters["saturated"] = dict(zip(EVENTS, own.counters()))["saturated"]
         return
     for position in range(len(prompt), design.hw.context):
         yield token
@@ -116,14 +121,15 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
     yield token     # the context is full; this token still came out of it
 
 
-def why_ended(output, max_tokens, stop):
+def why_ended(output: Sequence[int], max_tokens: int, stop: Collection[int]) -> str:
     """Why a text has no more tokens: "stop" (its last one ends it), "length" (as many as wanted), or "context" (which
     is full)."""
     return "stop" if output[-1] in stop else "length" if len(output) >= max_tokens else "context"
 
 
-def compare(entries, result, expected, where):
+def compare(entries: Sequence[Entry], result: PassResult, expected: PassResult, where: str) -> None:
     """Raise Mismatch where a pass gave other errors, signatures or tokens than expected."""
+    assert result.signatures is not None and expected.signatures is not None
     got, want = ({index: error.code.name for index, error in r.errors.items()} for r in (result, expected))
     if got != want:
         raise Mismatch(f"{where}: the refused entries are {got}, golden {want}")
@@ -148,29 +154,30 @@ class CheckedLink(Link):
     link with stalls).
     """
 
-    def __init__(self, link, golden, *, values_only=False):
+    def __init__(self, link: Link, golden: Link, *, values_only: bool = False) -> None:
         self.link, self.golden, self.values_only = link, golden, values_only
         self.design = link.design
         self.passes = 0
 
-    def configure(self, inv_temperature, seed):
+    def configure(self, inv_temperature: int, seed: int) -> None:
         self.link.configure(inv_temperature, seed)
         self.golden.configure(inv_temperature, seed)
 
-    def load_adapter(self, number, quantized):
+    def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         self.link.load_adapter(number, quantized)
         self.golden.load_adapter(number, quantized)
 
-    def reset(self):
+    def reset(self) -> None:
         self.link.reset()
         self.golden.reset()
 
-    def run_pass(self, entries):
+    def run_pass(self, entries: Sequence[Entry]) -> PassResult:
         result, expected = self.link.run_pass(entries), self.golden.run_pass(entries)
         where = f"pass {self.passes}"
         self.passes += 1
         compare(entries, result, expected, where)
         if not self.values_only:
+            assert expected.phases is not None        # the golden model knows all
             for got, want in zip(result.phases or (), expected.phases):
                 if got != want:
                     raise Mismatch(f"{where}: (cycle, phase, layer) {got} instead of {want}")
@@ -183,19 +190,19 @@ class CheckedLink(Link):
                 raise Mismatch(f"{where}: counter {name} is {result.counters[name]}, golden {want}")
         return result
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> KvAnswer:
         answer, expected = self.link.operate(op, slot, other, length), self.golden.operate(op, slot, other, length)
         if answer.error != expected.error or not self.values_only and answer.cycles not in (None, expected.cycles):
             name = KvOp(op).name
             raise Mismatch(f"after pass {self.passes - 1}: {name} of slot {slot} gave {answer}, golden {expected}")
         return answer
 
-    def close(self):
+    def close(self) -> None:
         self.link.close()
         self.golden.close()
 
 
-def selftest(link, golden, totals=None):
+def selftest(link: Link, golden: Link, totals: Totals | None = None) -> int:
     """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises
     Mismatch, of the first that did not. The machine's counters are added to ``totals``, if given.
 

@@ -2,11 +2,16 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn,
                            TimeElapsedColumn, TimeRemainingColumn, TransferSpeedColumn)
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from .driver import Totals
 
 __all__ = ["Screen", "result", "speed_table", "write"]
 
@@ -14,23 +19,23 @@ __all__ = ["Screen", "result", "speed_table", "write"]
 class Screen:
     """The person's side of a command. Where stderr is no terminal: one line for each stage, and no bars."""
 
-    def __init__(self, quiet=False):
+    def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
-    def warn(self, text):
+    def warn(self, text: str) -> None:
         """What a person should know, and the command goes on."""
         self.say(f"warning: {text}")
 
-    def echo(self, text):
+    def echo(self, text: str) -> None:
         """What the result continues; for a person only."""
         if self.console.is_terminal:
             self.console.print(text, style="dim", end="", markup=False)
 
     @contextlib.contextmanager
-    def stage(self, text):
+    def stage(self, text: str) -> Iterator[None]:
         """Something that takes a while and cannot say how far it is."""
         if self.console.is_terminal:
             with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(),
@@ -45,7 +50,7 @@ class Screen:
             yield
 
     @contextlib.contextmanager
-    def bar(self, text):
+    def bar(self, text: str) -> Iterator[Callable[[int, int], None]]:
         """Yields a function of (done, all)."""
         if self.console.is_terminal:
             with Progress(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
@@ -57,7 +62,7 @@ class Screen:
             yield lambda done, total: None
 
     @contextlib.contextmanager
-    def transfer(self, text):
+    def transfer(self, text: str) -> Iterator[Callable[[int, int], None]]:
         """Yields a function of (bytes done, bytes of all): how fast, and how long yet. Where there is no terminal a
         line for each tenth."""
         if self.console.is_terminal:
@@ -78,17 +83,17 @@ class Screen:
                          f"{seconds * (total - done) / done:,.0f} s left")
         yield tell
 
-    def table(self, table):
+    def table(self, table: Table) -> None:
         _print(self.console, table)
 
 
-def write(text):
+def write(text: str) -> None:
     """A piece of the result, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def result(table):
+def result(table: Table) -> None:
     """A table that is a command's result."""
     _print(Console(highlight=False, soft_wrap=True), table)
 
@@ -100,7 +105,7 @@ def _print(console, table):
     wide.print(table)
 
 
-def speed_table(columns, clock):
+def speed_table(columns: Mapping[str, "Totals"], clock: float) -> Table:
     """Counters of a run (label -> `Totals`) as a table; ``clock`` in MHz."""
     table = Table("", *columns, box=None, header_style="bold", padding=(0, 2))
     for column in table.columns[1:]:

@@ -1,7 +1,11 @@
 """The buses around a machine: what a user chooses, and the sizes that follow."""
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .checks import check_int
+
+if TYPE_CHECKING:
+    from .design import Design
 
 __all__ = ["AXI_EVENTS", "AxiShape", "CardShape", "LoaderShape", "PAGE"]
 
@@ -45,7 +49,7 @@ class AxiShape:
     #: Whether it does so from a card: `CardShape`.
     card = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for noun, field, low, high in (("AXI data width", "data_width", 8, 1024),
                                        ("AXI address width", "address_width", 13, 64),
                                        ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
@@ -59,21 +63,21 @@ class AxiShape:
             raise ValueError(f"Host port must be 'stream' or 'queue', not {self.host!r}")
 
     @property
-    def word_bytes(self):
+    def word_bytes(self) -> int:
         return self.data_width // 8
 
     @property
-    def burst_words(self):
+    def burst_words(self) -> int:
         """Words of the longest burst. Bursts start where they end at the latest at a multiple of it: never across 4
         KiB."""
         return min(self.burst, PAGE // self.word_bytes)
 
     @property
-    def fifo_words(self):
+    def fifo_words(self) -> int:
         """Places for words: those ahead, and the burst that waits for its room."""
         return 1 << (self.prefetch + 2 * self.burst_words - 1).bit_length()
 
-    def check(self, design):
+    def check(self, design: "Design") -> None:
         """Refuse a design that the bus cannot carry: its sizes, adapters, or weights beyond the addresses. Raises
         ValueError."""
         for noun, value, most in (("Slot count", design.hw.slots, 1 << 10),
@@ -88,7 +92,7 @@ class AxiShape:
         if design.hw.source == "stream":
             self.check_reach(design.stream_beats * design.hw.beat_bytes)
 
-    def check_reach(self, size):
+    def check_reach(self, size: int) -> None:
         """Refuse so many bytes of weights that they go beyond the addresses. Raises ValueError."""
         if size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")
@@ -101,13 +105,13 @@ class LoaderShape(AxiShape):
     host: str = "queue"
     loader = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_int("AXI address width with a loader", self.address_width, 13, 32)
         if self.host != "queue":
             raise ValueError(f"Host port with a loader must be 'queue', not {self.host!r}")
 
-    def check(self, design):
+    def check(self, design: "Design") -> None:
         super().check(design)
         if design.hw.source != "stream":
             raise ValueError(f"Weight source must be 'stream' with a loader, not {design.hw.source!r}")

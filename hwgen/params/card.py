@@ -83,25 +83,25 @@ class CardTiming:
     patience: int
 
 
-def card_timing(clock):
+def card_timing(clock: float) -> CardTiming:
     """`CardTiming` of a machine with a clock of so many MHz."""
     slow, fast = (math.ceil(clock * 1e6 / 2 / most) for most in (_SLOW, _FAST))
     return CardTiming(slow, fast, round(clock * 1e6 * _PATIENCE))
 
 
-def card_blocks(size):
+def card_blocks(size: int) -> int:
     """Blocks of weights of ``size`` bytes, which come behind the first."""
     return -(-size // BLOCK_BYTES)
 
 
-def image_head(machine, size):
+def image_head(machine: int, size: int) -> bytes:
     """The bytes with which an image begins: magic, version, `registers.design_id` of the machine, bytes of weights."""
     head = _MAGIC + b"".join(number.to_bytes(4, "little") for number in (_VERSION, machine, size))
     assert len(head) == CRC_AT
     return head
 
 
-def head_error(place):
+def head_error(place: int) -> CardError:
     """What it means when the byte at ``place`` is the first that is another one."""
     if place < len(_MAGIC):
         return CardError.NO_IMAGE

@@ -1,6 +1,7 @@
 """Memory chips beside a machine, by their data sheets, and the bus between chip and machine that follows."""
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from .axi import AxiShape
 
@@ -58,29 +59,30 @@ class Sdram:
     mode_cycles: int
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Bytes."""
         return self.banks * self.rows * self.columns * self.data_width // 8
 
     @property
-    def address_width(self):
+    def address_width(self) -> int:
         """Bits of a byte address."""
         return (self.size - 1).bit_length()
 
     @property
-    def row_bytes(self):
+    def row_bytes(self) -> int:
         """Bytes that lie side by side in a row of a bank."""
         return self.columns * self.data_width // 8
 
-    def cycles(self, name, clock):
+    def cycles(self, name: str, clock: float) -> int:
         """The least cycles that keep a limit ``t_NAME`` at ``clock`` MHz. Between refreshes it is the most."""
         count = getattr(self, f"t_{name}") * clock / 1000
         return math.floor(count) if name == "refi" else max(1, math.ceil(count - 1e-9))
 
-    def axi(self, **more):
+    def axi(self, **more: Any) -> AxiShape:
         """The `AxiShape` of a machine on this memory."""
-        return AxiShape(**dict(data_width=self.port_width, address_width=self.address_width, burst=256, outstanding=4,
-                               prefetch=1024, host="queue", queue=32) | more)
+        its: dict[str, Any] = dict(data_width=self.port_width, address_width=self.address_width, burst=256,
+                                   outstanding=4, prefetch=1024, host="queue", queue=32)
+        return AxiShape(**its | more)
 
 
 #: Micron's 256 Mbit chip of 16 bits, speed grade -75 (its data sheet), as LiteX has it for the ULX3S. A row is

@@ -3,6 +3,7 @@
 A finite code of a format is an integer times ``2**unit_exp``, so a product of two codes is an integer times the
 product of the units, and a sum of products is an integer too: nothing here ever rounds.
 """
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +34,7 @@ class Fp8:
     _values: np.ndarray = field(init=False, repr=False, compare=False)
     _spelled: np.ndarray = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.exp_bits < 1 or self.man_bits < 1 or self.exp_bits + self.man_bits > 7:
             raise ValueError("Exponent and mantissa must be at least 1 bit each and at most 7 together, not "
                              f"{self.exp_bits} + {self.man_bits}")
@@ -49,57 +50,57 @@ class Fp8:
         return self.name
 
     @property
-    def bits(self):
+    def bits(self) -> int:
         """Bits of a code, its sign included."""
         return 1 + self.exp_bits + self.man_bits
 
     @property
-    def unit_exp(self):
+    def unit_exp(self) -> int:
         """log2 of the smallest positive value, of which all others are multiples: -6 for E3M4, -9 for E4M3, -1 for
         E2M1."""
         return 1 - self.bias - self.man_bits
 
     @property
-    def sig_bits(self):
+    def sig_bits(self) -> int:
         """Bits of a significand, the hidden one included."""
         return self.man_bits + 1
 
     @property
-    def max_code(self):
+    def max_code(self) -> int:
         """Code of the largest finite value: every smaller code without sign is finite too."""
         codes = ((1 << self.exp_bits) - self.has_infinity) << self.man_bits
         return codes - 1 if self.has_infinity or not self.has_nan else codes - 2
 
     @property
-    def max_int(self):
+    def max_int(self) -> int:
         """The largest finite value, in units of ``2**unit_exp``."""
         return self.int_value(self.max_code)
 
     @property
-    def max_value(self):
+    def max_value(self) -> float:
         """The largest finite value: 15.5 for E3M4, 448 for E4M3, 6 for E2M1."""
         return self.max_int * 2.0 ** self.unit_exp
 
     @property
-    def max_exp(self):
+    def max_exp(self) -> int:
         """floor(log2(max_value)): 3 for E3M4, 8 for E4M3."""
         return self.max_int.bit_length() - 1 + self.unit_exp
 
     @property
-    def max_shift(self):
+    def max_shift(self) -> int:
         """The largest shift that :meth:`decode` returns for a finite code."""
         return self.decode(self.max_code)[2]
 
     @property
-    def int_bits(self):
+    def int_bits(self) -> int:
         """Bits of the magnitude of a finite value, in units of ``2**unit_exp``: 10 for E3M4, 18 for E4M3."""
         return self.max_int.bit_length()
 
-    def is_finite(self, code):
+    def is_finite(self, code: int) -> bool:
         """Whether ``code`` is a number; the others are NaN and infinity, which no hardware here makes or takes."""
         return code & (1 << self.bits - 1) - 1 <= self.max_code
 
-    def decode(self, code):
+    def decode(self, code: int) -> tuple[bool, int, int]:
         """(negative, significand, shift) of a code: its magnitude is ``significand << shift`` units.
 
         Codes that are not finite give what their bits would spell if the format had no such codes.
@@ -111,31 +112,31 @@ class Fp8:
         normal = int(exponent != 0)
         return bool(code >> self.bits - 1), normal << self.man_bits | mantissa, exponent - normal
 
-    def int_value(self, code):
+    def int_value(self, code: int) -> int:
         """The value of a code as a signed integer, in units of ``2**unit_exp``."""
         if not self.is_finite(code):
             raise ValueError(f"FP8 code must be finite in {self.name}, not {code:#04x}")
         negative, significand, shift = self.decode(code)
         return -(significand << shift) if negative else significand << shift
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """int64 [2**bits], read-only: the value of every code in units of ``2**unit_exp``; 0 where it is not finite."""
         return self._values
 
-    def spelled(self):
+    def spelled(self) -> np.ndarray:
         """int64 [2**bits], read-only: `values`, but codes that are not finite have the number that their bits spell, as
         hardware takes a broken code."""
         return self._spelled
 
-    def product_exp(self, other):
+    def product_exp(self, other: "Fp8") -> int:
         """log2 of the unit of a product of a code of this format and one of ``other``."""
         return self.unit_exp + other.unit_exp
 
-    def product_bits(self, other):
+    def product_bits(self, other: "Fp8") -> int:
         """Bits of the magnitude of the largest product, in units of ``2**product_exp``."""
         return (self.max_int * other.max_int).bit_length()
 
-    def accumulator_bits(self, other, k):
+    def accumulator_bits(self, other: "Fp8", k: int) -> int:
         """Bits of a signed integer that holds any sum of ``k`` products, in units of ``2**product_exp``."""
         if k < 1:
             raise ValueError(f"Dot product length must be at least 1, not {k}")
@@ -166,7 +167,7 @@ WIDE = FORMATS | {E2M5.name: E2M5}
 WEIGHTS = WIDE | {E2M1.name: E2M1}
 
 
-def fp8(name, known=FORMATS):
+def fp8(name: str, known: Mapping[str, Fp8] = FORMATS) -> Fp8:
     """The format of that name, as it is spelled on a command line, of those that are ``known`` (name -> format)."""
     if name not in known:
         raise ValueError(f"FP8 format must be one of {', '.join(known)}, not {name!r}")

@@ -1,10 +1,14 @@
 """The hardware shape and the number formats, which a user chooses."""
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .block import Project
 from .checks import check_int, check_power_of_two, later, without_unused
 from .formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3, FORMATS, WIDE, Fp8
 from .stream import HEAD
+
+if TYPE_CHECKING:
+    from .model import ModelShape
 
 __all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
 
@@ -24,12 +28,12 @@ class Override:
     project: str = ""
     layers: tuple | None = None
 
-    def covers(self, project, layer):
+    def covers(self, project: str, layer: int | None) -> bool:
         """Whether it is of a section of the stream. ``layer``: None of the LM head."""
         return self.project in ("", project) and (self.layers is None or layer is not None
                                                   and self.layers[0] <= layer <= self.layers[1])
 
-    def replaces(self, other):
+    def replaces(self, other: "Override") -> bool:
         """Whether nothing is left of another one that came before."""
         if self.project not in ("", other.project):
             return False
@@ -41,7 +45,7 @@ class Override:
         return f"{'.'.join(filter(None, (layers, self.project))) or 'weights'}={self.format}"
 
 
-def block_ranges():
+def block_ranges() -> dict[Fp8, int]:
     """Array's format -> the largest offset of a block: an E2M1 value times 2**0 ... 2**that is one of its values, in
     units that suit."""
     return {fmt: fmt.max_shift - E2M1.max_shift + fmt.man_bits - E2M1.man_bits
@@ -71,7 +75,7 @@ class Recipe:
     def __repr__(self):
         return f"Recipe({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("weight_format", "activation_format", "kv_format", "p_format"):
             known = (WIDE if field in ("weight_format", "kv_format") else FORMATS).values()
             if not isinstance(getattr(self, field), Fp8) or getattr(self, field) not in known:
@@ -92,7 +96,7 @@ class Recipe:
         if self.block_range is not None:
             check_int("Block range", self.block_range, 0, max(block_ranges().values()))
 
-    def check(self, model):
+    def check(self, model: "ModelShape") -> None:
         """ValueError if a `ModelShape` lacks a matrix or layer that the recipe names, or cannot be in these formats."""
         names = [project.name for project in model.block.of(Project)]
         for override in self.overrides:
@@ -114,22 +118,22 @@ class Recipe:
                 raise ValueError(f"Block range must be at most {most} in an array of {self.array_format(model)}, not "
                                  f"{self.block_range}")
 
-    def format_of(self, project, layer=None):
+    def format_of(self, project: str, layer: int | None = None) -> Fp8:
         """The format of a `Project` of a layer, or of the LM head ("head")."""
         found = [override.format for override in self.overrides if override.covers(project, layer)]
         return found[-1] if found else self.weight_format
 
-    def row_offsets(self, name):
+    def row_offsets(self, name: str) -> int:
         """The largest offset of a row of a matrix; of the LM head and of tables if ``name`` is "head". 0: there are
         none."""
         return 0 if self.scales == "matrix" else MAX_HEAD_ROW if name == HEAD else MAX_ROW
 
-    def formats(self, model):
+    def formats(self, model: "ModelShape") -> set[Fp8]:
         """Those of all that goes through the array, of a `ModelShape`: a set."""
         return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project)
                                          for layer in range(model.num_hidden_layers)}
 
-    def array_format(self, model):
+    def array_format(self, model: "ModelShape") -> Fp8:
         """The format of the array's weights: ``weight_format``, or if all are in E2M1, the narrowest that holds those
         of all blocks."""
         if self.formats(model) != {E2M1}:
@@ -137,14 +141,14 @@ class Recipe:
         wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
         return next(fmt for fmt in (E2M1, E3M1, E4M1, self.weight_format) if block_ranges()[fmt] >= wanted)
 
-    def largest_block(self, model):
+    def largest_block(self, model: "ModelShape") -> int:
         """The largest offset of a block; 0: blocks have none."""
         if E2M1 not in self.formats(model):
             return 0
         return block_ranges()[self.array_format(model)] if self.block_range is None else self.block_range
 
     @property
-    def codes_per_head_weight(self):
+    def codes_per_head_weight(self) -> int:
         return 2 if self.head == "pair" else 1
 
 
@@ -208,7 +212,7 @@ class HwShape:
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for noun, field in (("Lane count", "lanes"), ("Column count", "columns"), ("Vector lane count", "vector_lanes"),
                             ("Attention lane count", "attention_lanes"), ("Beats per tile", "tile_beats"),
                             ("KV block size", "kv_block")):
@@ -274,31 +278,31 @@ class HwShape:
             raise ValueError("Half-batch count must be 1 with adapters, not 2")
 
     @property
-    def wired(self):
+    def wired(self) -> bool:
         """Matrices are logic: nothing of them is in the stream, and there is no array."""
         return self.source == "wired"
 
     @property
-    def inside(self):
+    def inside(self) -> bool:
         """Whether the machine reads its weights from a memory of its own."""
         return self.source != "stream"
 
     @property
-    def beat_bytes(self):
+    def beat_bytes(self) -> int:
         return self.lanes * self.columns // self.tile_beats
 
     @property
-    def blocks_per_slot(self):
+    def blocks_per_slot(self) -> int:
         """Blocks of a full slot."""
         return -(-self.context // self.kv_block)
 
     @property
-    def blocks(self):
+    def blocks(self) -> int:
         """Blocks of the KV memory."""
         return self.kv_blocks or self.slots * self.blocks_per_slot
 
     @property
-    def paged(self):
+    def paged(self) -> bool:
         """Slots share the blocks of the KV memory through a block table. A single slot with all that it can fill has
         them in order."""
         return self.slots > 1 or self.blocks < self.blocks_per_slot

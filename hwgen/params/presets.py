@@ -8,6 +8,7 @@ from typing import Any
 from .block import LLAMA, Project
 from .formats import E2M1, E2M5, FORMATS, WEIGHTS, WIDE, fp8
 from .hardware import HwShape, Override, Recipe
+from .model import ModelShape
 from .stream import HEAD
 
 __all__ = ["SHAPES", "Preset", "field_meanings", "fraction_is_auto", "hw_shape", "named_fields", "recipe"]
@@ -29,7 +30,7 @@ class Preset:
     shape: HwShape
 
     @property
-    def status(self):
+    def status(self) -> str:
         return "supported" if self.supported else "experimental"
 
 
@@ -99,12 +100,12 @@ def _integer(key, text):
     return int(text)
 
 
-def fraction_is_auto(text):
+def fraction_is_auto(text: str) -> bool:
     """Whether a spelled shape leaves residual_fraction to the model."""
     return _pairs(text, "Shape field", HwShape.__dataclass_fields__).get(_AUTO, "auto") == "auto"
 
 
-def field_meanings():
+def field_meanings() -> dict[str, tuple[Any, str]]:
     """{field of `HwShape`: (its default, its meaning)}, from the docstring of the class."""
     said = re.split(r"^(?=\w)", (inspect.getdoc(HwShape) or "").partition("----------\n")[2], flags=re.MULTILINE)
     found = {}
@@ -115,12 +116,12 @@ def field_meanings():
     return found
 
 
-def named_fields(text):
+def named_fields(text: str) -> set[str]:
     """The fields that a spelled shape names, without its preset's name."""
     return {*_pairs(text, "Shape field", HwShape.__dataclass_fields__)} - {""}
 
 
-def hw_shape(text, model, default="demo"):
+def hw_shape(text: str, model: ModelShape, default: str = "demo") -> HwShape:
     """The HwShape that ``text`` spells: a preset's name, ``field=value`` pairs that override it, or both, with commas.
 
     ``residual_fraction=auto`` is its default, which `plan.ranges.fitting_fraction` may change. Without a ``context`` it
@@ -157,7 +158,7 @@ _LAYERS = ("layers.N, layers.FIRST-LAST or layers.FIRST-LAST.PROJECT",
            rf"layers\.([0-9]{{1,4}})(?:-([0-9]{{1,4}}))?(?:\.({'|'.join(_PROJECTS)}))?")
 
 
-def recipe(text=None, head=None):
+def recipe(text: str | None = None, head: str | None = None) -> Recipe:
     """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and
     ``field=value`` pairs after it.
 
@@ -171,7 +172,8 @@ def recipe(text=None, head=None):
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
     found = {} if text is None else _pairs(text, "Format field",
                                            [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
-    changes, overrides = {}, []
+    changes: dict[str, Any] = {}
+    overrides = []
     if "" in found:
         every = fp8(found.pop(""))
         changes = dict.fromkeys(("weight_format", "activation_format", "kv_format"), every)

@@ -1,13 +1,18 @@
 """The registers of an `AxiDecoder`: RTL, golden model, C header, SystemVerilog, SystemRDL and pages use this one
 description."""
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .axi import AXI_EVENTS
+from .axi import AXI_EVENTS, AxiShape
 from .card import CARD_MEANINGS
 from .errors import MEANINGS, OPERATIONS
 from .loader import LOAD_MEANINGS
 from .counters import EVENTS
+
+if TYPE_CHECKING:
+    from .design import Design
 
 __all__ = ["ACCESS", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "command_fields",
            "design_id", "register_map", "word_bits"]
@@ -37,7 +42,7 @@ class Field:
     reset: int = 0
 
     @property
-    def mask(self):
+    def mask(self) -> int:
         return ((1 << self.width) - 1) << self.lsb
 
 
@@ -50,7 +55,7 @@ class Register:
     name: str
     offset: int
     text: str
-    fields: tuple
+    fields: tuple[Field, ...]
     count: int = 1
     window: bool = False
 
@@ -58,22 +63,22 @@ class Register:
 @dataclass(frozen=True, kw_only=True)
 class RegisterMap:
     """All registers, by rising offset."""
-    registers: tuple
+    registers: tuple[Register, ...]
 
     @property
-    def address_width(self):
+    def address_width(self) -> int:
         """Bits of a byte address."""
         last = self.registers[-1]
         return max(12, (last.offset + 4 * last.count - 1).bit_length())
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Register:
         return {register.name: register for register in self.registers}[name]
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return any(register.name == name for register in self.registers)
 
 
-def _field(name, lsb, width, access, text, reset=0):
+def _field(name, lsb, width, access, text, reset=0) -> Field:
     return Field(name=name, lsb=lsb, width=width, access=access, text=text, reset=reset)
 
 
@@ -95,12 +100,12 @@ def _value(access, text, width=32, reset=0):
     return _field("value", 0, width, access, text, reset)
 
 
-def command_fields(design):
+def command_fields(design: "Design") -> tuple[Field, ...]:
     """Fields of an entry of a pass, which has `word_bits` of them."""
     return (*_COMMAND, *[_KEY] * (design.hw.sampler == "gumbel"), *[_ADAPTER] * bool(design.hw.adapters))
 
 
-def word_bits(fields):
+def word_bits(fields: Iterable[Field]) -> int:
     """Bits of a stream's word that holds the fields: a power of two."""
     return 1 << (max(f.lsb + f.width for f in fields) - 1).bit_length()
 
@@ -137,7 +142,7 @@ IRQS = {
 }
 
 
-def design_id(design, axi):
+def design_id(design: "Design", axi: AxiShape) -> int:
     """32 bits that tell shapes of machines apart."""
     return zlib.crc32(repr((design.model, design.hw, design.recipe, axi)).encode())
 
@@ -328,7 +333,7 @@ def _result_registers(register, design, events):
              "not refused", _value("ro", "CRC-32"), count=rows, window=True)
 
 
-def register_map(design, axi):
+def register_map(design: "Design", axi: AxiShape) -> RegisterMap:
     """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``. Without a bus for the weights it has no registers
     of that."""
     hw, bus = design.hw, design.hw.source == "stream"

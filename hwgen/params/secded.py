@@ -14,7 +14,7 @@ PIECE_BITS = 64     # data bits under one set of check bits: (72, 64) as in memo
 
 
 @lru_cache
-def check_bits(width):
+def check_bits(width: int) -> int:
     """Check bits of ``width`` data bits: the fewest r with enough columns of odd weight, 2**(r - 1), for data and check
     bits."""
     r = 2
@@ -24,7 +24,7 @@ def check_bits(width):
 
 
 @lru_cache
-def columns(width):
+def columns(width: int) -> tuple[int, ...]:
     """The column of each data bit, of weight 3 or more; check bit i has the column ``1 << i``."""
     r = check_bits(width)
     found, load = [], [0] * r
@@ -40,6 +40,6 @@ def columns(width):
     return tuple(found)
 
 
-def pieces(width):
+def pieces(width: int) -> tuple[tuple[int, int], ...]:
     """A word's pieces as (first bit, data bits), each with check bits of its own."""
     return tuple((low, min(PIECE_BITS, width - low)) for low in range(0, width, PIECE_BITS))

@@ -7,12 +7,17 @@ stored here and each computes ``base[i] + (slope[i] * f >> shift)`` in its own c
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .formats import Fp8
+    from .model import ModelShape
 
 __all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "rsqrt_exponent", "norm_epsilon",
            "floating_epsilon", "reciprocal_table",
@@ -21,11 +26,15 @@ __all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "r
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION",
            "SCORE_BITS", "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
+#: Of positions: of each the cosines and sines.
+_Rows = tuple[tuple[tuple[int, int], ...], ...]
+_Function = TypeVar("_Function", bound=Callable)
+
 _CHANGED: ContextVar[Mapping] = ContextVar("changed", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager
-def changed(name, table, *args):
+def changed(name: str, table: Any, *args: Any) -> Iterator[None]:
     """A context in which the function ``name`` of this module returns ``table``, for these arguments or, without any,
     for all arguments: for machines with a wrong constant, and the values that they compute."""
     before = _CHANGED.set({**_CHANGED.get(), (name, args): table})
@@ -35,12 +44,12 @@ def changed(name, table, *args):
         _CHANGED.reset(before)
 
 
-def some_changed():
+def some_changed() -> bool:
     """Whether tables are `changed` now."""
     return bool(_CHANGED.get())
 
 
-def _specified(function):
+def _specified(function: _Function) -> _Function:
     """A table that is computed once, unless it is `changed`."""
     kept = lru_cache(function)
 
@@ -48,11 +57,11 @@ def _specified(function):
     def table(*args):
         given, name = _CHANGED.get(), function.__name__
         return given.get((name, args)) or given.get((name, ())) or kept(*args)
-    return table
+    return cast(_Function, table)
 
 
 @_specified
-def stuck_register(matrix):
+def stuck_register(matrix: str) -> tuple[str, int, int] | None:
     """(word, bit, value) of a register that is stuck in a matrix that is logic, by the matrix's name; None unless it is
     `changed`."""
     return None
@@ -70,34 +79,34 @@ class Pwl:
     index_bits: int
     fraction_bits: int
     out_fraction: int
-    base: tuple
-    slope: tuple
+    base: tuple[int, ...]
+    slope: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.base) != len(self.slope):
             raise ValueError(f"Slope count must be {len(self.base)} as the bases, not {len(self.slope)}")
 
     @property
-    def base_bits(self):
+    def base_bits(self) -> int:
         return max(self.base).bit_length()
 
     @property
-    def slope_bits(self):
+    def slope_bits(self) -> int:
         """Bits of the signed slopes."""
         return max(s.bit_length() for s in self.slope) + 1
 
     @property
-    def out_bits(self):
+    def out_bits(self) -> int:
         """Bits of the result, over the whole table."""
         return max(max(b, b + s).bit_length() for b, s in zip(self.base, self.slope))
 
-    def compute(self, x):
+    def compute(self, x: int) -> int:
         """The function of one integer, as plain Python."""
         i, f = x >> self.fraction_bits, x & ((1 << self.fraction_bits) - 1)
         return self.base[i] + ((self.slope[i] * f) >> self.fraction_bits)
 
 
-def _fit(name, fn, spans, fraction_bits, out_fraction):
+def _fit(name, fn, spans, fraction_bits, out_fraction) -> Pwl:
     """A line per (start, width) span, lowered by half the curvature so that the error is the same on both sides."""
     base, slope = [], []
     for start, width in spans:
@@ -112,7 +121,7 @@ def _fit(name, fn, spans, fraction_bits, out_fraction):
 
 
 @_specified
-def rsqrt_table(length, unit="rmsnorm"):
+def rsqrt_table(length: int, unit: str = "rmsnorm") -> Pwl:
     """``sqrt(length) / sqrt(f)`` scaled into [0.5, 2) for f in [1, 4), relative error below 2**-12.
 
     The factor ``sqrt(length)`` turns the sum of squares of an RMSNorm over ``length`` elements into its mean; the
@@ -125,17 +134,17 @@ def rsqrt_table(length, unit="rmsnorm"):
     return _fit(f"rsqrt{length}", lambda f: k / math.sqrt(f), spans, 10, 14)
 
 
-def rsqrt_exponent(length):
+def rsqrt_exponent(length: int) -> int:
     """The power of two taken out of ``sqrt(length)``, so that the table's factor is in [1, 2)."""
     return math.floor(math.log2(length) / 2) if length > 0 else 0
 
 
-def norm_epsilon(length, epsilon, fraction):
+def norm_epsilon(length: int, epsilon: float, fraction: int) -> int:
     """RMSNorm's epsilon times ``length``, in units of 2**(-2 * fraction) as the sum of squares is; at least 1."""
     return max(1, round(Fraction(epsilon) * length * 4**fraction))
 
 
-def floating_epsilon(length, epsilon):
+def floating_epsilon(length: int, epsilon: float) -> tuple[int, int]:
     """(e, value): an epsilon times ``length`` for a norm of bf16 rows is ``value`` in units of ``4**(e - 142)``, at
     least 1.
 
@@ -151,7 +160,7 @@ def floating_epsilon(length, epsilon):
 
 
 @_specified
-def reciprocal_table():
+def reciprocal_table() -> Pwl:
     """``1 / f`` for f in [1, 2), error below 2**-12. Index 5 bits and fraction 10 bits of the mantissa; unit 2**-14."""
     return _fit("reciprocal", lambda f: 1 / f, [(1 + i / 32, 1 / 32) for i in range(32)], 10, 14)
 
@@ -168,7 +177,7 @@ SIGMOID_FRACTION = {name: fraction for name, (fraction, *_) in _SIGMOIDS.items()
 
 
 @_specified
-def sigmoid_table(activation="silu"):
+def sigmoid_table(activation: str = "silu") -> Pwl:
     """The factor t of an activation g * t for g >= 0, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14
     bits); unit 2**-14.
 
@@ -188,7 +197,7 @@ SCORE_BITS = 24       # ... and their signed width
 
 
 @_specified
-def exp2_thresholds(fmt):
+def exp2_thresholds(fmt: "Fp8") -> tuple[int, ...]:
     """Where ``2**(fmt.max_exp - d)``, rounded to nearest even in ``fmt``, steps down, for d >= 0 in units of
     2**-SCORE_FRACTION.
 
@@ -209,7 +218,7 @@ def exp2_thresholds(fmt):
 
 
 @_specified
-def softcap_table(cap):
+def softcap_table(cap: float) -> Pwl:
     """``cap * tanh(x / cap)`` for x >= 0, of scores or logits: input and result in units of 2**-SCORE_FRACTION, both
     below 2**(SCORE_BITS - 1).
 
@@ -236,7 +245,7 @@ ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its 
 
 
 @_specified
-def rope_factors(shape, context):
+def rope_factors(shape: "ModelShape", context: int) -> tuple[_Rows, _Rows]:
     """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below
     ``context``.
 
@@ -259,20 +268,20 @@ GUMBEL_OFFSET = 4    # a constant in all scores chooses nothing; this one keeps 
 
 
 @_specified
-def neg_log_table():
+def neg_log_table() -> Pwl:
     """``ln(2 / m)`` for m in [1, 2), error below 2**-10.8. Index 4 bits and fraction 11 bits of the mantissa; unit
     2**-12."""
     return _fit("neg_log", lambda m: math.log(2 / m), [(1 + i / 16, 1 / 16) for i in range(16)], 11, NOISE_FRACTION)
 
 
 @_specified
-def neg_log_octaves():
+def neg_log_octaves() -> tuple[int, ...]:
     """``(k + 1) * ln(2)`` for k = 0..31 leading zeros, in units of 2**-12."""
     return tuple(round((k + 1) * math.log(2) * 2**NOISE_FRACTION) for k in range(32))
 
 
 @_specified
-def gumbel_table():
+def gumbel_table() -> Pwl:
     """The noise of a number N; error below 2**-9.6. Fraction 10 bits; unit 2**-12.
 
     Segments 0..7, for w < 1/2: ``4 - ln(-ln(1 - w) / w)``, to which N is added; w in units of 2**-14. Segments 8..55,

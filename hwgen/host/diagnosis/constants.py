@@ -2,9 +2,11 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from ...params.design import Design
 from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table,
                               rope_factors, rsqrt_table, sigmoid_table, softcap_table)
 
@@ -31,18 +33,18 @@ class Constant:
     valid: Callable[[Any, int], bool]
     args: tuple = ()
 
-    def flipped(self, entry, bit):
+    def flipped(self, entry: int, bit: int) -> Any:
         """The table with a bit of an entry wrong, or None where its unit is not made for that number."""
         value = self.entries[entry] & (1 << self.bits) - 1 ^ 1 << bit
         table = self.replaced(entry, value - (self.signed * (value >> self.bits - 1) << self.bits))
         return table if self.valid(table, entry) else None
 
-    def changed(self, table):
+    def changed(self, table: Any) -> AbstractContextManager[None]:
         """Context manager: within it the unit has that table."""
         return changed(self.function, table, *self.args)
 
 
-def constants(design):
+def constants(design: Design) -> dict[str, Constant]:
     """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise and softcap are
     not among them."""
     found = {}
@@ -106,7 +108,7 @@ def _capped(table, field, bits, cap):
         0 <= y < 1 << end(table) for y in (other.base[i], other.base[i] + other.slope[i])))
 
 
-def rope_entry(design, entry):
+def rope_entry(design: Design, entry: int) -> tuple[int, int, int, int]:
     """(row, index in `ModelShape.ropes`, pair, 0 for its cosine or 1 for its sine) of an entry of rope_low or
     rope_high."""
     pairs = design.model.head_dim // 2

@@ -5,13 +5,20 @@ reach that residual (in the weights of its layer, in the KV rows that it reads, 
 the golden model: what it would make of it is compared with what the machine has made of it, 32 bits of CRC. What passes
 is then run as a whole, against all that the machine gave.
 """
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...models.quantize import QuantizedModel
+from ..links.golden_link import GoldenLink
 from .faults import KvFault, rewired
-from ..links.link import LinkError
+from ..links.link import Link, LinkError
 from ..probes import PROBES, Case
+
+if TYPE_CHECKING:
+    from ..driver import Mismatch
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -27,14 +34,14 @@ class Diagnosis:
     hint: str       # if nobody is suspect
 
     @property
-    def unit(self):
+    def unit(self) -> str:
         """The unit, or what it cannot be told from."""
         units = list(dict.fromkeys(suspect.unit for suspect in self.suspects))
         if not units:
             return "cannot tell the unit"
         return ("cannot tell between " if len(units) > 1 else "") + " and ".join(units)
 
-    def lines(self):
+    def lines(self) -> Iterator[str]:
         found = self.suspects
         yield f"unit: {self.unit}"
         yield from (f"  {suspect.where}" for suspect in found[:4])
@@ -55,11 +62,12 @@ class Diagnosis:
         return f"of {self.tried:,} wrong bits tried on the golden model, {only} what the machine gave in {passes}"
 
 
-def diagnose(link, quantized, golden, mismatch):
+def diagnose(link: Link, quantized: QuantizedModel, golden: GoldenLink, mismatch: "Mismatch") -> Diagnosis:
     """A `Diagnosis` of the machine behind ``link``, from a `Mismatch` of `driver.selftest` with the same golden model.
     """
     design, runs, number = link.design, mismatch.runs, mismatch.number
     layer, row = mismatch.layer, mismatch.row
+    assert runs is not None and number is not None      # a self-test says them
     try:
         link.reset()
         again = all(_same(link.run_pass(entries), result) for entries, result in runs[:number + 1])

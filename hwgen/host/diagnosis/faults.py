@@ -2,30 +2,37 @@
 for."""
 import contextlib
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from ...golden.admission import admit_pass
 from ...golden.kv_cache import KvBlocks
 from ...lib.layouts import EXP_BITS
 from ...lib.wires import registers
+from ...models.adapter_codes import QuantizedAdapter
 from ...models.wires import matrix_name
+from ...params.adapters import AdapterPlace
 from ...params.block import Project
+from ...params.design import Design
 from ...params.secded import check_bits, pieces
 from ...params.stream import HEAD
 from ...params.tables import changed
+from ...params.wired import FixedMatrix
 from ...plan.stream_map import describe
-from ..links.link import Link
+from ..links.link import EccState, Entry, KvAnswer, Link, PassResult
 from .constants import constants, rope_entry
 
-__all__ = ["AdapterFault", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "parse_fault",
-           "rewired"]
+__all__ = ["AdapterFault", "ConstantFault", "Fault", "FlippingLink", "KvFault", "WeightFault", "WireFault",
+           "parse_fault", "rewired"]
 
 KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
 SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT",
              "wire": "wire:MATRIX.WORD:BIT:VALUE", "adapter": "adapter:BEAT:BYTE:BIT"}
 
 
-def parse_fault(text, design):
+def parse_fault(text: str, design: Design) -> "Fault":
     """A fault from its spelling. ValueError if that is not one of the design's."""
     kind, *words = text.split(":")
     name, numbers = ([], words) if kind in ("weight", "adapter") else (words[:1], words[1:])
@@ -50,14 +57,14 @@ class WeightFault:
     bit: int
     unit = "weights"
 
-    def check(self, design):
+    def check(self, design: Design) -> None:
         describe(design, self.beat, self.byte)
         _check("Bit of a byte", self.bit, 8)
 
-    def where(self, design):
+    def where(self, design: Design) -> str:
         return f"weight beat {self.beat}, byte {self.byte}, bit {self.bit}: {describe(design, self.beat, self.byte)}"
 
-    def apply(self, path, design):
+    def apply(self, path: Path, design: Design) -> None:
         """Flip it in a file: a memory image (one beat a line, in hexadecimal, byte 0 last) or the stream's bytes."""
         size = design.hw.beat_bytes
         with open(path, "r+b") as file:
@@ -83,30 +90,32 @@ class AdapterFault:
     unit = "adapters"
 
     @classmethod
-    def of_exponent(cls, design, number, place, bit):
+    def of_exponent(cls, design: Design, number: int, place: AdapterPlace, bit: int) -> Self:
         """Of the exponent of an `AdapterPlace` of an adapter."""
         return cls((number - 1) * design.adapter_map.beats + place.address, bit // 8, bit % 8)
 
     @classmethod
-    def of_code(cls, design, number, place, which, row, column, bit):
+    def of_code(cls, design: Design, number: int, place: AdapterPlace, which: str, row: int, column: int,
+                bit: int) -> Self:
         """Of a code of "a" or "b" of an `AdapterPlace`."""
+        matmul: Any
         hw, (address, matmul) = design.hw, (place.a_address, place.a) if which == "a" else (place.b_address, place.b)
         tile = row // hw.columns * matmul.k_tiles + column // hw.lanes
         beat, byte = divmod(row % hw.columns * hw.lanes + column % hw.lanes, hw.beat_bytes)
         return cls((number - 1) * design.adapter_map.beats + address + tile * hw.tile_beats + beat, byte, bit)
 
-    def number_in(self, design):
+    def number_in(self, design: Design) -> int:
         """The number of its adapter."""
         return 1 + self.beat // design.adapter_map.beats
 
-    def check(self, design):
+    def check(self, design: Design) -> None:
         if not design.hw.adapters:
             raise ValueError("Faults of adapters must be of a machine that has some: add adapters=1 to --shape")
         _check("Beat of the adapters' memory", self.beat, design.hw.adapters * design.adapter_map.beats)
         _check("Byte of a beat", self.byte, design.hw.beat_bytes)
         _check("Bit of a byte", self.bit, 8)
 
-    def where(self, design):
+    def where(self, design: Design) -> str:
         hw, at = design.hw, self.beat % design.adapter_map.beats
         place = next(place for place in design.adapter_map if at < place.end)
         matrices = next(project.matrices for project in design.block.of(Project) if project.name == place.project)
@@ -138,22 +147,24 @@ class KvFault:
     unit = "kv_cache"
 
     @classmethod
-    def at(cls, design, memory, layer, head, block, offset, element, bit):
+    def at(cls, design: Design, memory: str, layer: int, head: int, block: int, offset: int, element: int | None,
+           bit: int) -> Self:
         """Of an element of a head's row (exponents have none), in the block of its position."""
         hw, lanes = design.hw, design.hw.attention_lanes
         row = ((layer * design.kv_heads + head) * hw.blocks + block) * hw.kv_block + offset
         if memory.endswith("exps"):
             return cls(memory, row, bit)
+        assert element is not None
         return cls(memory, row * (design.padded_head_dim // lanes) + element // lanes, element % lanes * 8 + bit)
 
-    def place(self, design):
+    def place(self, design: Design) -> tuple[int, int, int, int, int]:
         """(layer, head, block, offset, part of the row)."""
         hw = design.hw
         row, part = divmod(self.word, self._shape(design)[1])
         line, position = divmod(row, hw.blocks * hw.kv_block)
         return *divmod(line, design.kv_heads), *divmod(position, hw.kv_block), part
 
-    def check(self, design):
+    def check(self, design: Design) -> None:
         if self.memory not in KV_MEMORIES:
             raise ValueError(f"KV memory must be one of {', '.join(KV_MEMORIES)}, not {self.memory!r}")
         width, parts = self._shape(design)
@@ -167,7 +178,7 @@ class KvFault:
         lanes = design.hw.attention_lanes
         return (EXP_BITS, 1) if self.memory.endswith("exps") else (8 * lanes, design.padded_head_dim // lanes)
 
-    def where(self, design):
+    def where(self, design: Design) -> str:
         (layer, head, block, offset, part), (width, _) = self.place(design), self._shape(design)
         if self.bit >= width:
             what = "a check bit"
@@ -186,7 +197,7 @@ class ConstantFault:
     entry: int
     bit: int
 
-    def check(self, design):
+    def check(self, design: Design) -> None:
         known = constants(design)
         if self.table not in known:
             raise ValueError(f"Table of constants must be one of {', '.join(known)}, not {self.table!r}")
@@ -197,7 +208,7 @@ class ConstantFault:
             raise ValueError(f"Entry {self.entry} of {self.table} cannot have bit {self.bit} wrong: its unit has no "
                              "bits for what comes out")
 
-    def where(self, design):
+    def where(self, design: Design) -> str:
         table = constants(design)[self.table]
         if not self.table.startswith("rope"):
             return f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}"
@@ -208,7 +219,7 @@ class ConstantFault:
                 + (f"positions that are {position} modulo 64" if self.table == "rope_low"
                    else f"positions {64 * position} to {64 * position + 63}"))
 
-    def changed(self, design):
+    def changed(self, design: Design) -> contextlib.AbstractContextManager[None]:
         """Context manager: within it tables are those of the faulty machine."""
         table = constants(design)[self.table]
         return table.changed(table.flipped(self.entry, self.bit))
@@ -224,10 +235,10 @@ class WireFault:
     unit = "wired"
 
     @property
-    def matrix(self):
+    def matrix(self) -> str:
         return self.word.partition(".")[0]
 
-    def check(self, design):
+    def check(self, design: Design) -> None:
         if not design.hw.wired:
             raise ValueError("Faults of wires must be of matrices that are logic: add source=wired to --shape")
         names = [*(matrix_name(project.name, layer) for layer in range(design.layers)
@@ -236,7 +247,7 @@ class WireFault:
             raise ValueError(f"Matrix of a wire must be one of {', '.join(names)}, not {self.matrix!r}")
         _check("Value of a register", self.value, 2)
 
-    def check_in(self, wires):
+    def check_in(self, wires: Mapping[tuple[str, int | None], FixedMatrix]) -> None:
         """ValueError if a register is none of a machine's matrices: {(name, layer): `FixedMatrix`}."""
         words = next(registers(matrix.plan) for key, matrix in wires.items() if matrix_name(*key) == self.matrix)
         word = self.word.partition(".")[2]
@@ -246,16 +257,20 @@ class WireFault:
             raise ValueError(f"Word of registers of {self.matrix} must be one of {names}, not {word!r}")
         _check(f"Bit of {self.word}", self.bit, len(words[word]))
 
-    def where(self, design):
+    def where(self, design: Design) -> str:
         return f"register {self.word}, bit {self.bit}, is always {self.value}"
 
-    def changed(self, design):
+    def changed(self, design: Design) -> contextlib.AbstractContextManager[None]:
         """Context manager: within it the matrix has that register."""
         return changed("stuck_register", (self.word.partition(".")[2], self.bit, self.value), self.matrix)
 
 
+#: Any of them.
+Fault = WeightFault | AdapterFault | KvFault | ConstantFault | WireFault
+
+
 @contextlib.contextmanager
-def rewired(design, faults):
+def rewired(design: Design, faults: Iterable[Fault]) -> Iterator[None]:
     """Within it, Verilog is emitted with the faults of constants and registers in it."""
     with contextlib.ExitStack() as stack:
         for fault in faults:
@@ -274,15 +289,16 @@ class FlippingLink(Link):
     faults : list           those that are `KvFault` or `AdapterFault`
     """
 
-    def __init__(self, link, faults):
-        self.design, self._link = link.design, link
+    def __init__(self, link: Link, faults: Sequence[AdapterFault | KvFault]) -> None:
+        self.design = link.design
+        self._link: Any = link
         self._faults, self._blocks = [f for f in faults if isinstance(f, KvFault)], KvBlocks(link.design)
         self._of_adapters = [f for f in faults if isinstance(f, AdapterFault)]
 
     def __getattr__(self, name):
         return getattr(self._link, name)
 
-    def run_pass(self, entries):
+    def run_pass(self, entries: Sequence[Entry]) -> PassResult:
         result = self._link.run_pass(entries)
         admit_pass(self.design, self._blocks, [(e.slot, e.position, e.token) for e in entries])
         for fault in [f for f in self._faults if self._holds(f)]:
@@ -290,7 +306,7 @@ class FlippingLink(Link):
             self._faults.remove(fault)
         return result
 
-    def load_adapter(self, number, quantized):
+    def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         self._link.load_adapter(number, quantized)
         for fault in self._of_adapters:
             if fault.number_in(self.design) == number:
@@ -302,17 +318,17 @@ class FlippingLink(Link):
         return any(block in table and table.index(block) * hw.kv_block + offset < length
                    for table, length in zip(tables, self._blocks.lengths))
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> KvAnswer:
         answer = self._link.operate(op, slot, other, length)
         self._blocks.operate(op, slot, other, length)
         return answer
 
-    def reset(self):
+    def reset(self) -> None:
         self._link.reset()
         self._blocks = KvBlocks(self.design)
 
-    def configure(self, inv_temperature, seed):
+    def configure(self, inv_temperature: int, seed: int) -> None:
         self._link.configure(inv_temperature, seed)
 
-    def ecc(self):
+    def ecc(self) -> EccState:
         return self._link.ecc()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from vcd.gtkw import GTKWSave, make_translation_filter
 
 from ...lib.verilog import written
+from ...params.design import Design
 from ...params.phases import phases
 
 __all__ = ["KINDS", "SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_views"]
@@ -37,7 +38,7 @@ def _named(name, module, users):
     return {port for port, member in streams.items() if member}
 
 
-def probed(verilog, top):
+def probed(verilog: str, top: str) -> str:
     """The Verilog with marks for Verilator that leave named signals in a waveform, line by line what it was.
 
     Those are the ports of the machine and its units, and registers of up to 32 bits whose name has no number: what is
@@ -62,7 +63,7 @@ def probed(verilog, top):
     return "\n".join(lines)
 
 
-def hierarchy(verilog, top):
+def hierarchy(verilog: str, top: str) -> list[tuple[tuple[str, ...], dict[str, int]]]:
     """[(path, {port: bits})] of the machine and the units in it, the machine first; path () and (unit,)."""
     modules = written(verilog)
     return [((), modules[top].ports), *(((name,), modules[module].ports) for module, name in modules[top].instances)]
@@ -84,7 +85,7 @@ class Window(NamedTuple):
     phases: frozenset | None = None
 
     @classmethod
-    def parse(cls, text, design):
+    def parse(cls, text: str, design: Design) -> "Window":
         """The window of a text like ``passes=1:2,phases=scores+output``. ValueError says what is right."""
         names = [phase.name.lower() for phase in phases(design.block)]
         given: dict[str, Any] = {}
@@ -108,7 +109,7 @@ class Window(NamedTuple):
                 given[key] = low, high
         return cls(**given)
 
-    def command(self):
+    def command(self) -> str:
         """The words of it for sim_main.cpp."""
         everything = 0, (1 << 64) - 1
         mask = sum(1 << phase for phase in self.phases) if self.phases else everything[1]
@@ -140,7 +141,7 @@ def _important(scope, units):
     return groups
 
 
-def write_views(trace, verilog, top, design):
+def write_views(trace: str | Path, verilog: str, top: str, design: Design) -> list[Path]:
     """Write what opens a waveform with the important signals in sight. Returns the paths, the first for GTKWave, the
     second for Surfer.
 

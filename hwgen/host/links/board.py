@@ -1,7 +1,9 @@
 """Links to a board's machine: on its serial port, or with its UART pins in a simulation of the very top that goes into
 the bitstream."""
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import In
@@ -9,15 +11,20 @@ from amaranth.lib.wiring import In
 from ...emit import emit
 from ...emit.images import image_name
 from ...fpga import files
+from ...fpga.boards import Board
 from ...fpga.dram import memory_verilog
 from ...lib.workdir import work_folder
 from ...models.pack import pack
+from ...models.quantize import QuantizedModel
+from ...params.axi import AxiShape
 from ...params.card import card_timing
+from ...params.design import Design
 from ...top.board import BUSES, BoardMachine, memory_buses, memory_ports
-from ..diagnosis.faults import WeightFault, rewired
+from ..diagnosis.faults import Fault, WeightFault, rewired
 from .frames import FramePort
 from ..inputs import writing
-from .lines import PinsLine, SerialLine
+from .lines import Line, PinsLine, SerialLine
+from .link import Link
 from .loader import load_weights
 from .machine import broken, flipping
 from .register_link import RegisterLink
@@ -56,13 +63,13 @@ endmodule
 """
 
 
-def buses(board):
+def buses(board: Board) -> AxiShape:
     """The `AxiShape` of a board's machine."""
     return memory_buses(board.memory.axi(), board.card) if board.memory else BUSES
 
 
 def _component(board, divisor, card_clock):
-    more = {"axi": buses(board)} if board.memory else {}
+    more: dict[str, Any] = {"axi": buses(board)} if board.memory else {}
     if board.card:
         more["card"] = card_timing(card_clock or board.clock)
     return lambda design, **wires: BoardMachine(design, divisor=divisor, **more, **wires)
@@ -82,7 +89,8 @@ def _memory_top(board, card_clock):
     return _MEMORY_TOP.format(ports=ports + card, connections=connections, card=inside)
 
 
-def build_pins(board, design, quantized, *, divisor=None, card_clock=None):
+def build_pins(board: Board, design: Design, quantized: QuantizedModel, *, divisor: int | None = None,
+               card_clock: float | None = None) -> Path:
     """Compile a board's top, from its emitted Verilog. Returns the executable; the same top is built once.
 
     ``divisor`` is the cycles per bit, the board's unless somebody is in a hurry; ``card_clock`` likewise the clock in
@@ -114,7 +122,8 @@ def _built_pins(board, design, quantized, divisor, top, component):
                     lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
 
 
-def build_with_chip(board, design, quantized, *, divisor=None, card_clock=None):
+def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, divisor: int | None = None,
+                    card_clock: float | None = None) -> Path:
     """As `build_pins`, of the top that goes into the bitstream of a board with a memory: with LiteDRAM's controller,
     and a chip behind its pins (docs/dram.md), and a card if it reads one.
 
@@ -122,6 +131,7 @@ def build_with_chip(board, design, quantized, *, divisor=None, card_clock=None):
     """
     divisor = divisor or files.divisor(board)
     memory = board.memory
+    assert memory is not None
     cache_folder().mkdir(parents=True, exist_ok=True)
     with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor, card_clock))
@@ -140,7 +150,9 @@ def build_with_chip(board, design, quantized, *, divisor=None, card_clock=None):
 
 
 @contextlib.contextmanager
-def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), **more):
+def simulated_pins(board: Board, design: Design, quantized: QuantizedModel,
+                   stage: Callable[[str], contextlib.AbstractContextManager], *, divisor: int | None = None,
+                   faults: Sequence[Fault] = (), **more: Any) -> Iterator[Link]:
     """A `RegisterLink` over the UART pins of a board's simulated top. More arguments are those of `pins_link`; a memory
     holds the weights unless they say ``memory``."""
     building = stage("emitting and building the Verilator model of the board's top")
@@ -164,8 +176,10 @@ class _PinsLink(RegisterLink):
 
 
 @contextlib.contextmanager
-def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES,
-              memory=None, loaded=True, card=None):
+def pins_link(executable: Path, design: Design, quantized: QuantizedModel, *,
+              line: Callable[[PinsLine], Line] = lambda line: line, timeout: float = 30.0, attempts: int = 8,
+              faults: Sequence[Fault] = (), axi: AxiShape = BUSES, memory: str | Path | None = None,
+              loaded: bool = True, card: Sequence[object] | None = None) -> Iterator[Link]:
     """A `RegisterLink` to what `build_pins` made.
 
     ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have
@@ -177,7 +191,7 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
     """
     with contextlib.ExitStack() as stack:
         if axi.loader:
-            pins = PinsLine(executable, memory or card and "-", card or ())
+            pins = PinsLine(executable, memory or ("-" if card else None), card or ())
             stack.callback(pins.close)
             link = _PinsLink(pins, FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized,
                              patience=600, weights=False)
@@ -200,7 +214,8 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
 
 
 @contextlib.contextmanager
-def serial_link(device, board, design, quantized, **more):
+def serial_link(device: str, board: Board, design: Design, quantized: QuantizedModel,
+                **more: Any) -> Iterator[RegisterLink]:
     """A `RegisterLink` to a board on a serial port. More arguments are those of `RegisterLink`."""
     line = SerialLine(device, board.baud)
     try:

@@ -1,8 +1,11 @@
 """Weights on an SD card: the image that goes onto it, and what a machine says of its card."""
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...params.axi import CardShape
 from ...params.card import BLOCK_BYTES, CARD_MEANINGS, CardError, card_blocks, image_head
+from ...params.design import Design
 from ...params.registers import design_id
 from .link import LinkError
 
@@ -12,7 +15,7 @@ _NAME_BYTES = 64        # of the model's name, for people
 _WHILE_READING = (CardError.SILENT, CardError.REFUSED, CardError.CRC, CardError.MEMORY)
 
 
-def card_image(design, axi, data):
+def card_image(design: Design, axi: CardShape, data: bytes | memoryview) -> bytes:
     """The bytes of a card, from its first block on, with ``data``, the stream of weights, for a machine of ``design``
     and a `CardShape`."""
     data = bytes(data)
@@ -33,7 +36,7 @@ class CardState(NamedTuple):
     block: int
 
     @classmethod
-    def of(cls, words):
+    def of(cls, words: Sequence[int]) -> "CardState":
         status, block = words       # CARD and CARD_BLOCK
         code = status >> 8 & 15
         if code not in list(CardError):

@@ -5,9 +5,12 @@ once; an answer with another number is an old one.
 """
 import binascii
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, MAX_WORDS, START, WRITE
+from .lines import Line
 from .link import LinkError
 
 __all__ = ["FramePort", "Read", "Write"]
@@ -27,11 +30,11 @@ class Read:
     fixed: bool = False
 
     @property
-    def request(self):
+    def request(self) -> bytes:
         return bytes([FIXED * self.fixed | self.count - 1]) + self.address.to_bytes(2, "little")
 
     @property
-    def answer_bytes(self):
+    def answer_bytes(self) -> int:
         return 1 + 4 * self.count
 
 
@@ -43,12 +46,12 @@ class Write:
     fixed: bool = False
 
     @property
-    def request(self):
+    def request(self) -> bytes:
         return (bytes([WRITE | FIXED * self.fixed | len(self.words) - 1]) + self.address.to_bytes(2, "little")
                 + b"".join(word.to_bytes(4, "little") for word in self.words))
 
     @property
-    def answer_bytes(self):
+    def answer_bytes(self) -> int:
         return 1
 
 
@@ -68,13 +71,13 @@ class FramePort:
     dropped : int           frames that came and were broken or old
     """
 
-    def __init__(self, line, *, timeout=0.25, attempts=8):
+    def __init__(self, line: Line, *, timeout: float = 0.25, attempts: int = 8) -> None:
         self._line, self._timeout, self._attempts = line, timeout, attempts
         self._sequence, self._buffer, self._heard = FIRST, bytearray(), b""
         self.repeats = self.dropped = 0
         self.transact([])           # a request numbered FIRST begins anew, whatever the bridge has seen before
 
-    def transact(self, operations):
+    def transact(self, operations: Sequence[Read | Write]) -> list[Any]:
         """Execute reads and writes in order: a list with the words of each read and None for each write.
 
         Operations that do not fit into one frame go in several. LinkError if no answer comes, or one is refused.
@@ -89,20 +92,20 @@ class FramePort:
             request, answer = request + more, answer + back
         return results + (self._exchange(batch) if batch or not operations else [])
 
-    def read(self, address, count=1):
+    def read(self, address: int, count: int = 1) -> list[int]:
         """Words from an address on, in as many operations as they need."""
         parts = [Read(address + 4 * i, min(MAX_WORDS - 1, count - i)) for i in range(0, count, MAX_WORDS - 1)]
         return [word for part in self.transact(parts) for word in part]
 
-    def write(self, address, *words):
+    def write(self, address: int, *words: int) -> None:
         """Words to an address and those behind it."""
         self.transact([Write(address, words)])
 
-    def send(self, data):
+    def send(self, data: bytes) -> None:
         """Bytes that are no frame: a block of weights, which the request before has begun."""
         self._line.write(data)
 
-    def close(self):
+    def close(self) -> None:
         self._line.close()
 
     def _exchange(self, batch):

@@ -7,11 +7,14 @@ import select
 import subprocess
 import termios
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
 from ..inputs import InputError
 from .link import LinkError
 
-__all__ = ["NoisyLine", "PinsLine", "SerialLine"]
+__all__ = ["Line", "NoisyLine", "PinsLine", "SerialLine"]
 
 #: What pyserial raises when a port goes away, in its different operations: its SerialException is an OSError, and a
 #: port that it has closed has no number.
@@ -30,10 +33,25 @@ def _ports():
     return ", ".join(sorted(port.device for port in comports())) or "none is plugged in"
 
 
+class Line(Protocol):
+    """Bytes to and from a machine. ``name`` is for messages."""
+    name: str
+
+    def write(self, data: bytes) -> None:
+        """Bytes to the machine."""
+
+    def read(self, seconds: float) -> bytes:
+        """What has come: at least one byte, unless the time is over."""
+        ...
+
+    def close(self) -> None:
+        """No more of either."""
+
+
 class SerialLine:
     """A serial port, by its device. InputError if it cannot be opened, LinkError when it goes away."""
 
-    def __init__(self, device, baud):
+    def __init__(self, device: str, baud: int) -> None:
         import serial
         self.name = device
         if not device:
@@ -72,17 +90,17 @@ class SerialLine:
             raise LinkError(f"{self.name}: The board's serial port is gone (unplugged?): plug it in, and start "
                             "again") from None
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         with self._there():
             self._port.write(data)
 
-    def read(self, seconds):
+    def read(self, seconds: float) -> bytes:
         with self._there():
             self._port.timeout = seconds
             first = self._port.read(1)
             return first + self._port.read(self._port.in_waiting) if first else b""
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(*_GONE):
             self._port.close()
 
@@ -93,7 +111,7 @@ class PinsLine:
     ``memory``: the file whose bytes are those of the board's memory, if it has one. ``card``: more words for it.
     """
 
-    def __init__(self, executable, memory=None, card=()):
+    def __init__(self, executable: str | Path, memory: str | Path | None = None, card: Sequence[object] = ()) -> None:
         self.name = "simulated UART"
         theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
@@ -105,23 +123,23 @@ class PinsLine:
         assert self._process.stdin is not None and self._process.stdout is not None     # they are pipes
         self._in, self._out = self._process.stdin, self._process.stdout
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         try:
             self._in.write(data)
             self._in.flush()
         except BrokenPipeError:
             raise LinkError(f"The simulation ended with code {self._process.wait()}") from None
 
-    def flip(self, memory, word, bit):
+    def flip(self, memory: str, word: int, bit: int) -> None:
         """Flip a bit of a word of the KV memory, before anything that is written afterwards arrives."""
         self.control(f"flip {memory} {word} {bit}")
 
-    def control(self, line):
+    def control(self, line: str) -> None:
         """Something that happens to the simulation, in the words of `uart_main.cpp`, before anything that is written
         afterwards arrives."""
         os.write(self._control, f"{line}\n".encode())
 
-    def read(self, seconds):
+    def read(self, seconds: float) -> bytes:
         out = self._out.fileno()
         if not select.select([out], [], [], seconds)[0]:
             return b""
@@ -130,7 +148,7 @@ class PinsLine:
             raise LinkError(f"The simulation ended with code {self._process.wait()}")
         return data
 
-    def close(self):
+    def close(self) -> None:
         try:
             self._in.close()
             self._process.wait(timeout=20)
@@ -152,7 +170,8 @@ class NoisyLine:
                         over
     """
 
-    def __init__(self, line, *, drop=0.0, flip=0.0, late=0.0, hold=0.05, seed=1):
+    def __init__(self, line: Line, *, drop: float = 0.0, flip: float = 0.0, late: float = 0.0, hold: float = 0.05,
+                 seed: int = 1) -> None:
         self._line, self._rng = line, random.Random(seed)
         self._drop, self._flip, self._late, self._hold = drop, flip, late, hold
         self._kept, self._until = b"", 0.0
@@ -171,10 +190,10 @@ class NoisyLine:
             out.append(byte)
         return bytes(out)
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         self._line.write(self._disturb(data))
 
-    def read(self, seconds):
+    def read(self, seconds: float) -> bytes:
         if self._kept and time.monotonic() >= self._until:
             data, self._kept = self._kept, b""
             return data
@@ -187,5 +206,5 @@ class NoisyLine:
         data, self._kept = self._kept + data, b""
         return data
 
-    def close(self):
+    def close(self) -> None:
         self._line.close()

@@ -1,9 +1,13 @@
 """What every link to a decoder speaks: passes in, results out, whether it is simulated, emulated or on a board."""
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, cast
 
-from ...models.adapter_codes import pack_adapter
+import numpy as np
+
+from ...models.adapter_codes import QuantizedAdapter, pack_adapter
 from ...params.checks import one_line
+from ...params.design import Design
 from ...params.errors import MEANINGS, ErrorCode, KvOp
 
 __all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits",
@@ -14,7 +18,7 @@ __all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "Li
 class LinkError(Exception):
     """The other side failed; the message is one line."""
 
-    def __init__(self, message):
+    def __init__(self, message: object) -> None:
         super().__init__(one_line(str(message)))
 
 
@@ -28,7 +32,7 @@ class EntryError(LinkError):
     code : ErrorCode
     """
 
-    def __init__(self, index, entry, code):
+    def __init__(self, index: int | None, entry: "Entry | None", code: int) -> None:
         self.index, self.entry, self.code = index, entry, ErrorCode(code)
         what = ("Pass" if entry is None else
                 f"Entry {index} (slot {entry.slot}, position {entry.position}, token {entry.token})")
@@ -45,7 +49,7 @@ class KvError(LinkError):
     code : ErrorCode
     """
 
-    def __init__(self, op, slot, other, length, code):
+    def __init__(self, op: int, slot: int, other: int, length: int, code: int) -> None:
         self.op, self.slot, self.other, self.length, self.code = KvOp(op), slot, other, length, ErrorCode(code)
         to = {KvOp.FORK: f" to slot {other} with {length} positions", KvOp.TRUNCATE: f" to {length} positions",
               KvOp.FREE: ""}[self.op]
@@ -58,7 +62,7 @@ class KvAnswer(NamedTuple):
     cycles: int | None = None
 
 
-def noise_key(seed, position):
+def noise_key(seed: int, position: int) -> int:
     """Key of the sampler's noise at a position of a text: by its seed and nothing else, so neither slot nor batch
     changes a token.
 
@@ -88,10 +92,10 @@ class Entry:
     position: int
     token: int
     want: bool = False
-    key: int | None = None
+    key: int = cast(int, None)      # __post_init__ puts one there
     adapter: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.key is None:
             object.__setattr__(self, "key", noise_key(self.slot, self.position))
 
@@ -119,20 +123,20 @@ class PassResult:
     counters: dict = field(default_factory=dict)
     errors: dict = field(default_factory=dict)
 
-    def check(self):
+    def check(self) -> Self:
         """Raise the first of the errors; else return the result itself."""
         for error in self.errors.values():
             raise error
         return self
 
 
-def entry_errors(entries, codes):
+def entry_errors(entries: Sequence[Entry], codes: Mapping[int | None, int]) -> dict[int | None, EntryError]:
     """{index: code} -> {index: EntryError}, in the order of the entries."""
     return {i: EntryError(i, None if i is None else entries[i], code)
             for i, code in sorted(codes.items(), key=lambda item: item[0] or 0)}
 
 
-def check_fits(design, entries=(), *, slots=(), length=0):
+def check_fits(design: Design, entries: Sequence[Entry] = (), *, slots: Iterable[int] = (), length: int = 0) -> None:
     """ValueError for a number that the machine's ports have no bits for, so that it could not even be refused there."""
     hw = design.hw
     for noun, largest, values in (
@@ -146,14 +150,14 @@ def check_fits(design, entries=(), *, slots=(), length=0):
                 raise ValueError(f"{noun} must be 0 to {largest}, not {value}")
 
 
-def check_loaded(entries, loaded):
+def check_loaded(entries: Iterable[Entry], loaded: set[int]) -> None:
     """LinkError for an entry with an adapter that is not among those loaded: the machine would take what its memory
     holds."""
     if missing := {e.adapter for e in entries} - loaded - {0}:
         raise LinkError(f"Adapter must be one that is loaded, not {min(missing)}")
 
 
-def checked_adapter(design, number, quantized):
+def checked_adapter(design: Design, number: int, quantized: QuantizedAdapter) -> np.ndarray:
     """The beats of a `QuantizedAdapter` for a machine that has that number. ValueError if it has not."""
     if not 1 <= number <= design.hw.adapters:
         raise ValueError(f"Adapter must be 1 to {design.hw.adapters}, not {number}" if design.hw.adapters
@@ -161,7 +165,8 @@ def checked_adapter(design, number, quantized):
     return pack_adapter(quantized, design)
 
 
-def refusals(design, entries, codes):
+def refusals(design: Design, entries: Sequence[Entry],
+             codes: Iterable[tuple[int | None, int]]) -> dict[int | None, EntryError]:
     """{index: EntryError} from what a machine says: pairs of an entry's number (None: of no entry) and a code. It has
     one for all that are too many."""
     found = {}
@@ -178,7 +183,7 @@ class Link:
 
     design: Any = None
 
-    def run_pass(self, entries):
+    def run_pass(self, entries: Sequence[Entry]) -> PassResult:
         """Run at most ``design.hw.entries`` entries as one pass: list of Entry -> PassResult.
 
         An entry's position must be its slot's length. Those that are refused are in ``PassResult.errors``, and the
@@ -186,27 +191,27 @@ class Link:
         """
         raise NotImplementedError
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> KvAnswer:
         """An operation of `KvOp` between two passes -> KvAnswer."""
         raise NotImplementedError
 
-    def load_adapter(self, number, quantized):
+    def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         """Make a `QuantizedAdapter` the one of a number, 1 to ``design.hw.adapters``, between two passes."""
         raise LinkError("Link must be golden to load an adapter: others do not do it yet")
 
-    def ecc(self):
+    def ecc(self) -> EccState:
         """`EccState` of a design with ``kv_ecc``."""
         raise NotImplementedError
 
-    def fork(self, slot, other, length):
+    def fork(self, slot: int, other: int, length: int) -> None:
         """Make the empty slot ``other`` a copy of the first ``length`` positions of ``slot``. Raises KvError."""
         self._operate(KvOp.FORK, slot, other, length)
 
-    def truncate(self, slot, length):
+    def truncate(self, slot: int, length: int) -> None:
         """Keep only the first ``length`` positions of a slot. Raises KvError."""
         self._operate(KvOp.TRUNCATE, slot, 0, length)
 
-    def free(self, slot):
+    def free(self, slot: int) -> None:
         """Empty a slot; an empty one stays so. Raises KvError."""
         self._operate(KvOp.FREE, slot, 0, 0)
 
@@ -215,19 +220,19 @@ class Link:
         if answer.error:
             raise KvError(op, slot, other, length, answer.error)
 
-    def configure(self, inv_temperature, seed):
+    def configure(self, inv_temperature: int, seed: int) -> None:
         """Temperature and seed of the passes that follow; 0 is greedy."""
         raise NotImplementedError
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget everything but the weights."""
         raise NotImplementedError
 
-    def close(self):
+    def close(self) -> None:
         pass
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.close()

@@ -2,10 +2,14 @@
 back."""
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from ...params.loader import BLOCK, LOAD_MEANINGS, LoadError
 from .link import LinkError
+from .register_link import RegisterLink
 
 __all__ = ["Loaded", "load_weights"]
 
@@ -30,7 +34,9 @@ class Loaded:
     seconds: float = 0.0
 
 
-def load_weights(link, data, *, block=BLOCK, progress=lambda done, total: None, found=lambda wrong, blocks: None):
+def load_weights(link: RegisterLink, data: bytes | memoryview | np.ndarray, *, block: int = BLOCK,
+                 progress: Callable[[int, int], None] = lambda done, total: None,
+                 found: Callable[[int, int], None] = lambda wrong, blocks: None) -> Loaded:
     """Make the memory of a `RegisterLink`'s machine hold ``data``, the stream of its weights, from address 0 on, and
     say so to the machine. Returns `Loaded`.
 
@@ -38,7 +44,7 @@ def load_weights(link, data, *, block=BLOCK, progress=lambda done, total: None, 
     called when it is known how many are to be sent, ``progress(done, total)`` with bytes of those. ``block`` is how
     many bytes are written and checked at once. LinkError if the line or the memory does not do it.
     """
-    data = memoryview(data).cast("B")
+    data = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
     began, parts = time.monotonic(), [(start, data[start:start + block]) for start in range(0, len(data), block)]
     outcome = Loaded(len(data), len(parts))
     link.memory()

@@ -1,21 +1,26 @@
 """From a model to a link that runs it: emit, build, start; with faults, if somebody wants to see them found."""
 import contextlib
 import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...emit import emit
 from ...emit.images import image_name, write_image
 from ...lib.workdir import work_folder
-from ..diagnosis.faults import AdapterFault, FlippingLink, KvFault, WeightFault, rewired
+from ...models.quantize import QuantizedModel
+from ...params.design import Design
+from ..diagnosis.faults import AdapterFault, Fault, FlippingLink, KvFault, WeightFault, rewired
 from ..inputs import writing
+from .link import Link
 from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder, remembered
-from ..diagnosis.waves import write_views
+from ..diagnosis.waves import Trace, write_views
 
 __all__ = ["broken", "flipping", "simulated"]
 
 
 @contextlib.contextmanager
-def broken(executable, image, design, faults):
+def broken(executable: Path, image: Path, design: Design, faults: Iterable[Fault]) -> Iterator[tuple[Path, Path]]:
     """(executable, image) of copies with the faults' wrong bits in the weights: a model reads the image that lies
     beside it."""
     if not any(isinstance(fault, WeightFault) for fault in faults):
@@ -29,14 +34,16 @@ def broken(executable, image, design, faults):
         yield executable, image
 
 
-def flipping(link, faults):
+def flipping(link: Link, faults: Iterable[Fault]) -> Link:
     """The link, with those of the faults that are of memories which the machine writes."""
-    faults = [fault for fault in faults if isinstance(fault, (AdapterFault, KvFault))]
-    return FlippingLink(link, faults) if faults else link
+    flips = [fault for fault in faults if isinstance(fault, (AdapterFault, KvFault))]
+    return FlippingLink(link, flips) if flips else link
 
 
 @contextlib.contextmanager
-def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, stall=0.0, seed=1, faults=()):
+def simulated(design: Design, quantized: QuantizedModel, stage: Callable[[str], contextlib.AbstractContextManager], *,
+              folder: Path | None = None, name: str = "top", trace: Trace | None = None, stall: float = 0.0,
+              seed: int = 1, faults: Sequence[Fault] = ()) -> Iterator[Link]:
     """A `VerilatedLink` to the machine of ``design``, from its emitted Verilog.
 
     Parameters
@@ -54,7 +61,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         inside = "" if design.hw.source == "stream" else quantized.digest       # of what is built, or lies beside it
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
-        how = dict(opt=opt, trace=trace and trace.signals, fst=trace is not None and trace.path.suffix == ".fst")
+        how: dict[str, Any] = dict(opt=opt, trace=trace and trace.signals,
+                                   fst=trace is not None and trace.path.suffix == ".fst")
 
         def build():
             nonlocal emitted
@@ -75,7 +83,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         text = executable.with_name(f"{name}.v")        # of a waveform's model
         executable, image = stack.enter_context(broken(executable, image, design, faults))
         partial = None if trace is None else trace.path.with_name(trace.path.name + ".partial")
-        more = {} if trace is None else {"trace": partial, "window": trace.window}
+        more: dict[str, Any] = {} if trace is None else {"trace": partial, "window": trace.window}
         try:
             with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None,
                                stall=stall, seed=seed, **more) as link:
@@ -87,7 +95,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
                 partial.unlink(missing_ok=True)
             raise
         finally:
-            if partial is not None and partial.exists():
+            if trace is not None and partial is not None and partial.exists():
                 partial.replace(trace.path)
                 with writing(trace.path):
                     write_views(trace.path, text.read_text(), name, design)

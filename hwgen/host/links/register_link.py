@@ -1,17 +1,23 @@
 """A link to a machine by its registers (docs/axi.md), whatever they are reached over."""
 import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from ...models.adapter_codes import QuantizedAdapter
 from ...models.pack import model_id
+from ...models.quantize import QuantizedModel
+from ...params.axi import AxiShape
+from ...params.design import Design
 from ...params.errors import ErrorCode
 from ...params.frames import MOST_WRITTEN
 from ...params.loader import LoadError
 from ...params.counters import EVENTS
 from ...params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .card import CardState
-from .frames import Read, Write
+from .frames import FramePort, Read, Write
 from .link import (Entry, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter,
                    entry_errors, refusals)
 
@@ -39,7 +45,7 @@ class MemoryState:
     weights: int
 
     @classmethod
-    def of(cls, words):
+    def of(cls, words: Sequence[int]) -> Self:
         status, count, crc, _, weights = words      # from LOAD_STATUS to WEIGHTS_CRC
         code = status >> 8 & 7
         if code not in list(LoadError):
@@ -65,7 +71,8 @@ class RegisterLink(Link):
     weights : bool                  it must hold the model's weights now; without, `check_weights` is for later
     """
 
-    def __init__(self, port, design, axi, quantized, *, patience=10.0, details=True, weights=True):
+    def __init__(self, port: FramePort, design: Design, axi: AxiShape, quantized: QuantizedModel, *,
+                 patience: float = 10.0, details: bool = True, weights: bool = True) -> None:
         self.design, self._port, self._patience, self.details = design, port, patience, details
         self._quantized, self._loaded = quantized, set()
         self._map = registers = register_map(design, axi)
@@ -76,7 +83,7 @@ class RegisterLink(Link):
         if weights:
             self.check_weights()
 
-    def check_weights(self):
+    def check_weights(self) -> None:
         """LinkError unless the machine has the model's weights."""
         loader = self._map if "LOAD" in self._map else None
         card = self.card()
@@ -126,12 +133,12 @@ class RegisterLink(Link):
     def _register(self, name):
         return self._map[name].offset
 
-    def reset(self):
+    def reset(self) -> None:
         self._port.write(self._register("CONTROL"), 2)
         self._wait(lambda: not self._port.read(self._register("STATUS"))[0] & 2, "the reset")
         self._port.write(self._register("CONTROL"), 1)
 
-    def configure(self, inv_temperature, seed):
+    def configure(self, inv_temperature: int, seed: int) -> None:
         if "INV_TEMPERATURE" in self._map:
             self._port.write(self._register("INV_TEMPERATURE"), inv_temperature)
             self._port.write(self._register("SEED"), seed)
@@ -186,7 +193,7 @@ class RegisterLink(Link):
             raise LinkError("The machine could not read its weights")
         return results
 
-    def load_adapter(self, number, quantized):
+    def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         """As `Link.load_adapter`. LinkError if entries with the adapter of that number wait or run."""
         words = np.frombuffer(checked_adapter(self.design, number, quantized).tobytes(), "<u4").tolist()
         data = self._register("ADAPTER_DATA")
@@ -198,7 +205,7 @@ class RegisterLink(Link):
             raise LinkError(f"The machine has not taken adapter {number} as a whole")
         self._loaded.add(number)
 
-    def run_pass(self, entries):
+    def run_pass(self, entries: Sequence[Entry]) -> PassResult:
         check_fits(self.design, entries)
         check_loaded(entries, self._loaded)
         if not entries:     # the registers have no word for it
@@ -217,7 +224,7 @@ class RegisterLink(Link):
         return PassResult(tokens=tokens, errors=errors, cycles=counters["cycles"], counters=counters,
                           signatures=[words[layer * rows:layer * rows + ran] for layer in range(layers)])
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> KvAnswer:
         check_fits(self.design, slots=(slot, other), length=length)
         answer = self._register("KV_ANSWER")
         self._port.transact([Write(self._register("KV_LENGTH"), (length,)),
@@ -231,7 +238,7 @@ class RegisterLink(Link):
 
     # -- the memory of a machine that has a loader
 
-    def memory(self):
+    def memory(self) -> MemoryState:
         """`MemoryState`, when its start-up is over. LinkError if that fails, or takes too long."""
         def state():
             found.append(MemoryState.of(self._port.read(self._register("LOAD_STATUS"), 5)))
@@ -242,7 +249,7 @@ class RegisterLink(Link):
             raise LinkError("The board's memory does not work: its start-up has failed")
         return found[-1]
 
-    def card(self, progress=lambda block: None):
+    def card(self, progress: Callable[[int], object] = lambda block: None) -> CardState | None:
         """`CardState` when the machine has read its card, or None of one that has none. ``progress(block)`` is called
         as blocks come. LinkError if none does for ``patience`` seconds."""
         if "CARD" not in self._map:
@@ -261,11 +268,11 @@ class RegisterLink(Link):
             progress(latest)
         return state
 
-    def check_block(self, address, length):
+    def check_block(self, address: int, length: int) -> MemoryState:
         """`MemoryState` behind a block that was read back."""
         return self._block("CHECK", address, length)
 
-    def load_block(self, address, data, sent=lambda count: None):
+    def load_block(self, address: int, data: bytes, sent: Callable[[int], object] = lambda count: None) -> MemoryState:
         """`MemoryState` behind a block that was written; it says whether that went well. ``sent(count)`` is called as
         bytes go."""
         repeats = self._port.repeats
@@ -278,7 +285,7 @@ class RegisterLink(Link):
                 sent(min(start + CHUNK, len(data)))
         return self._ended()
 
-    def seal(self, crc):
+    def seal(self, crc: int) -> None:
         """Says that weights of this CRC are in the memory, of which all have just been read back."""
         self._port.write(self._register("SEAL"), crc)
 
@@ -298,11 +305,12 @@ class RegisterLink(Link):
         self._wait(done, "a block of its memory")
         return state
 
-    def counters(self):
+    def counters(self) -> list[int]:
         """The machine's counters of the latest pass, in the order of `params.counters.EVENTS`."""
         return self._port.read(self._register("COUNTER"), len(EVENTS))
 
-    def follow(self, entries, count, stop=None):
+    def follow(self, entries: Sequence[Entry], count: int,
+               stop: int | None = None) -> Generator[tuple[int, int], None, None]:
         """Run a pass, and up to ``count`` more of the entries that gave tokens by the machine alone
         (`hwgen.units.decode_loop`): one text for each entry, in slots of their own. Yields (index of the entry, token)
         as they come, pass by pass.
@@ -348,7 +356,7 @@ class RegisterLink(Link):
         status, queue = self._port.read(self._register("STATUS"))[0], self._port.read(self._register("QUEUE"))[0]
         return status & 1 or queue >> 8 & 0xFF
 
-    def close(self):
+    def close(self) -> None:
         self._port.close()
 
 

@@ -1,6 +1,9 @@
 """A chip of SDRAM and an SD card behind a board's pins, in simulation."""
 import math
+from collections.abc import Sequence
 from pathlib import Path
+
+from ...params.dram import Sdram
 
 __all__ = ["CARD_PINS", "CARD_TELLS", "CARD_TOLD", "board_with_chip", "card_periods", "card_verilog", "chip_verilog",
            "simulated"]
@@ -48,7 +51,7 @@ CARD_TELLS = {"at_block": 32, "at_byte": 9, "error": 8, "error_cycle": 32, "bloc
 _LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY PINMISSING"
 
 
-def chip_verilog(memory, clock, wire="~clk", **ports):
+def chip_verilog(memory: Sdram, clock: float, wire: str = "~clk", **ports: str) -> str:
     """Verilog that puts a `sdram_chip` and the wires ``sdram_*`` of its pins into a module, for an `Sdram` at ``clock``
     MHz.
 
@@ -70,13 +73,13 @@ def chip_verilog(memory, clock, wire="~clk", **ports):
                         more="".join(f",\n      .{port}({joined})" for port, joined in ports.items()))
 
 
-def card_periods(clock):
+def card_periods(clock: float) -> tuple[int, int]:
     """Cycles of a period of a card's clock, at least, before it is ready and behind it: at 400 kHz and 25 MHz, of a
     clock in MHz."""
     return math.ceil(clock * 1e6 / 400e3), math.ceil(clock * 1e6 / 25e6)
 
 
-def card_verilog(slow, fast):
+def card_verilog(slow: int, fast: int) -> tuple[str, str]:
     """(Ports ``card_*`` of a module, Verilog that puts an `sd_card` into it) for `card_periods`. Its pins are wires,
     but for its clock, which is seen outside."""
     ports = [("input", bits, name) for name, bits in CARD_TOLD.items()]
@@ -92,7 +95,7 @@ def card_verilog(slow, fast):
 """
 
 
-def board_with_chip(memory, clock, leds, card=None):
+def board_with_chip(memory: Sdram, clock: float, leds: int, card: tuple[int, int] | None = None) -> str:
     """Verilog of a module ``board``: a board's ``top`` with its chip, and with a card for which ``card`` is
     `card_periods`. A bit of the chip flips with ``flip``; ``chip_error`` is what it complains about."""
     card_ports, inside = card_verilog(*card) if card else ("", "")
@@ -104,7 +107,7 @@ def board_with_chip(memory, clock, leds, card=None):
                          card=inside, card_pins=pins)
 
 
-def simulated(texts):
+def simulated(texts: Sequence[str]) -> str:
     """Verilog texts of a memory path with what a simulation needs beside them: the chip, the FPGA's cells, and no
     warnings."""
     cells = [(_HERE / name).read_text() for name in ("sdram_chip.v", "ecp5_cells.v")]

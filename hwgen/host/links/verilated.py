@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...golden.weights import ROM_LATENCY
 from ...lib import verilator
@@ -17,12 +19,15 @@ from ...lib.layouts import (adapter_layout, command_layout, kv_answer_layout, kv
                             outcome_layout)
 from ...lib.quicker import quicker
 from ...lib.workdir import work_folder
+from ...models.adapter_codes import QuantizedAdapter
+from ...params.design import Design
 from ...params.errors import ErrorCode
 from ...params.counters import EVENTS
 from ...params.tables import some_changed
 from ...top import make
 from ...units.weights import request_layout
-from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, refusals
+from .link import (EccState, Entry, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter,
+                   refusals)
 from ..diagnosis.waves import Window, probed
 
 __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept",
@@ -30,7 +35,7 @@ __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder",
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
-_QUICKER = sys.modules[quicker.__module__].__file__
+_QUICKER = str(sys.modules[quicker.__module__].__file__)
 WORK = "run-"       # how names of work folders in the cache begin
 
 # of work folders among the models; bytes that the smallest build takes at least
@@ -45,12 +50,12 @@ public_flat_rw -module "*mac_column*" -var "tile"
 """
 
 
-def texts(*paths):
+def texts(*paths: str | Path) -> list[bytes]:
     """What is in files, for `kept`."""
     return [Path(path).read_bytes() for path in paths]
 
 
-def kv_header(decoder, design):
+def kv_header(decoder: str, design: Design) -> str:
     """What kv_memory.h needs: where the memories are, in Verilator's words, if that of the decoder is ``decoder``."""
     adapters = f"#define ADAPTER_MEMORY top->rootp->{decoder}__DOT__adapters__DOT__memory__DOT__memory__DOT__rows\n"
     adapters *= bool(design.hw.adapters)
@@ -62,7 +67,7 @@ def _user_cache():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where built models are kept: $HWGEN_CACHE, or the user's cache folder. OSError if there is no home."""
     try:
         base = os.environ.get("HWGEN_CACHE") or _user_cache() / "hwgen"
@@ -71,7 +76,7 @@ def cache_folder():
     return Path(base).absolute()
 
 
-def check_cache():
+def check_cache() -> None:
     """OSError if models cannot be kept: no folder can be made in the cache, or a file of some size."""
     models = cache_folder() / "models"
     models.mkdir(parents=True, exist_ok=True)
@@ -114,7 +119,7 @@ def _header(design):
     return "\n".join(lines) + "\n"
 
 
-def kept(name, about, make):
+def kept(name: str, about: tuple, make: Callable[[Path], Iterable[Path]]) -> Path:
     """A model in the cache: the executable ``model``, and beside it what it reads.
 
     ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it
@@ -146,7 +151,7 @@ def _known(about):
     return cache_folder() / "known" / digest
 
 
-def remembered(about, make):
+def remembered(about: tuple, make: Callable[[], Path]) -> Path:
     """The executable of `kept` that ``make()`` returned for ``about``, a tuple with plain reprs, or returns now.
 
     So a model is found before its Verilog is there: ``about`` is all that the Verilog and the files beside it are made
@@ -167,7 +172,7 @@ def remembered(about, make):
     return executable
 
 
-def compiled(work, sources, top, main, header, **more):
+def compiled(work: Path, sources: Sequence[Path], top: str, main: Path, header: str, **more: Any) -> Path:
     """Compile a model in a folder, of what `quicker` makes of its sources, with `design.h` and the KV memory open.
     Returns the executable.
 
@@ -186,7 +191,9 @@ def compiled(work, sources, top, main, header, **more):
                            args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
 
 
-def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", images=(), progress=None, headers=False):
+def build_model(verilog: str, top: str, design: Design, *, trace: str | None = None, fst: bool = False,
+                opt: str = "-O3", images: Sequence[Path] = (), progress: Callable[[str], object] | None = None,
+                headers: bool = False) -> Path:
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
     ``trace`` says which signals a waveform is to hold, of `hwgen.host.diagnosis.waves.SIGNALS`; by default the model
@@ -227,7 +234,8 @@ class VerilatedLink(Link):
                   those stalls
     """
 
-    def __init__(self, design, executable, *, weights=None, trace=None, window=Window(), stall=0.0, seed=1):
+    def __init__(self, design: Design, executable: str | Path, *, weights: str | Path | None = None,
+                 trace: str | Path | None = None, window: Window = Window(), stall: float = 0.0, seed: int = 1) -> None:
         self.design, self._loaded = design, set()
         command = [str(executable), "--stall", str(stall), "--seed", str(seed)]
         if weights is not None:
@@ -272,13 +280,13 @@ class VerilatedLink(Link):
             raise TraceError(f"The waveform cannot be written: {said.splitlines()[-1] if said else code}")
         raise LinkError(f"The simulation ended with code {code}" + (f": {said.splitlines()[-1]}" if said else ""))
 
-    def configure(self, inv_temperature, seed):
+    def configure(self, inv_temperature: int, seed: int) -> None:
         self._ask(f"config {inv_temperature} {seed}\n")
 
-    def reset(self):
+    def reset(self) -> None:
         self._ask("reset\n")
 
-    def run_pass(self, entries):
+    def run_pass(self, entries: Sequence[Entry]) -> PassResult:
         check_fits(self.design, entries)
         check_loaded(entries, self._loaded)
         lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)} {e.key} {e.adapter}\n" for e in entries)
@@ -291,29 +299,29 @@ class VerilatedLink(Link):
             errors=refusals(self.design, entries, ((None if none else entry, error)
                                                    for _, entry, _, none, _, error in answer["outcomes"])))
 
-    def load_adapter(self, number, quantized):
+    def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         beats = checked_adapter(self.design, number, quantized)
         self._ask(f"adapter {number - 1} {len(beats)}\n" + "".join(f"{beat.tobytes().hex()}\n" for beat in beats))
         self._loaded.add(number)
 
-    def operate(self, op, slot, other=0, length=0):
+    def operate(self, op: int, slot: int, other: int = 0, length: int = 0) -> KvAnswer:
         check_fits(self.design, slots=(slot, other), length=length)
         answer = self._ask(f"kv {int(op)} {slot} {other} {length}\n")
         return KvAnswer(ErrorCode(answer["code"]), answer["cycles"])
 
-    def flip(self, memory, word, bit):
+    def flip(self, memory: str, word: int, bit: int) -> None:
         """Flip a bit of a word of the KV memory ``k_codes``, ``v_codes``, ``k_exps`` or ``v_exps``."""
         self._ask(f"flip {memory} {word} {bit}\n")
 
-    def ecc(self):
+    def ecc(self) -> EccState:
         answer = self._ask("ecc\n")
         return EccState(answer["corrected"], answer["failed"], tuple(answer["fault"]) if answer["failed"] else None)
 
-    def traced(self):
+    def traced(self) -> int:
         """How many cycles the waveform has."""
         return self._ask("traced\n")["cycles"]
 
-    def close(self):
+    def close(self) -> None:
         process = self._process
         given, answers, said = self._pipes
         with answers, said:

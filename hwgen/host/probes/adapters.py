@@ -37,6 +37,8 @@ class _Part:
 
     def __init__(self, case: Case, name: str, memory: np.ndarray):
         design, decoder = case.design, case.decoder
+        assert case.adapter is not None
+        self.number, _ = case.adapter
         self.case, self.name, self.place = case, name, design.adapter_map[name, case.index]
         weights, inputs = getattr(case.layer, name), case.stages.inputs[name]
         ranks = design.hw.adapter_rank * len(case.stages.projects[name].matrices)
@@ -68,7 +70,7 @@ class _Part:
             wrong = flipped_exponent(self.exponent, bit)
             sums = self._sums(*codes_of(self.case.design, self.inner, self.exp, wrong))
             if self._hits(sums[None]):
-                fault = AdapterFault.of_exponent(self.case.design, self.case.adapter[0], self.place, bit)
+                fault = AdapterFault.of_exponent(self.case.design, self.number, self.place, bit)
                 yield self._suspect(fault, lambda a, b, exponent, wrong=wrong: (a, b, wrong))
 
     def codes_of_a(self) -> Iterator[Suspect]:
@@ -118,10 +120,10 @@ class _Part:
             a, b = a.copy(), b.copy()
             (a if which == "a" else b)[row, column] = value
             return a, b, exponent
-        fault = AdapterFault.of_code(self.case.design, self.case.adapter[0], self.place, which, row, column, bit)
+        fault = AdapterFault.of_code(self.case.design, self.number, self.place, which, row, column, bit)
         return self._suspect(fault, change)
 
     def _suspect(self, fault, change):
-        key, number = (self.name, self.case.index), self.case.adapter[0]
+        key, number = (self.name, self.case.index), self.number
         return Suspect(fault, fault.unit, fault.where(self.case.design),
                        lambda decoder: decoder.change_adapter(number, key, change))

@@ -6,7 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
+from ...golden.decoder import GoldenDecoder
+from ...golden.kv_cache import KvBlocks
+from ...models.adapter_codes import QuantizedAdapter
 from ...models.pack import sections as packed
+from ...models.quantize import QuantizedModel
+from ...params.stream import Section
 from ..diagnosis.faults import WeightFault
 from .broken import BrokenDecoder
 from .stages import Stages
@@ -57,8 +62,9 @@ class Case:
     tried, untried  how many bits the probes have tried, and what they have left out
     """
 
-    def __init__(self, quantized, decoder, blocks, *, index: int, slot: int, seen: int, x: np.ndarray,
-                 token: int, old: int, adapter=None):
+    def __init__(self, quantized: QuantizedModel, decoder: GoldenDecoder, blocks: KvBlocks, *, index: int, slot: int,
+                 seen: int, x: np.ndarray, token: int, old: int,
+                 adapter: tuple[int, QuantizedAdapter] | None = None) -> None:
         self.design, self.quantized, self.decoder, self.blocks = decoder.design, quantized, decoder, blocks
         self.index, self.slot, self.seen, self.x, self.token, self.old = index, slot, seen, x, token, old
         self.layer, self.stages = decoder.weights[index], Stages(decoder, index, x)
@@ -85,21 +91,21 @@ class Case:
         """A copy of the golden decoder with something wrong."""
         return BrokenDecoder.of(self.decoder, alter)
 
-    def replay(self, decoder) -> int:
+    def replay(self, decoder: GoldenDecoder) -> int:
         """The signature that the whole layer gives on another decoder."""
         decoder.reset()
         positions = self.stages.positions
         return decoder.signature(decoder.layer(self.index, self.x, np.full_like(positions, self.slot),
                                                positions)[-1:])[0]
 
-    def setting(self, attribute: str, value) -> Alter:
+    def setting(self, attribute: str, value: object) -> Alter:
         """Puts something else into the layer of a decoder."""
         def alter(decoder):
             decoder.weights[self.index] = layer = copy.copy(decoder.weights[self.index])
             setattr(layer, attribute, value)
         return alter
 
-    def weight(self, section, address: int, bit: int, alter: Alter, local: bool = True) -> Suspect:
+    def weight(self, section: Section, address: int, bit: int, alter: Alter, local: bool = True) -> Suspect:
         """The `Suspect` of a bit of a byte of a section of the stream."""
         beat, byte = divmod(int(address), self.design.hw.beat_bytes)
         fault = WeightFault(section.address + beat, byte, int(bit))

@@ -71,6 +71,7 @@ class _Matrix:
         """Bits of the offsets of its rows."""
         case, stages, name, right = self.case, self.case.stages, self.name, self.case.layer.rows[self.name]
         for bit in range(4 if case.design.scaled else 0):
+            assert right is not None
             case.tried += len(right)
             r = np.arange(len(right))
             before = stages.outputs(name, r, self.acc, self.exp)

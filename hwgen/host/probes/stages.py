@@ -4,6 +4,7 @@ import numpy as np
 from ...golden import residual
 from ...golden.attention import attention_entries
 from ...golden.convert import convert_gate_up, convert_qkv
+from ...golden.decoder import GoldenDecoder
 from ...golden.numbers import acc_to_bf16, bf16
 from ...golden.qk_norm import qk_norm
 from ...golden.rmsnorm import rms_norm
@@ -38,7 +39,7 @@ class Stages:
     gates, products     [1, outputs of `Block.into_ff`], [1, ff]
     """
 
-    def __init__(self, decoder, index, x):
+    def __init__(self, decoder: GoldenDecoder, index: int, x: np.ndarray) -> None:
         self.decoder, self.design, self.index, self.x = decoder, decoder.design, index, x
         d, block = decoder, decoder.design.block
         self.layer, self.positions, self.own = d.weights[index], np.arange(len(x)), x[-1:]
@@ -85,7 +86,7 @@ class Stages:
         norm = self.design.block.qk_norm
         return heads if norm is None or norm.after_rotary else self.qk_normed(heads)
 
-    def qk_normed(self, heads):
+    def qk_normed(self, heads: np.ndarray) -> np.ndarray:
         """[..., qkv_heads, head], queries and keys normed."""
         block = self.design.block
         gains = (self.layer.vectors[block.gain_of(matrix).name] for matrix in (block.queries, block.keys))
@@ -93,7 +94,8 @@ class Stages:
 
     # -- behind the array
 
-    def outputs(self, name, r, acc, exp, bias=None, rows=None):
+    def outputs(self, name: str, r: np.ndarray, acc: np.ndarray, exp: np.ndarray, bias: np.ndarray | None = None,
+                rows: np.ndarray | None = None) -> np.ndarray:
         """What a project's sums [m, n] of its rows r become behind the array: [m, n].
 
         Numbers of ``raw``; of ``products``; of the residual after the add; or of the sums that a norm takes.
@@ -103,8 +105,8 @@ class Stages:
         if bias is None and design.block.biased(project):
             bias = layer.vectors[design.block.bias_of(project).name][r]
         exp = np.asarray(exp, np.int64)
-        if rows is None and design.scaled:
-            rows = layer.rows[name][r]
+        if rows is None and (stored := layer.rows[name]) is not None:
+            rows = stored[r]
         if project.sink in ("residual", "sums"):
             sums = np.asarray(acc, np.int64), exp, layer.exps[project.matrices[0]], design
             if project.sink == "sums":
@@ -121,7 +123,7 @@ class Stages:
         pair[np.arange(len(r)), r % 2] = values[0]
         return activate(design.block, pair).T
 
-    def after_outputs(self, name, r, new):
+    def after_outputs(self, name: str, r: np.ndarray, new: np.ndarray) -> np.ndarray:
         """With numbers [m, n] of `outputs`, one for each candidate, instead of those of the rows r."""
         sink = self.projects[name].sink
         if sink == "heads":
@@ -133,7 +135,7 @@ class Stages:
         norm = self._norm_of[name]
         return self.after_normed(norm, rms_norm(self.design, put(self.rows[norm], r, new), self.layer.gains[norm]))
 
-    def after_sums(self, name, acc, exp):
+    def after_sums(self, name: str, acc: np.ndarray, exp: np.ndarray) -> np.ndarray:
         """With other sums of all of a project's rows: [n, m, outputs], m of them of inputs with exponents [m]."""
         project, design, layer = self.projects[name], self.design, self.layer
         n, bias, rows = len(acc), layer.vectors.get(design.block.bias_of(project).name), layer.rows[name]
@@ -157,7 +159,7 @@ class Stages:
         rows = [np.full(sizes[block.matrix(name).rows], self.layer.exps[name]) for name in project.matrices]
         return np.stack(rows, axis=1).reshape(-1) if project.interleaved else np.concatenate(rows)
 
-    def behind(self, name):
+    def behind(self, name: str) -> int:
         """Weights of the projects that a number behind this one has yet to go through."""
         names = list(self.projects)
         following = names[names.index(name) + 1:]
@@ -168,7 +170,7 @@ class Stages:
 
     # -- to the end of the layer
 
-    def after_normed(self, name, y):
+    def after_normed(self, name: str, y: np.ndarray) -> np.ndarray:
         """With other results of a norm: bf16 [n * m, hidden_size], where it has read m rows."""
         if self.norms[name].writes == "residual":
             project = next(project for project, norm in self._norm_of.items() if norm == name)
@@ -180,31 +182,31 @@ class Stages:
         gates = self.decoder.converted_gates(self.index, y[len(self.x) - 1::len(self.x)]) if block.parallel else None
         return self.after_attention(values, gates=gates)
 
-    def after_x(self, x):
+    def after_x(self, x: np.ndarray) -> np.ndarray:
         """With other residuals of the entry before the layer."""
         heads = np.repeat(self.heads[None], len(x), axis=0)
         heads[:, -1] = self.decoder.heads(self.index, x)
         gates = self.decoder.gates(self.index, x) if self.design.block.parallel else None
         return self.after_attention(self.attend(heads), x, gates)
 
-    def after_raw(self, raw):
+    def after_raw(self, raw: np.ndarray) -> np.ndarray:
         """[n, p + 1, qkv_heads, head], before a norm of queries and keys."""
         return self.after_attention(self._attend_raw(raw))
 
     def _attend_raw(self, raw):
         return self.attend(self._early_norm(raw))
 
-    def after_qk_norm(self, heads):
+    def after_qk_norm(self, heads: np.ndarray) -> np.ndarray:
         """[n, p + 1, qkv_heads, head], behind the norm of queries and keys."""
         if not self.design.block.qk_norm.after_rotary:
             return self.after_attention(self.attend(heads))
         return self.after_attention(self.attend_stored(*quantize(heads, self.design.recipe.kv_format)))
 
-    def after_angles(self, angles):
+    def after_angles(self, angles: np.ndarray) -> np.ndarray:
         """[n, p + 1, head/2, 2]: what RoPE turns by."""
         return self.after_attention(self.attend(np.repeat(self.heads[None], len(angles), axis=0), angles))
 
-    def attend(self, heads, angles=None):
+    def attend(self, heads: np.ndarray, angles: np.ndarray | None = None) -> np.ndarray:
         """[n, p + 1, qkv_heads, head] before RoPE -> [n, heads * head]."""
         if angles is None and self.angles is not None:
             angles = np.broadcast_to(self.angles, (len(heads), *self.angles.shape))
@@ -212,7 +214,7 @@ class Stages:
         codes, exps = self.decoder.stored(self.index, heads.reshape(-1, *heads.shape[2:]), angles)
         return self.attend_stored(codes.reshape(heads.shape), exps.reshape(heads.shape[:3]))
 
-    def attend_stored(self, codes, exps):
+    def attend_stored(self, codes: np.ndarray, exps: np.ndarray) -> np.ndarray:
         """The same, from what is stored: candidates are K/V heads of one entry that sees them all."""
         design, block, (n, rows) = self.design, self.design.block, codes.shape[:2]
         keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
@@ -221,13 +223,15 @@ class Stages:
         q, q_exp = codes[:, -1, queries].reshape(-1, design.padded_head_dim), exps[:, -1, queries].reshape(-1)
         return self.weighted(k, k_exp, v, v_exp, q, q_exp).reshape(n, -1)
 
-    def weighted(self, k, k_exp, v, v_exp, q, q_exp):
+    def weighted(self, k: np.ndarray, k_exp: np.ndarray, v: np.ndarray, v_exp: np.ndarray, q: np.ndarray,
+                 q_exp: np.ndarray) -> np.ndarray:
         """Attention of K/V heads [p + 1, m, head] with exponents [p + 1, m], and their groups' queries
         [m * group, head] -> as those."""
         window = self.design.window(self.index)
         return attention_entries(self.design, q[None], q_exp[None], self.positions[-1:], k, k_exp, v, v_exp, window)[0]
 
-    def after_attention(self, values, x=None, gates=None):
+    def after_attention(self, values: np.ndarray, x: np.ndarray | None = None,
+                        gates: np.ndarray | None = None) -> np.ndarray:
         """Results of attention [n, heads * head], in some cases with other residuals before the layer, or other `gates`
         of a parallel block."""
         return self._after_middle(self.decoder.attended(self.index, self.own if x is None else x, values), gates)
@@ -243,13 +247,13 @@ class Stages:
     def _after_gates(self, gates):
         return self.after_products(activate(self.design.block, gates))
 
-    def after_products(self, values):
+    def after_products(self, values: np.ndarray) -> np.ndarray:
         """Inputs of `Block.from_ff`: [n, ff]."""
         project = self.design.block.from_ff
         return self.decoder.add(self.index, self.base[project.name], values, project)
 
 
-def put(base, r, new):
+def put(base: np.ndarray, r: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Copies of an array of m rows [m, ...] with element r of all the rows after the first axis set: [n, m, ...], or
     [n, ...] if m is 1."""
     out = np.repeat(base.reshape(1, len(base), -1), len(r), axis=0)

@@ -1,7 +1,12 @@
 """Draft tokens: guesses that a pass verifies all at once. A wrong one costs an entry, and no draft changes what is
 answered."""
+from typing import TYPE_CHECKING
+
 from ...params.errors import ErrorCode
-from ..links.link import Entry, KvError
+from ..links.link import Entry, KvError, Link
+
+if TYPE_CHECKING:
+    from .scheduler import Sequence
 
 __all__ = ["Drafter", "LinkDrafter", "NgramDrafter"]
 
@@ -9,11 +14,11 @@ __all__ = ["Drafter", "LinkDrafter", "NgramDrafter"]
 class Drafter:
     """Proposes what may come next."""
 
-    def propose(self, sequence, count):
+    def propose(self, sequence: "Sequence", count: int) -> list[int]:
         """At most ``count`` tokens that may follow ``sequence.tokens``."""
         raise NotImplementedError
 
-    def forget(self, sequence):
+    def forget(self, sequence: "Sequence") -> None:
         """A sequence has ended."""
 
 
@@ -24,10 +29,10 @@ class NgramDrafter(Drafter):
     The longest match of at most ``longest`` tokens counts, and of several the latest.
     """
 
-    def __init__(self, longest=3):
+    def __init__(self, longest: int = 3) -> None:
         self.longest = longest
 
-    def propose(self, sequence, count):
+    def propose(self, sequence: "Sequence", count: int) -> list[int]:
         tokens = sequence.tokens
         for n in range(min(self.longest, len(tokens) - 1), 0, -1):
             end = tokens[-n:]
@@ -43,12 +48,12 @@ class LinkDrafter(Drafter):
     ``passes`` counts what it ran: its time is not the verifying machine's, and is not counted there.
     """
 
-    def __init__(self, link):
+    def __init__(self, link: Link) -> None:
         self.link, self.passes = link, 0
         self._free = list(range(link.design.hw.slots))
         self._kept = {}         # sequence -> (slot, tokens whose keys and values are there)
 
-    def propose(self, sequence, count):
+    def propose(self, sequence: "Sequence", count: int) -> list[int]:
         if sequence not in self._kept:
             if not self._free:
                 return []
@@ -79,6 +84,6 @@ class LinkDrafter(Drafter):
                 tokens.append(drafts[-1])
         return drafts
 
-    def forget(self, sequence):
+    def forget(self, sequence: "Sequence") -> None:
         if sequence in self._kept:
             self._free.append(self._kept.pop(sequence)[0])

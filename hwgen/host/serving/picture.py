@@ -2,7 +2,7 @@
 from html import escape
 
 from ...plan.compare_picture import ticks
-from .report import ENGINES
+from .report import ENGINES, Report
 
 __all__ = ["timeline_svg"]
 
@@ -68,7 +68,7 @@ def _outline(levels, y):
     return " ".join(points)
 
 
-def timeline_svg(report):
+def timeline_svg(report: Report) -> str:
     """The picture of a `hwgen.host.serving.Report`, as text. Colours follow the reader's light or dark setting."""
     passes, cycles, scheduler = report.scheduler.passes, report.cycles, report.scheduler
     facts, out, y = report.facts(), [], 76

@@ -1,7 +1,12 @@
 """Who gets the entries of the next pass, and who gives way when the KV memory is full."""
 import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from .scheduler import Sequence
 
 __all__ = ["ORDERS", "Policy"]
 
@@ -32,7 +37,7 @@ class Policy:
     chunk: int | None = None
     full: str = "recompute"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"Order must be one of {', '.join(ORDERS)}, not {self.order!r}")
         for noun, value in (("Budget", self.budget), ("Chunk", self.chunk)):
@@ -42,9 +47,9 @@ class Policy:
             raise ValueError(f"Full must be recompute or keep, not {self.full!r}")
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text: str) -> Self:
         """From ``order,budget=8,chunk=4,full=keep``, in any order, all of them optional. ValueError with one line."""
-        found = {}
+        found: dict[str, Any] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             key, equals, value = part.partition("=")
             key, value = (key.strip(), value.strip()) if equals else ("order", part)
@@ -54,8 +59,9 @@ class Policy:
             if key in ("budget", "chunk"):
                 if not re.fullmatch("[0-9]{1,10}", value):
                     raise ValueError(f"Policy's {key} must be an integer of up to 10 digits, not {value[:20]!r}")
-                value = int(value)
-            found[key] = value
+                found[key] = int(value)
+            else:
+                found[key] = value
         return cls(**found)
 
     def __str__(self):
@@ -64,7 +70,7 @@ class Policy:
                                        for field in dataclasses.fields(self)[1:]
                                        if getattr(self, field.name) != getattr(default, field.name))])
 
-    def plan(self, sequences, entries):
+    def plan(self, sequences: Iterable["Sequence"], entries: int) -> list[tuple["Sequence", int]]:
         """[(sequence, tokens)] of the next pass: ``sequences`` oldest first, each with ``wanted`` tokens to run, at
         most ``entries`` in all."""
         plan, budget = [], entries if self.budget is None else self.budget

@@ -1,9 +1,12 @@
 """A trace played through a scheduler, and what came of it: throughput, latencies, occupancy, utilization."""
 import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
+
+from .scheduler import Request, Scheduler, Sequence
 
 __all__ = ["ENGINES", "Report", "play", "percentile"]
 
@@ -11,7 +14,7 @@ __all__ = ["ENGINES", "Report", "play", "percentile"]
 ENGINES = {"MAC array": "mac_busy", "attention": "attention", "norm": "norm", "embedding": "embed"}
 
 
-def percentile(values, share):
+def percentile(values: Collection[float], share: float) -> float:
     """The smallest value that at least so large a share of them does not exceed (nearest rank)."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
@@ -24,7 +27,8 @@ def _spread(values, scale):
             "p99": scale * percentile(values, 0.99)}
 
 
-def play(scheduler, requests, progress=None):
+def play(scheduler: Scheduler, requests: Iterable[Request],
+         progress: Callable[[int, int], object] | None = None) -> list[Sequence]:
     """Run requests to their end. ``progress``: called with (answered, all). Returns the sequences, in the requests'
     order."""
     sequences = [scheduler.add(request) for request in requests]
@@ -43,11 +47,11 @@ class Report:
     clock: float
 
     @property
-    def cycles(self):
+    def cycles(self) -> int:
         last = self.scheduler.passes[-1]
         return last.start + last.cycles
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         """Everything as JSON has it; seconds are projected at the clock, cycles are the link's."""
         scheduler, passes, hw = self.scheduler, self.scheduler.passes, self.scheduler.link.design.hw
         second = 1 / (self.clock * 1e6)
@@ -86,7 +90,7 @@ class Report:
             "drafts": {"proposed": proposed, "accepted": accepted},
         }
 
-    def json(self):
+    def json(self) -> dict[str, Any]:
         """`facts`, with each request and each pass (times in cycles)."""
         return self.facts() | {
             "each_request": [{"name": s.request.name, "arrival": s.request.arrival, "started": s.started,
@@ -99,7 +103,7 @@ class Report:
                                      for part in p.parts]}
                           for p in self.scheduler.passes]}
 
-    def table(self):
+    def table(self) -> Table:
         """For a person."""
         facts = self.facts()
         table = Table("", f"at {self.clock:g} MHz, projected", box=None, header_style="bold", padding=(0, 2))
@@ -129,7 +133,7 @@ class Report:
         return table
 
 
-def draft_text(drafts):
+def draft_text(drafts: Mapping[str, int]) -> str:
     """Proposed and accepted drafts in words."""
     proposed, accepted = drafts["proposed"], drafts["accepted"]
     share = accepted / max(1, proposed)

@@ -5,12 +5,14 @@ with depends on nothing but the request: not on its slot, its neighbours, the ch
 put off (tests/test_host_scheduler.py). Time is the machine's, in cycles.
 """
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ...params.design import up_to
 from ...params.errors import KvOp
 from ..driver import check_prompt, why_ended
-from ..links.link import Entry, KvError, noise_key
+from ..links.link import Entry, KvError, Link, noise_key
+from .drafts import Drafter
 from .policies import Policy
 
 __all__ = ["PassRecord", "Request", "Scheduler", "Sequence", "TURNAROUND"]
@@ -67,23 +69,23 @@ class Sequence:
     furthest: int = 0       # positions that have ever been computed
 
     @property
-    def output(self):
+    def output(self) -> list[int]:
         return self.tokens[len(self.request.prompt):]
 
     @property
-    def prefilling(self):
+    def prefilling(self) -> bool:
         """Whether more than the next token is to be computed."""
         return len(self.tokens) - self.kept > 1
 
     @property
-    def wanted(self):
+    def wanted(self) -> int:
         """Tokens that it would run in the next pass."""
         return len(self.tokens) - self.kept + len(self.drafts)
 
-    def finished(self, context):
+    def finished(self, context: int) -> bool:
         return bool(self.output) and (self.why_ended() != "context" or len(self.tokens) > context)
 
-    def why_ended(self):
+    def why_ended(self) -> str:
         """Of one that has: as `hwgen.host.driver.why_ended`."""
         return why_ended(self.output, self.request.max_tokens, self.request.stop)
 
@@ -106,7 +108,7 @@ class PassRecord:
     counters: dict
 
     @property
-    def entries(self):
+    def entries(self) -> int:
         return sum(prefill + decode + drafts for _, _, prefill, decode, drafts, _ in self.parts)
 
 
@@ -126,8 +128,9 @@ class Scheduler:
     Deterministic: the same requests over the same design give the same passes.
     """
 
-    def __init__(self, link, policy=Policy(), *, blocks=None, drafter=None, draft_tokens=0, turnaround=TURNAROUND,
-                 on_token=None):
+    def __init__(self, link: Link, policy: Policy = Policy(), *, blocks: int | None = None,
+                 drafter: Drafter | None = None, draft_tokens: int = 0, turnaround: int = TURNAROUND,
+                 on_token: Callable[[Sequence, int], object] | None = None) -> None:
         self.link, self.policy, self.turnaround, self.on_token = link, policy, turnaround, on_token
         hw = link.design.hw
         most = hw.blocks
@@ -160,7 +163,7 @@ class Scheduler:
 
     # -- requests
 
-    def add(self, request):
+    def add(self, request: Request) -> Sequence:
         """Take a request on. Returns its `Sequence`. ValueError with one line if it can never be answered."""
         design = self.link.design
         check_prompt(design, request.prompt, request.max_tokens)
@@ -212,7 +215,7 @@ class Scheduler:
             raise KvError(op, slot, 0, length, answer.error)
         self._busy += answer.cycles or 0
 
-    def preempt(self, sequence):
+    def preempt(self, sequence: Sequence) -> None:
         """Take a running sequence's slot and KV memory; it waits to compute them again."""
         self._release(sequence)
         sequence.kept, sequence.reached, sequence.drafts = 0, 0, ()
@@ -254,7 +257,7 @@ class Scheduler:
                 granted[sequence] = room
         return [(s, granted[s]) for s, _ in plan if s in granted]
 
-    def step(self):
+    def step(self) -> PassRecord | None:
         """Run one pass. Returns its `PassRecord`; None when all requests are answered."""
         self._admit()
         if not self.running:
@@ -276,6 +279,7 @@ class Scheduler:
                         for p, token in enumerate(run, s.kept)]
         self._settle()
         result = self.link.run_pass(entries).check()
+        assert result.cycles is not None and result.outcome_cycles is not None      # the link knows its time
         when = dict(zip((i for i, e in enumerate(entries) if e.want), result.outcome_cycles))
         index, parts = 0, []
         for s, count in plan:
@@ -325,7 +329,7 @@ class Scheduler:
         s.furthest = max(s.furthest, s.kept)
         return *part, new
 
-    def run(self):
+    def run(self) -> list[Sequence]:
         """Run until all requests are answered; the sequences in the order in which they were added."""
         while self.step() is not None:
             pass

@@ -3,10 +3,15 @@ import json
 import math
 import random
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from ...models.json_file import decode_json, take
+from ...models.tokenizer import Tokenizer
 from ...params.checks import shown
+from ...params.model import ModelShape
 from ..inputs import InputError, check_no_device, write_text, writing
 from .scheduler import Request
 
@@ -39,13 +44,13 @@ class Lengths:
     """A distribution of lengths: ``64`` always, ``16:64`` uniform, ``~64`` geometric with that mean (at least 1)."""
     text: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         form = re.fullmatch("(~?)([0-9]{1,10})|([0-9]{1,10}):([0-9]{1,10})", self.text)
         numbers = [int(n) for n in form.groups() if n and n != "~"] if form else [0]
         if not all(1 <= n <= _MOST_TOKENS for n in numbers) or numbers != sorted(numbers):
             raise ValueError(f"Length must be N, LOW:HIGH or ~MEAN, with numbers from 1 on, not {shown(self.text)}")
 
-    def draw(self, rng):
+    def draw(self, rng: random.Random) -> int:
         if self.text[0] == "~":
             mean = int(self.text[1:])
             return 1 if mean == 1 else 1 + int(math.log(1 - rng.random()) / math.log(1 - 1 / mean))
@@ -70,7 +75,7 @@ class Synthetic:
     longest: int = 0
     seed: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.requests <= _MOST_REQUESTS:
             raise ValueError(f"Request count must be 1 to {_MOST_REQUESTS}, not {self.requests}")
         if not (self.rate == 0 or 1e-6 <= self.rate < math.inf):
@@ -81,7 +86,7 @@ class Synthetic:
             raise ValueError(f"Longest must be 0 or at least 2 tokens, not {self.longest}")
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text: str) -> Self:
         """From ``requests=16,prompt=16:64,output=~8,rate=300,longest=200,seed=1``, all of them optional. ValueError
         with one line."""
         found = {}
@@ -98,7 +103,7 @@ class Synthetic:
                                  else f"{key.capitalize()} must be a number, not {shown(value)}") from None
         return cls(**found)
 
-    def lines(self):
+    def lines(self) -> Iterator[dict[str, Any]]:
         """The requests, as dicts of a trace's fields."""
         rng, arrival = random.Random(self.seed), 0.0
         for number in range(self.requests):
@@ -112,11 +117,11 @@ class Synthetic:
                    "seed": self.seed * 1000 + number}
 
 
-def write_trace(path, lines):
+def write_trace(path: str | Path, lines: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_trace(path):
+def read_trace(path: str | Path) -> list[dict[str, Any]]:
     """The requests of a trace file, as dicts that have been checked. InputError names the line."""
     check_no_device(path, "Trace")
     lines, size = [], 0
@@ -177,7 +182,8 @@ def _checked(line):
     return line
 
 
-def requests_of(lines, model, clock, tokenizer=None, *, context=None, adapters=0):
+def requests_of(lines: Iterable[dict[str, Any]], model: ModelShape, clock: float, tokenizer: Tokenizer | None = None, *,
+                context: int | None = None, adapters: int = 0) -> list[Request]:
     """`Request`s of a trace's lines. ValueError with one line, before any prompt is drawn or read.
 
     Parameters
@@ -207,6 +213,7 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None, adapters=0
     for number, (name, line) in enumerate(zip(names, lines)):
         seed = line.get("seed", number)
         if "text" in line:
+            assert tokenizer is not None        # refused above
             prompt = tokenizer.encode(line["text"])
         elif "tokens" in line:
             prompt = line["tokens"]
