@@ -145,11 +145,12 @@ def test_c_functions(chip, tmp_path):
 int main(void)
 {
     uint64_t result = 0x8143000512345678u;
-    printf("%llx %x %x %x %x %x\\n", (unsigned long long)chip_command(0x12345, 7, 3, 1, 0), chip_result_token(result), chip_result_entry(result),
-           chip_result_error(result), chip_result_bus_error(result), chip_result_last(result));
+    printf("%llx %x %x %x %x %x\\n", (unsigned long long)chip_command(0x12345, 7, 3, 1, 0),
+           chip_result_token(result), chip_result_entry(result), chip_result_error(result),
+           chip_result_bus_error(result), chip_result_last(result));
     return 0;
 }
-""")  # noqa: E501
+""")
     subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", f"-I{chip[0]}", "-o", tmp_path / "test", tmp_path / "test.c"],
                    check=True)
     said = subprocess.run([tmp_path / "test"], capture_output=True, text=True, check=True).stdout

@@ -195,11 +195,14 @@ def judge(reached, of_points, about):
 # The report
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Coverage of the RTL</title>
-<style>body{{font:14px/1.4 sans-serif;margin:2em auto;max-width:75em;padding:0 1em}}table{{border-collapse:collapse}}td,th{{border:1px solid #ccc;padding:2px 8px;
-text-align:right}}td:first-child,th:first-child{{text-align:left}}.bad{{background:#fdd}}code,pre{{font:12px/1.35 monospace}}pre b{{background:#fdd;font-weight:400}}
+<style>body{{font:14px/1.4 sans-serif;margin:2em auto;max-width:75em;padding:0 1em}}
+table{{border-collapse:collapse}}td,th{{border:1px solid #ccc;padding:2px 8px;text-align:right}}
+td:first-child,th:first-child{{text-align:left}}.bad{{background:#fdd}}
+code,pre{{font:12px/1.35 monospace}}pre b{{background:#fdd;font-weight:400}}
 pre i{{background:#dfd;font-style:normal}}li{{font-family:monospace;font-size:12px}}li span{{color:#666}}</style>
-<h1>Coverage of the RTL by the benches</h1><p>{summary}</p>{complaints}<table><tr><th>unit<th>branches<th>reached<th>cannot be<th>%<th>mark<th>points<th>reached
-<th>cannot be<th>%<th>mark</tr>{rows}</table>{units}{files}</html>"""  # noqa: E501
+<h1>Coverage of the RTL by the benches</h1><p>{summary}</p>{complaints}<table>
+<tr><th>unit<th>branches<th>reached<th>cannot be<th>%<th>mark<th>points<th>reached<th>cannot be<th>%<th>mark</tr>
+{rows}</table>{units}{files}</html>"""
 
 
 def page(units, complaints, reached):

@@ -22,8 +22,9 @@ PASSES = 2
 MOST = 4_000_000
 
 _BENCH = """\
-// Two passes of NAME, compared with what hwgen's golden model says: tokens, a signature for each layer, and which weights were read.
-// Plain Verilog, for any simulator. Ends with "PASS", or with $fatal and the first difference. Made by hwgen; make it again rather than change it.
+// Two passes of NAME, compared with what hwgen's golden model says: tokens, a signature for each layer, and which
+// weights were read. Plain Verilog, for any simulator. Ends with "PASS", or with $fatal and the first difference.
+// Made by hwgen; make it again rather than change it.
 /* verilator lint_off WIDTH */
 module NAME_tb;
   parameter FILE_PARAMETER = "IMAGE";
@@ -58,7 +59,7 @@ module NAME_tb;
       @connections
   );
 endmodule
-"""  # noqa: E501
+"""
 
 _FILE = """
   // The weights, as the file has them.

@@ -1,12 +1,17 @@
 """Accuracy of a recipe: perplexity, KL divergence and top-1 agreement with the float32 model, on a text."""
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
 import numpy as np
 
 from ..golden.decoder import GoldenDecoder
 from ..models.accuracy import Agreement, windows
-from ..models.quantize import quantize, quantize_matrix
+from ..models.checkpoint import Checkpoint
+from ..models.quantize import QuantizedModel, quantize, quantize_matrix
 from ..models.reference import Reference
 from ..params.block import Project
 from ..params.design import Design
+from ..params.formats import Fp8
+from ..params.hardware import HwShape, Recipe
 from ..params.stream import HEAD
 
 __all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "report", "variants"]
@@ -15,8 +20,11 @@ __all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "report", "
 PARTS = {"weights only": ("weights",), "activations only": ("activations",), "Q, K and V only": ("heads",),
          "probabilities only": ("p",)}
 
+#: A machine or a model: tokens -> logits [n, vocab].
+_Logits = Callable[[Sequence[int]], np.ndarray]
 
-def fp8_rounded(x, fmt, largest=None):
+
+def fp8_rounded(x: np.ndarray, fmt: Fp8, largest: np.ndarray | np.floating | None = None) -> np.ndarray:
     """``x`` rounded to ``fmt``, each row (last axis) with the power-of-two scale that its largest magnitude needs.
 
     ``largest`` fixes that magnitude instead. float32 [..., n] -> float32 [..., n].
@@ -38,7 +46,7 @@ class PartlyFp8(Reference):
         keys, values), "p"
     """
 
-    def __init__(self, checkpoint, recipe, operands):
+    def __init__(self, checkpoint: Checkpoint, recipe: Recipe, operands: Collection[str]) -> None:
         block, blocks = checkpoint.shape.block, recipe.largest_block(checkpoint.shape)
         project_of = {block.matrix(name).tensor: (name, project.name) for project in block.of(Project)
                       for name in project.matrices}
@@ -65,17 +73,17 @@ class PartlyFp8(Reference):
     def _rounded(self, operand, x):
         return fp8_rounded(x, self._formats[operand]) if operand in self._formats else x
 
-    def head(self, hidden):
+    def head(self, hidden: np.ndarray) -> np.ndarray:
         return super().head(self._rounded("activations", hidden))
 
-    def times(self, x, name):
+    def times(self, x: np.ndarray, name: str) -> np.ndarray:
         return super().times(self._rounded("activations", x), name)
 
     def _attention(self, q, keys, values, window):
         q, keys, values = (self._rounded("heads", a) for a in (q, keys, values))
         return super()._attention(q, keys, values, window)
 
-    def probabilities(self, p):
+    def probabilities(self, p: np.ndarray) -> np.ndarray:
         fmt = self._formats.get("p")
         return p if fmt is None else fp8_rounded(p * np.float32(2.0 ** fmt.max_exp), fmt,
                                                  largest=np.float32(fmt.max_value))
@@ -87,14 +95,14 @@ class _Golden:
     def __init__(self, decoder):
         self._decoder = decoder
 
-    def __call__(self, tokens):
+    def __call__(self, tokens: Sequence[int]) -> np.ndarray:
         return self._decoder.logits(tokens)
 
-    def clipped(self):
+    def clipped(self) -> int:
         return self._decoder.saturated
 
 
-def golden(checkpoint, recipe, hw, quantized=None):
+def golden(checkpoint: Checkpoint, recipe: Recipe, hw: HwShape, quantized: QuantizedModel | None = None) -> _Golden:
     """The machine's own logits, bit for bit: a function of a text's tokens, whose ``clipped()`` counts
     (`GoldenDecoder.saturated`).
 
@@ -105,7 +113,8 @@ def golden(checkpoint, recipe, hw, quantized=None):
                                  quantized or quantize(checkpoint, recipe)))
 
 
-def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
+def variants(checkpoint: Checkpoint, recipes: Mapping[str, Recipe], hw: HwShape, *, parts: bool = False,
+             kept: Mapping[str, QuantizedModel] | None = None) -> dict[str, Callable[[], _Logits]]:
     """The machines for `compare`: each part of each format by itself, then the machine of each recipe (label -> Recipe)
     and an HwShape with room for a piece, then those of ``kept``, label -> QuantizedModel."""
     def partly(recipe, operands):
@@ -124,7 +133,9 @@ def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
     return found | {label: machine(quantized.recipe, quantized) for label, quantized in (kept or {}).items()}
 
 
-def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
+def compare(checkpoint: Checkpoint, tokens: Sequence[int], models: Mapping[str, Callable[[], _Logits]], *, window: int,
+            prefix: Sequence[int] = (),
+            progress: Callable[[int, int], object] | None = None) -> dict[str, Agreement]:
     """Run a text through the float32 model and others, and see how far they are apart.
 
     Parameters
@@ -162,7 +173,7 @@ def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
     return found
 
 
-def report(rows):
+def report(rows: Mapping[str, Agreement]) -> Iterator[str]:
     """Lines of a table of the results of `compare`."""
     first = next(iter(rows.values()))
     clipped, width = any(row.clipped for row in rows.values()), max(28, *(len(label) + 2 for label in rows))

@@ -2,8 +2,11 @@
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..params.design import Design
+from ..params.dram import Sdram
 from .costs import PAIRED
 from .fit import Fit, fit
 from .loading import reading
@@ -37,12 +40,13 @@ class Point:
     cycles: float
 
     @property
-    def speed(self):
+    def speed(self) -> float:
         """Tokens per second; of a family whose clock is not known, per million cycles."""
         return 1e6 * (self.mhz or 1) / self.cycles
 
 
-def candidates(design, family, capacity, texts, fixed=()):
+def candidates(design: Design, family: str, capacity: dict[str, int], texts: int,
+               fixed: Collection[str] = ()) -> Iterator[Design]:
     """Designs like this one in all but the fields of `VARIED` that are not ``fixed``, for so many texts at once, with a
     slot for each unless ``slots`` is fixed."""
     hw, fixed = design.hw, {*fixed}
@@ -51,7 +55,7 @@ def candidates(design, family, capacity, texts, fixed=()):
     hw = dataclasses.replace(hw, slots=slots, kv_blocks=blocks)
 
     @functools.cache
-    def spare(vector):
+    def spare(vector: int) -> int:
         """Multipliers that the vector engines leave."""
         one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2),
                                   vector_lanes=vector, tile_beats=1, dsp_columns=0, dsp_pairs=0)
@@ -86,13 +90,15 @@ def candidates(design, family, capacity, texts, fixed=()):
                 break
 
 
-def size(design):
+def size(design: Design) -> tuple[int, ...]:
     """A key that sorts designs by size, the smallest first."""
     hw = design.hw
     return hw.lanes * hw.columns, hw.vector_lanes, hw.attention_lanes, hw.entries, -hw.dsp_columns - hw.dsp_pairs
 
 
-def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, total: None, memory=None):
+def compared(designs: Sequence[Design], family: str, capacity: dict[str, int], texts: int, mhz: float | None = None,
+             progress: Callable[[int, int], object] = lambda done, total: None,
+             memory: Sdram | None = None) -> list[Point]:
     """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all).
     ``memory``: a board's, which the weights are read from."""
     designs, points, too_large = list(designs), [], {}
@@ -118,7 +124,7 @@ def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, t
     return points
 
 
-def front(points, gain=0.0):
+def front(points: Iterable[Point], gain: float = 0.0) -> list[Point]:
     """The points that are faster than all points with no more LUTs, the smallest first. The next is faster by the part
     ``gain`` at least; the fastest is always among them."""
     best = []

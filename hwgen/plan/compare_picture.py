@@ -1,8 +1,13 @@
 """Points and front of `hwgen.plan.compare` as SVG: tokens per second over LUTs, readable on light and dark pages."""
 import math
+from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from .fit import spelled
+
+if TYPE_CHECKING:
+    from .compare import Point
 
 __all__ = ["front_svg", "ticks"]
 
@@ -17,14 +22,14 @@ _STYLE = """<style>
 </style>"""
 
 
-def ticks(most):
+def ticks(most: float) -> list[float]:
     """Round numbers from 0 on, four to eight of them, the last at least ``most``."""
     power = 10 ** math.floor(math.log10(most / 4))
     step = next(power * k for k in (1, 2, 5, 10) if power * k * 7 >= most)
     return [step * k for k in range(math.ceil(most / step) + 1)]
 
 
-def front_svg(title, points, front, unit):
+def front_svg(title: str, points: "Sequence[Point]", front: "Sequence[Point]", unit: str) -> str:
     """The picture as text. ``unit`` is of the speeds."""
     across, up = ticks(max(p.fit.used["LUT"] for p in points)), ticks(max(p.speed for p in points))
 

@@ -10,10 +10,13 @@ ECP5; of another family they are taken as many times larger as the unit that is 
 """
 import functools
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from ..params.block import Norm
+from ..params.design import Design
+from ..params.hardware import HwShape
 from . import wired
 from .memory import memories, place
 
@@ -50,7 +53,7 @@ def _noisy(d):
 
 
 #: Unit -> what its logic grows with. Units that are not here cost the same in every machine, or grow with its slots.
-FEATURES = {
+FEATURES: dict[str, Callable[[Design], tuple[int, ...]]] = {
     "column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
     "dot": lambda d: (1, d.hw.attention_lanes),
     "numerators": lambda d: (1, d.hw.attention_lanes, d.padded_head_dim),
@@ -95,7 +98,7 @@ ALIKE = {"dsp_column": "column", "column_pair": "column"}
 PAIRED = ("ecp5", "gowin", "xilinx7")
 
 
-def check_pairs(hw, family):
+def check_pairs(hw: HwShape, family: str) -> None:
     """ValueError if there are pairs of columns, and the family's multipliers are too narrow."""
     if hw.dsp_pairs and family not in PAIRED:
         raise ValueError(f"Column pair count with multipliers must be 0 on {family}, whose multipliers are too "
@@ -108,7 +111,7 @@ SOFTCAP = "attention, softcap"
 SHIFTED = "column, adapters"
 
 
-def growth(row, design, unit=None):
+def growth(row: str, design: Design, unit: str | None = None) -> tuple[int, ...]:
     """The numbers that a row ``UNIT, WHAT`` is proportional to, such as lanes, columns or weights of a tile."""
     if row == SOFTCAP:
         return (design.hw.vector_lanes if unit == "sampler" else design.group,)
@@ -152,7 +155,7 @@ def _changes(design):
     }
 
 
-def changes(unit, design):
+def changes(unit: str, design: Design) -> list[str]:
     """The rows for the differences between the design's block and Llama's in a unit; none if the unit is as Llama's."""
     model = design.model
     capped = {"attention": model.score_cap is not None, "sampler": model.final_logit_softcapping is not None
@@ -169,7 +172,7 @@ def _absent(design):
         set() if design.hw.adapters else {"adapters", "adapter_sums", "xz"})
 
 
-def unknown(design):
+def unknown(design: Design) -> list[str]:
     """Rows of a machine that the table lacks, because they were never synthesized. Estimates leave them out."""
     known = table()["ecp5"]
     wanted = {*(row for unit in {*known, *OWN} - _absent(design)
@@ -177,13 +180,13 @@ def unknown(design):
     return sorted(wanted - set(known))
 
 
-def features(unit, design, kind):
+def features(unit: str, design: Design, kind: str) -> tuple[int, ...]:
     if kind == "DSP":       # of vectors, but for the array's
         return (design.hw.lanes,) if unit in ALIKE else (1, design.hw.vector_lanes, *_noisy(design))
     return FEATURES.get(unit, lambda d: (1, d.hw.slots > 1, d.hw.sampler == "gumbel"))(design)
 
 
-def counts(unit, design):
+def counts(unit: str, design: Design) -> int:
     """How many of a unit a machine has."""
     hw = design.hw
     return {"column": hw.columns - hw.dsp_columns - 2 * hw.dsp_pairs, "dsp_column": hw.dsp_columns,
@@ -192,12 +195,12 @@ def counts(unit, design):
 
 
 @functools.cache
-def table():
+def table() -> dict[str, dict[str, dict[str, list[float]]]]:
     """{family: {unit: {kind: weights}}}"""
     return json.loads(TABLE.read_text())["families"]
 
 
-def logic(design, family, only=None):
+def logic(design: Design, family: str, only: Collection[str] | None = None) -> dict[str, dict[str, float]]:
     """{unit: {kind: how many}} of a board's machine, or of these units of it, without its clocked memories."""
     known, base, absent = table()[family], table()["ecp5"], _absent(design)
 
@@ -229,7 +232,7 @@ def logic(design, family, only=None):
 MEMORY_PATH, MEMORY_MHZ = {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0}, 54.75
 
 
-def estimate(design, family):
+def estimate(design: Design, family: str) -> dict[str, dict[str, float]]:
     """{unit: {kind: how many}} of a board's machine, memories with their units."""
     units = logic(design, family)
     if design.hw.wired:

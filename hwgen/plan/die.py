@@ -14,6 +14,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..golden.attention import attention_cycles
 from ..golden.decode_loop import GAP
@@ -83,7 +84,7 @@ class Die:
     vector_lanes: int = given(128, "lanes", "chosen, at most; of norms, RoPE, residual")
     most_engines: int = given(1024, "engines", "chosen, at most; of attention")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.tokens <= 1e9:
             raise ValueError(f"Tokens a second must be above 0, at most 1e9, not {self.tokens:g}")
         check_int("Users", self.users, 1, _MOST_USERS)
@@ -102,21 +103,21 @@ class Die:
         chosen.check(self.model)
 
     @property
-    def attention_lanes(self):
+    def attention_lanes(self) -> int:
         """The largest power of two that divides a head: no bit of a key is padding."""
         return max(2, self.model.head_dim & -self.model.head_dim)
 
     @property
-    def at(self):
+    def at(self) -> int:
         """The position at which the speed is."""
         return self.position or (self.context // 2 + self.context - 1) // 2
 
     @property
-    def budget(self):
+    def budget(self) -> float:
         """Cycles that a pass may take."""
         return self.clock_ghz * 1e9 / self.tokens * (1 - self.adapter_time * bool(self.adapters))
 
-    def design(self, lanes, columns):
+    def design(self, lanes: int, columns: int) -> Design:
         """The machine with an array of that size."""
         vector = min(self.vector_lanes, self.attention_lanes, lanes, columns)
         assert self.recipe is not None      # since __post_init__
@@ -125,19 +126,19 @@ class Die:
             vector_lanes=vector, attention_lanes=self.attention_lanes))
 
 
-def read(model):
+def read(model: ModelShape) -> int:
     """Weights that a token is multiplied with: all matrices, and the LM head; not the table of embeddings."""
     layer = sum(rows * cols for rows, cols in model.matrices().values())
     return layer * model.num_hidden_layers + model.vocab_size * model.head_inputs
 
 
-def default_formats(model):
+def default_formats(model: ModelShape) -> str:
     """E2M1, but for a head that is the embedding table too, or has a bias."""
     return "weights=e2m1" + ",head=e3m4" * (model.tie_word_embeddings or model.head_bias)
 
 
 @functools.cache
-def measured():
+def measured() -> dict[str, dict[str, dict[str, Any]]]:
     """{"multipliers": {format: {"transistors", "FF", "expander"}}, "units": {unit: {"transistors", "FF"}}}.
 
     An expander makes a format's code of an E2M1 code and its block's offset. Of a unit: (base, for each of ECP5's LUTs,
@@ -192,44 +193,44 @@ class Plan:
     die: Die
     design: Design
     tiles: int
-    engines: tuple
-    cycles: dict
-    rom: dict
-    sram: dict
-    transistors: dict
+    engines: tuple[int, int, int]
+    cycles: dict[str, int]
+    rom: dict[str, int]
+    sram: dict[str, int]
+    transistors: dict[str, float]
 
     @property
-    def multipliers(self):
+    def multipliers(self) -> int:
         return self.design.hw.lanes * self.design.hw.columns
 
     @property
-    def total(self):
+    def total(self) -> float:
         return sum(self.transistors.values())
 
     @property
-    def per_weight(self):
+    def per_weight(self) -> float:
         return self.total / self.die.model.parameter_count
 
     @property
-    def pass_cycles(self):
+    def pass_cycles(self) -> int:
         return sum(self.cycles.values())
 
     @property
-    def speed(self):
+    def speed(self) -> float:
         """Tokens a second of each user, with the adapters' time."""
         return self.die.clock_ghz * 1e9 * (1 - self.die.adapter_time * bool(self.die.adapters)) / self.pass_cycles
 
     @property
-    def read(self):
+    def read(self) -> int:
         """Weights that a token is multiplied with."""
         return read(self.die.model)
 
     @property
-    def mm2(self):
+    def mm2(self) -> float:
         return self.total / self.die.density / 1e6
 
     @property
-    def binds(self):
+    def binds(self) -> tuple[str, str]:
         """What to change for a faster one, and for a smaller one."""
         return (max(self.cycles, key=lambda part: self.cycles[part]),
                 max(self.transistors, key=lambda part: self.transistors[part]))
@@ -348,7 +349,7 @@ def _planned(die, design, cycles, choice):
                 transistors=transistors)
 
 
-def plan(die):
+def plan(die: Die) -> Plan:
     """The `Plan` with the fewest transistors among arrays of powers of two of the two smallest sizes that are fast
     enough.
 
@@ -389,6 +390,6 @@ def plan(die):
     return min(found, key=lambda p: p.total)
 
 
-def die(model, text="", **asked):
+def die(model: ModelShape, text: str = "", **asked: Any) -> Die:
     """The `Die` of a request, and of assumptions as ``field=value`` pairs. ValueError with one line."""
     return Die(model=model, **asked, **parsed(Die, text))

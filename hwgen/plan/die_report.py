@@ -1,29 +1,31 @@
 """A planned die in words, and beside the chip that is published."""
 import math
+from collections.abc import Iterator
+from typing import Any
 
 from ..params.model import LLAMA3_70B, PRESETS
 from .assumed import listed
-from .die import read
-from .published import ARITHMETIC, HC1, chips_for, matrix_units
+from .die import Plan, read
+from .published import ARITHMETIC, HC1, Arithmetic, Published, chips_for, matrix_units
 from .summary import formats
 
 __all__ = ["as_json", "bits_of", "of_bits", "operations_a_second", "report", "rows_beside"]
 
 
-def of_bits(found, bits):
+def of_bits(found: Plan, bits: float) -> float:
     """Transistors of the same die, if all weights of the ROM had so many bits."""
     die = found.die
     return (found.total - found.transistors["ROM"] + die.model.parameter_count * bits * die.rom_transistors
             * (1 + die.rom_overhead))
 
 
-def bits_of(found, transistors):
+def bits_of(found: Plan, transistors: float) -> float:
     """Bits a weight with which the same die has so many transistors."""
     die, left = found.die, transistors - found.total + found.transistors["ROM"]
     return left / (die.model.parameter_count * die.rom_transistors * (1 + die.rom_overhead))
 
 
-def rows_beside(found, chip=HC1):
+def rows_beside(found: Plan, chip: Published = HC1) -> list[tuple[str, float | None, float, str]]:
     """[(name, published, planned, how the published one is known)], numbers; None: not known."""
     weights, read_now, read_there = found.die.model.parameter_count, found.speed * found.read, chip.tokens * found.read
     rest = found.total - found.transistors["ROM"]
@@ -43,21 +45,21 @@ def rows_beside(found, chip=HC1):
             ("transistors a weight without the ROM", their_rest / weights, rest / weights, said)]
 
 
-def operations_a_second(found, of=ARITHMETIC):
+def operations_a_second(found: Plan, of: Arithmetic = ARITHMETIC) -> dict[str, float]:
     """{chip: operations a second that it does}: two for each multiplication that counts."""
     return {"H100": of.gpu_flops * of.gpu_used, "Sohu": of.sohu_tokens * 2 * LLAMA3_70B.parameter_count / of.sohu_chips,
             "HC1": HC1.tokens * 2 * read(PRESETS[HC1.model]),
             "this die": found.speed * found.die.users * 2 * found.read}
 
 
-def as_json(found):
+def as_json(found: Plan) -> dict[str, Any]:
     """All of it, for programs."""
     rows = [dict(zip(("name", "value", "source"), row)) for of in (found.die, HC1, ARITHMETIC) for row in listed(of)]
     die, hw, (engines, heads, parts) = found.die, found.design.hw, found.engines
     return {
         "kind": "projected",
         "asked": {"model": die.model.name, "tokens_per_second": die.tokens, "users": die.users, "context": die.context,
-                  "formats": formats(die.recipe)},
+                  "formats": formats(found.design.recipe)},
         "assumptions": rows,
         "planned": {
             "lanes": hw.lanes, "columns": hw.columns, "multipliers": found.multipliers, "tiles": found.tiles,
@@ -104,11 +106,11 @@ def _planned(found):
                  f"size: {size} ({found.transistors[size] / found.total:.0%})"}
 
 
-def report(found):
+def report(found: Plan) -> Iterator[str]:
     """Lines to print: assumptions, then results, then the published chip, then other arithmetic."""
     die, weights = found.die, found.die.model.parameter_count
     yield (f"asked    {die.model.name}, {weights:,} weights: {die.tokens:,.0f} tokens/s for each of "
-           f"{_count(die.users, 'user')}, {die.context:,} positions, {formats(die.recipe)}")
+           f"{_count(die.users, 'user')}, {die.context:,} positions, {formats(found.design.recipe)}")
     yield "assumed"
     for name, value, source in listed(die):
         yield f"  {name:18}{value:36}{source}"

@@ -29,18 +29,18 @@ class Fit:
     """
     design: Design
     family: str
-    units: dict
-    used: dict
-    capacity: dict
+    units: dict[str, dict[str, float]]
+    used: dict[str, int]
+    capacity: dict[str, int]
     mhz: float
 
     @property
-    def over(self):
+    def over(self) -> dict[str, int]:
         """{kind: how many more than can be used}"""
         limit = {kind: int(FULL[kind] * count) for kind, count in self.capacity.items()}
         return {kind: self.used[kind] - most for kind, most in limit.items() if self.used[kind] > most}
 
-    def cycles(self, texts=1):
+    def cycles(self, texts: int = 1) -> float:
         """Cycles of a decoded token with that many texts at once, the mean over the positions that all of them have
         room for. The cycle model is exact, except for matrices that are logic, whose times depend a little on their
         weights."""
@@ -48,19 +48,19 @@ class Fit:
         return decode_cycles(self.design, texts, wires=wires) / texts
 
 
-def cycles_with(design, number):
+def cycles_with(design: Design, number: int) -> float:
     """Cycles of a decoded token of one text with the adapter of that number, or with none if it is 0; as
     `Fit.cycles`."""
     return decode_cycles(design, adapters=[number])
 
 
-def fit(design, family, capacity):
+def fit(design: Design, family: str, capacity: dict[str, int]) -> Fit:
     """`Fit` of a board's machine on a chip of a family with {kind: how many}; kinds are `costs.KINDS`."""
     units = costs.estimate(design, family)
     built = costs.BUILT[family]
-    used = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
-    used["LUT"] = built.luts * used["LUT"] + built.alone * used["FF"]
-    used = {kind: round(count) for kind, count in used.items()}
+    needed: dict[str, float] = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
+    needed["LUT"] = built.luts * needed["LUT"] + built.alone * needed["FF"]
+    used = {kind: round(count) for kind, count in needed.items()}
     mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
     if design.hw.source == "stream":
         mhz = min(mhz, costs.MEMORY_MHZ)
@@ -75,7 +75,7 @@ def _changed(design, **changes):
         return None
 
 
-def smallest_change(design, family, capacity):
+def smallest_change(design: Design, family: str, capacity: dict[str, int]) -> Fit | None:
     """The `Fit` of the shape that fits with the fewest halvings of fields that may shrink; of several the fastest. None
     if none fits.
 
@@ -112,7 +112,7 @@ def smallest_change(design, family, capacity):
     return None
 
 
-def largest(found, field, most):
+def largest(found: Fit, field: str, most: int) -> int:
     """The largest value of ``context`` or ``slots`` up to ``most`` with which a machine that fits still does."""
     low, high = getattr(found.design.hw, field), most
     while low < high:
@@ -125,7 +125,7 @@ def largest(found, field, most):
     return low
 
 
-def spelled(hw):
+def spelled(hw: HwShape) -> str:
     """A shape as for --shape."""
     changes = [f"{field.name}={int(value) if isinstance(value, bool) else value}" for field in fields(HwShape)
                if (value := getattr(hw, field.name)) != getattr(TINY.shape, field.name)]

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from ..golden.card_reader import byte_cycles, card_cycles
 from ..golden.dram import read_cycles
 from ..golden.weights import request_list
+from ..params.axi import AxiShape
 from ..params.card import BLOCK_WAIT, card_timing
+from ..params.design import Design
+from ..params.dram import Sdram
 from ..params.frames import FRAME_BYTES, MOST_WRITTEN
 from ..params.loader import BLOCK, BURST, ROUND_TRIP
 from .throughput import decode_cycles
@@ -18,14 +21,14 @@ _FRAMES = (FRAME_BYTES + 7 + 7) + (FRAME_BYTES + 2) + (FRAME_BYTES + 3) + (FRAME
 _BITS = 10
 
 
-def load_seconds(size, baud):
+def load_seconds(size: int, baud: float) -> float:
     """Seconds for ``size`` bytes over a UART, in blocks, each with its frames and two round trips of the host's serial
     driver."""
     blocks = -(-size // BLOCK)
     return (size + blocks * _FRAMES) * _BITS / baud + 2 * blocks * ROUND_TRIP
 
 
-def adapter_seconds(design, baud, round_trip=ROUND_TRIP):
+def adapter_seconds(design: Design, baud: float, round_trip: float = ROUND_TRIP) -> float:
     """Seconds for an adapter over a UART: a frame that begins it, frames of its words, and a read of its status, each
     with its answer and a round trip of the host's serial driver."""
     words = design.adapter_map.beats * design.hw.beat_bytes // 4
@@ -35,7 +38,7 @@ def adapter_seconds(design, baud, round_trip=ROUND_TRIP):
     return size * _BITS / baud + (frames + 2) * round_trip
 
 
-def check_seconds(size, clock, axi, latency=20):
+def check_seconds(size: int, clock: float, axi: AxiShape, latency: int = 20) -> float:
     """Seconds in which the loader reads ``size`` bytes back, at a clock in MHz (`hwgen.golden.memory_loader.checked`):
     a byte a cycle, or a burst in the cycles that a memory takes for its first word and the others."""
     words = min(BURST, axi.burst_words)
@@ -43,7 +46,7 @@ def check_seconds(size, clock, axi, latency=20):
     return size / burst * max(burst, latency + words + 1) / (clock * 1e6)
 
 
-def card_seconds(size, clock, axi, wait=BLOCK_WAIT):
+def card_seconds(size: int, clock: float, axi: AxiShape, wait: float = BLOCK_WAIT) -> float:
     """Seconds for ``size`` bytes from an SD card (`hwgen.golden.card_reader`) and to read them back, at a clock in MHz,
     when each block comes ``wait`` seconds after the one before. Without the card's own start, which takes a second at
     most."""
@@ -52,9 +55,9 @@ def card_seconds(size, clock, axi, wait=BLOCK_WAIT):
     return card_cycles(size, timing, bytes_) / (clock * 1e6) + check_seconds(size, clock, axi)
 
 
-def pass_bytes(design, texts):
+def pass_bytes(design: Design, texts: int) -> int:
     """Bytes of weights that a pass reads in which each of so many texts gets a token."""
-    head = (True, texts > design.hw.entries // 2) if design.hw.halves == 2 else True
+    head: bool | tuple[bool, bool] = (True, texts > design.hw.entries // 2) if design.hw.halves == 2 else True
     return design.hw.beat_bytes * sum(count for _, count, _ in request_list(design, [0] * texts, head, [0] * texts))
 
 
@@ -70,16 +73,16 @@ class Reading:
     memory: float
 
     @property
-    def binds(self):
+    def binds(self) -> str:
         return "the memory" if self.memory > self.machine else "the machine"
 
     @property
-    def cycles(self):
+    def cycles(self) -> float:
         """Of a token. The memory is read ahead, but for what one of the two does while the other waits: so at least
         these."""
         return max(self.machine, self.memory) / self.texts
 
 
-def reading(design, memory, clock, texts):
+def reading(design: Design, memory: Sdram, clock: float, texts: int) -> Reading:
     """`Reading` of a design whose weights are in a board's memory, at ``clock`` MHz."""
     return Reading(texts, decode_cycles(design, texts), read_cycles(memory, clock, pass_bytes(design, texts)))

@@ -10,6 +10,7 @@ from ..lib.norm import tree_stages
 from ..lib.secded import stored_bits
 from ..params.block import Project
 from ..params.counters import EVENTS
+from ..params.design import Design
 from ..params.tables import ROPE_BLOCK, SCORE_BITS
 
 __all__ = ["BLOCKS", "Blocks", "Memory", "Placed", "memories", "place"]
@@ -45,7 +46,7 @@ class Blocks:
                         chip ...
     bit : float         ... and of a bit in flip-flops
     """
-    rows: dict
+    rows: dict[int, int]
     byte: int
     cost: int
     lutram: float = 0
@@ -67,7 +68,7 @@ BLOCKS = {
 }
 
 
-def memories(design):
+def memories(design: Design) -> list[Memory]:
     """The `Memory` list of a board's machine."""
     hw, head = design.hw, design.padded_head_dim
     v, rows = hw.vector_lanes, design.half_batch().hw.entries
@@ -148,7 +149,7 @@ def _in_blocks(memory, blocks):
     return min(found, key=lambda each: each[0])[1:]
 
 
-def place(memory, family):
+def place(memory: Memory, family: str) -> Placed:
     """How Yosys makes a memory: by the least of its costs, as a `Placed`."""
     blocks = BLOCKS[family]
     count, stacks = _in_blocks(memory, blocks)

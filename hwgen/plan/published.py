@@ -58,12 +58,12 @@ class Arithmetic:
 ARITHMETIC = Arithmetic()
 
 
-def matrix_units(of=ARITHMETIC):
+def matrix_units(of: Arithmetic = ARITHMETIC) -> tuple[float, float]:
     """(transistors in matrix units, their share) of a GPU."""
     units = of.tensor_cores * of.core_macs * of.macs_transistors
     return units, units / of.gpu_transistors
 
 
-def chips_for(operations, a_second, of=ARITHMETIC):
+def chips_for(operations: float, a_second: float, of: Arithmetic = ARITHMETIC) -> int:
     """Chips of so many operations a second for all users, at so many operations a token."""
     return math.ceil(of.people * of.words / 60 * of.tokens_a_word * operations / a_second)

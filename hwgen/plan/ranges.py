@@ -1,15 +1,17 @@
 """Whether a model's numbers suit the machine: the residual's range, each matrix's rounding, their cost on a text."""
 import dataclasses
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ..models.accuracy import KL_CAP, Agreement
-from ..models.quantize import Matrix, quantize, quantize_head, quantize_matrix
+from ..models.checkpoint import Checkpoint
+from ..models.quantize import Matrix, QuantizedModel, quantize, quantize_head, quantize_matrix
 from ..params.formats import E2M1, FORMATS
-from ..params.hardware import MOST_FRACTION
+from ..params.hardware import MOST_FRACTION, Recipe
 from ..params.stream import BLOCK
 from .rounded import Exact, Rounded, matrix_of
 
@@ -57,7 +59,7 @@ class MatrixRange:
     error: float
     peak: float
     limit: float = MATRIX_LIMIT
-    anew: tuple = (0, 0)
+    anew: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ class Ranges:
     fraction: int
     largest: np.ndarray
     rms: np.ndarray
-    matrices: dict
+    matrices: dict[str, MatrixRange]
     cost: Agreement
 
     @cached_property
-    def rounding(self):
+    def rounding(self) -> np.ndarray:
         """Error of the residual's roundings at each point, of its rms, in nine tenths of the tokens, times 2**fraction.
 
         Each rounding is off by 1/sqrt(12) of the last place, and they add up as a random walk. Tokens whose numbers are
@@ -86,7 +88,7 @@ class Ranges:
                          for w, rms in zip(walk, self.rms)])
 
     @property
-    def fractions(self):
+    def fractions(self) -> range:
         """The values of residual_fraction, 0 to 32, that suit: neither too coarse nor clipped. Maybe none."""
         largest, finest = self.largest.max(), self.rounding.max()
         if not (np.isfinite(largest) and np.isfinite(finest)):
@@ -96,7 +98,7 @@ class Ranges:
         return range(max(lowest, 0), min(highest, MOST_FRACTION) + 1)
 
     @property
-    def fitting(self):
+    def fitting(self) -> int | None:
         """The ``fraction`` if it suits; else that in the middle of those that do, or None."""
         suitable = self.fractions
         if self.fraction in suitable:
@@ -104,14 +106,14 @@ class Ranges:
         return suitable[len(suitable) // 2] if suitable else None
 
 
-def calibration(checkpoint, text=CALIBRATION):
+def calibration(checkpoint: Checkpoint, text: str = CALIBRATION) -> list[int]:
     """Up to TOKENS tokens to measure a model with: of a text, or random ones if it has no tokenizer. A list."""
     limit = min(TOKENS, checkpoint.shape.longest_context)
     tokens = checkpoint.tokenizer.encode(text)[:limit] if checkpoint.tokenizer else []
     return tokens or np.random.default_rng(0).integers(0, checkpoint.shape.vocab_size, limit).tolist()
 
 
-def fitting_fraction(checkpoint, fraction):
+def fitting_fraction(checkpoint: Checkpoint, fraction: int) -> int | None:
     """``fraction`` if it suits the model's residual, else one that does, or None if none does. Reads each tensor
     once."""
     with np.errstate(all="ignore"):
@@ -162,7 +164,8 @@ def _cost(reference, logits):
     return sums
 
 
-def measure(checkpoint, quantized, fraction, tokens):
+def measure(checkpoint: Checkpoint, quantized: QuantizedModel, fraction: int,
+            tokens: Sequence[int]) -> tuple[Ranges, np.ndarray]:
     """(`Ranges` of a quantized model and its checkpoint on a text, logits of float32 [n, vocab]).
 
     Reads each matrix once (a tied table twice), gains and biases twice, and keeps none.
@@ -264,7 +267,8 @@ def _in(recipe, quantized, checkpoint, others):
     return dataclasses.replace(model, recipe=recipe)
 
 
-def problems(checkpoint, quantized, ranges, logits, tokens):
+def problems(checkpoint: Checkpoint, quantized: QuantizedModel, ranges: Ranges, logits: np.ndarray,
+             tokens: Sequence[int]) -> list[str]:
     """Sentences that name each part of a model that does not suit the machine and, last, a remedy; none if all suits.
 
     What helps is tried: of the options that make the capped KL on the text small, the first that is within a fourth of
@@ -316,7 +320,7 @@ def _anew(matrices):
             "--formats keep blocks, but not those of queries, which have the scale of scores in them"]
 
 
-def rounded_anew(checkpoint, quantized):
+def rounded_anew(checkpoint: Checkpoint, quantized: QuantizedModel) -> list[str]:
     """The sentence that `problems` has of a model's matrices in MXFP4, in a list, or none. Reads each of them once."""
     found = {}
     for name in sorted(checkpoint.in_blocks):
@@ -325,14 +329,15 @@ def rounded_anew(checkpoint, quantized):
     return _anew(found)
 
 
-def advice(checkpoint, quantized, fraction, text=CALIBRATION):
+def advice(checkpoint: Checkpoint, quantized: QuantizedModel, fraction: int,
+           text: str = CALIBRATION) -> tuple[Ranges, list[str]]:
     """(`Ranges`, sentences of `problems`) of a quantized model and its checkpoint."""
     tokens = calibration(checkpoint, text)
     ranges, logits = measure(checkpoint, quantized, fraction, tokens)
     return ranges, problems(checkpoint, quantized, ranges, logits, tokens)
 
 
-def lines(ranges, recipe, sentences):
+def lines(ranges: Ranges, recipe: Recipe, sentences: Sequence[str]) -> Iterator[str]:
     """Everything, as lines to print: a table of the residual, one of the matrices, and the sentences of `problems`."""
     yield f"\n{'residual':44}{'largest':>14}{'rms':>14}{'rounded by':>12}"
     for point, (largest, rms, rounding) in enumerate(zip(ranges.largest, ranges.rms, ranges.rounding)):

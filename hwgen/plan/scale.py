@@ -7,6 +7,7 @@ HBM and links. All of it is projected: nobody has built it.
 """
 import dataclasses
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..golden import convert, feeder, qk_norm, residual, rope, swiglu, vector_buffer
@@ -58,7 +59,7 @@ class Scale:
     vector_units: int = given(8, "units a chip", "chosen: so many that norms hide behind the arrays")
     vector_lanes: int = given(128, "lanes", "chosen")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         model = self.model
         if self.split not in SPLITS:
             raise ValueError(f"Split must be {' or '.join(SPLITS)}, not {self.split!r}")
@@ -75,16 +76,16 @@ class Scale:
         _ = self.array_design, self.unit_design     # what a shape refuses is refused here
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         return self.arrays * self.lanes * self.columns
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         """Layers of a chip."""
         return self.model.num_hidden_layers // (self.chips if self.split == "pipeline" else 1)
 
     @property
-    def slice(self):
+    def slice(self) -> ModelShape:
         """The part of the model that a chip has, as a model."""
         model, parts = self.model, self.chips if self.split == "tensor" else 1
         # of a pipeline's chips the one whose layers see the most
@@ -103,13 +104,13 @@ class Scale:
             source="stream", **shape))
 
     @property
-    def array_design(self):
+    def array_design(self) -> Design:
         """One array; a row of sums leaves it in a cycle."""
         return self._design(lanes=self.lanes, columns=self.columns, vector_lanes=self.columns,
                             attention_lanes=self.columns, tile_beats=self.columns // 2)
 
     @property
-    def matmuls(self):
+    def matmuls(self) -> dict[str, Matmul]:
         """A chip's matrices of a layer and its part of the head, in tiles of an array: name -> Matmul."""
         part, found = self.slice, {}
         sizes = part.matrices()
@@ -122,25 +123,25 @@ class Scale:
         return found
 
     @property
-    def unit_design(self):
+    def unit_design(self) -> Design:
         """One attention engine, and one vector unit."""
         return self._design(lanes=self.vector_lanes, columns=self.vector_lanes,
                             vector_lanes=min(self.vector_lanes, self.attention_lanes),
                             attention_lanes=self.attention_lanes)
 
 
-def parse(model, text):
+def parse(model: ModelShape, text: str) -> Scale:
     """A Scale from ``field=value`` pairs with commas. ValueError with one line."""
     return Scale(model=model, **parsed(Scale, text))
 
 
-def assumptions(scale):
+def assumptions(scale: Scale) -> list[tuple[str, str, str]]:
     """[(name, value with its unit, source)]."""
     return [("model", scale.model.name, f"{scale.model.parameter_count / 1e9:.2f} billion weights, FP8"),
             *listed(scale)]
 
 
-def steady_passes(scale, samples=8):
+def steady_passes(scale: Scale, samples: int = 8) -> Iterator[list[list[tuple[int, bool, int]]]]:
     """Passes of a server that has long been busy: lists of (position, wants output, sequence), one list a half.
 
     Every pass decodes for as many texts as were begun in the ``output - 1`` passes before, one token each, evenly
@@ -275,9 +276,9 @@ class Outcome:
     in_out: float
     out: float
     mac_utilization: float
-    busy: dict
+    busy: dict[str, float]
     binds: str
-    bytes: dict
+    bytes: dict[str, float]
     sequences: int
     kv_gb: float
     fits: bool
@@ -285,10 +286,10 @@ class Outcome:
     link_needed: float
 
 
-def outcome(scale, samples=8):
+def outcome(scale: Scale, samples: int = 8) -> Outcome:
     """`Outcome`, the mean of some passes."""
     model, design, n = scale.model, scale.array_design, scale.entries
-    cycles, busy, wanted, kv_read = 0, {}, 0, 0
+    cycles, busy, wanted, kv_read = 0.0, {}, 0.0, 0.0
     unit = scale.unit_design
     # of a position and layer: codes and exponents of K and V
     row = unit.kv_heads * 2 * (model.head_dim + 2)
@@ -346,7 +347,7 @@ def outcome(scale, samples=8):
         link_needed=links / (busy["arrays"] / (scale.clock_ghz * 1e9)) / 1e12 if compute else 0)
 
 
-def report(scale, found):
+def report(scale: Scale, found: Outcome) -> Iterator[str]:
     """Lines to print: assumptions, then results."""
     rows = assumptions(scale)
     yield "assumed"
@@ -373,7 +374,7 @@ def report(scale, found):
         yield f"  {name:18}{value}"
 
 
-def sweep_table(field_name, scales):
+def sweep_table(field_name: str, scales: Iterable[Scale]) -> Iterator[str]:
     """Lines: throughput, utilization and the limit for values of one assumption."""
     yield f"{field_name:>20}{'in and out/s':>16}{'out/s':>12}{'MACs':>8}  what binds"
     for scale in scales:

@@ -1,7 +1,8 @@
 """The place of a byte of the weight stream in the model, in words: for injected faults, and for faults that were
 found."""
 from ..params.block import Norm
-from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
+from ..params.design import Design
+from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS, Section
 
 __all__ = ["describe", "title"]
 
@@ -9,7 +10,7 @@ _TITLES = {HEADER: "header", FINAL_NORM: "record of the final norm", HEAD: "LM h
            POSITIONS: "table of positions"}
 
 
-def title(design, section):
+def title(design: Design, section: Section) -> str:
     """The name of a `hwgen.params.stream.Section` in a message."""
     if section.layer is None:
         return _TITLES[section.name]
@@ -39,7 +40,7 @@ def _in_record(design, section, word):
     return ""
 
 
-def describe(design, beat, byte=0):
+def describe(design: Design, beat: int, byte: int = 0) -> str:
     """One line on the byte ``byte`` of beat ``beat``: its layer, matrix, row and column, or its place in a norm's
     record.
 

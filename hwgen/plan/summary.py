@@ -1,11 +1,13 @@
 """A summary of a design in words, to read before it is built."""
 from ..params.block import LLAMA, Norm
+from ..params.design import Design
+from ..params.hardware import Recipe
 from ..params.stream import HEAD
 
 __all__ = ["facts", "formats", "summary"]
 
 
-def formats(recipe):
+def formats(recipe: Recipe) -> str:
     same = len({recipe.weight_format, recipe.activation_format, recipe.kv_format}) == 1
     text = str(recipe.weight_format) if same else (f"weights {recipe.weight_format}, activations "
                                                    f"{recipe.activation_format}, keys and values {recipe.kv_format}")
@@ -25,7 +27,7 @@ def _cut(design):
             if design.hw.context < longest else "")
 
 
-def summary(design):
+def summary(design: Design) -> str:
     """One line."""
     hw, model = design.hw, design.model
     return (f"{model.name}: {model.parameter_count:,} parameters, {_count(design.layers, 'layer')}; machine: "
@@ -46,7 +48,7 @@ def _block(block):
     return "; ".join([*said, f"{block.activation} {'of a gate' if block.gated else 'without a gate'}"])
 
 
-def facts(design, source):
+def facts(design: Design, source: str) -> dict[str, str]:
     """Label -> text of everything that follows from the shapes. ``source`` is the model's file."""
     shape, hw, recipe = design.model, design.hw, design.recipe
     # an exponent stands beside each row

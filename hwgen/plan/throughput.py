@@ -1,15 +1,19 @@
 """Utilization of a machine's engines, and the lanes that keep its array busy: from the cycle model, for any shape."""
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from ..golden.decode_loop import GAP
 from ..golden.sequencer import pass_timeline
+from ..params.design import Design
+from ..params.hardware import HwShape
 
 __all__ = ["TARGET", "decode_cycles", "engine_use", "fewest_lanes", "traffic"]
 
 TARGET = 0.95       # of the cycles in which the array shall be busy
 
 
-def decode_cycles(design, texts=1, **more):
+def decode_cycles(design: Design, texts: int = 1, **more: Any) -> float:
     """Cycles of a pass in which each of ``texts`` decodes a token, to the next one's begin: the mean over the positions
     that all of them have room for. ``more`` is for the cycle model (`pass_timeline`)."""
     last = design.room(texts) - 1
@@ -19,7 +23,7 @@ def decode_cycles(design, texts=1, **more):
     return sum(passes) / len(positions)
 
 
-def traffic(hw, position):
+def traffic(hw: HwShape, position: int) -> dict[str, tuple[list[int], list[bool]]]:
     """Kind of pass -> (positions, wants) of its entries, for full passes near ``position``.
 
     decode: a token for each of T slots. prefill: a chunk of one prompt. mixed: such a chunk, and one token of another
@@ -31,7 +35,7 @@ def traffic(hw, position):
             "mixed": ([*chunk][:n - 1] + [position], [False] * (n - 1) + [True])}
 
 
-def engine_use(design, positions, wants):
+def engine_use(design: Design, positions: Sequence[int], wants: Sequence[bool]) -> dict[str, float]:
     """Cycles of a pass, and the part of them in which each engine is at work.
 
     Returns a dict: ``cycles``; ``array`` (busy), ``starved`` (an operation and no tile), ``norm``, ``attention`` (with
@@ -44,7 +48,7 @@ def engine_use(design, positions, wants):
                                              for name, event in names.items()}}
 
 
-def fewest_lanes(design, position, target=TARGET):
+def fewest_lanes(design: Design, position: int, target: float = TARGET) -> tuple[int, int, float]:
     """The smallest vector and attention lanes with which the array is busy for ``target`` of a decode pass at
     ``position``.
 

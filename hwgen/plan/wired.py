@@ -6,9 +6,11 @@ some of them again), within 7 % of these; registers within 20 %.
 Weights that were trained so that many of them are 0 take less. An adder is two LUT4.
 """
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..params.block import Project
+from ..params.design import Design
 from ..params.formats import E3M4
 from ..params.stream import HEAD
 
@@ -25,14 +27,14 @@ _SUM_BIT = 0.8
 
 class Expected(NamedTuple):
     """A matrix: the numbers of a `FixedMatrix` that `golden.wired.wired_cycles` reads, and its logic."""
-    size: tuple
+    size: tuple[int, int]
     bits: int
     latency: int
     luts: float
     ffs: float
 
 
-def expected(design):
+def expected(design: Design) -> dict[tuple[str, int | None], Expected]:
     """{(project's name, layer): `Expected`}, in the order of `models.wires.fixed_matrices`."""
     recipe, levels = design.recipe, design.hw.wire_levels
 
@@ -44,12 +46,13 @@ def expected(design):
         return Expected((matmul.rows, matmul.cols), min(bits, design.acc_bits),
                         (matmul.cols.bit_length() + 1) // levels, 2 * adders, adders * (1 + kept / levels))
 
-    found = {(project.name, layer): one(design.matmul(project.name), project.name, layer)
-             for layer in range(design.layers) for project in design.block.of(Project)}
+    found: dict[tuple[str, int | None], Expected] = {
+        (project.name, layer): one(design.matmul(project.name), project.name, layer)
+        for layer in range(design.layers) for project in design.block.of(Project)}
     return found | {(HEAD, None): one(design.head_matmul, HEAD, None)}
 
 
-def unit(design, matrices):
+def unit(design: Design, matrices: Mapping[tuple[str, int | None], Expected]) -> tuple[float, float]:
     """(LUT4, flip-flops) of all of `Wired`."""
     kept = max(m.bits for m in matrices.values()) * max(m.size[0] for m in matrices.values())
     lines = (design.recipe.activation_format.int_bits + 1) * max(m.size[1] for m in matrices.values())

@@ -1,5 +1,6 @@
-// Two passes of specimen, compared with what hwgen's golden model says: tokens, a signature for each layer, and which weights were read.
-// Plain Verilog, for any simulator. Ends with "PASS", or with $fatal and the first difference. Made by hwgen; make it again rather than change it.
+// Two passes of specimen, compared with what hwgen's golden model says: tokens, a signature for each layer, and which
+// weights were read. Plain Verilog, for any simulator. Ends with "PASS", or with $fatal and the first difference.
+// Made by hwgen; make it again rather than change it.
 /* verilator lint_off WIDTH */
 module specimen_tb;
   parameter ROM_FILE = "specimen_rom.hex";
