@@ -1,27 +1,23 @@
 """Bench of ArrayGrid: matrices against whole sums and the cycle model; stalls change when, never what."""
-import random
-
 import cocotb
 import numpy as np
 
 from hwgen.golden.array_grid import array_grid, grid_beats, grid_cycles, grid_ops, rounds
 from hwgen.top import make
-from sim.bench_mac_array import codes
+from sim.codes import codes
 from sim.designs import small_design
-from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
+from sim.grid_bench import STALLS, GridBench
+from sim.stream_bench import StreamSource, bench_params
 
 PARAMS = bench_params()
 DESIGN, R, H = small_design(**PARAMS["design"]), PARAMS["rows"], PARAMS["tiles"]
 HW, ARRAY = DESIGN.hw, make.array_params(DESIGN)
 
 
-class Bench:
-    async def start(self, dut, idle=0, stall=0):
-        self.clock = await start_clock_reset(dut)
+class Bench(GridBench):
+    def more(self, dut, idle):
         self.beats = [StreamSource(dut, f"beats__{r}", self.clock, idle=idle) for r in range(R)]
-        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=ARRAY.op_layout) for r in range(R)]
-        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=ARRAY.result_layout) for h in range(H)]
-        return self
+        return self.beats
 
     def send(self, rng, outputs, inputs, n):
         """Offer a matrix and n entries; returns what each column of tiles should give."""
@@ -34,10 +30,6 @@ class Bench:
         sums = array_grid(DESIGN, R, H, w, x).reshape(-1, n, H, HW.columns // HW.vector_lanes, HW.vector_lanes)
         return [[{"acc": sums[j, entry, h, group].tolist(), "entry": entry, "exp": exps[entry], "group": group}
                  for j in range(len(sums)) for entry in range(n) for group in range(sums.shape[3])] for h in range(H)]
-
-    async def check(self, expected):
-        for h in range(H):
-            assert await self.o[h].wait(len(expected[h]), timeout=50_000) == expected[h]
 
 
 def matrices():
@@ -52,37 +44,23 @@ def matrices():
 async def cycles_and_values(dut):
     """Each matrix after a reset, every granule in its cycle."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut)
+    bench = await Bench(ARRAY, R, H).start(dut)
     for outputs, inputs, n in matrices():
-        await bench.clock.reset()
-        for port in (*bench.o, *bench.beats, *bench.x):
-            port.clear()
-        for sink in bench.o:
-            sink.cycles.clear()
+        await bench.restart()
         await bench.check(bench.send(rng, outputs, inputs, n))
         assert [sink.cycles for sink in bench.o] == grid_cycles(DESIGN, H, *rounds(DESIGN, R, H, outputs, inputs), n)
 
 
 @cocotb.test()
-@cocotb.parametrize(("pattern", [(0.6, 0), (0, 0.6), (0.4, 0.4)]))
+@cocotb.parametrize(("pattern", STALLS))
 async def stalled(dut, pattern):
     """All matrices in a row, with hesitation at every port; rows and columns drift apart and meet again."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut, *pattern)
-    expected = [bench.send(rng, *matrix) for matrix in matrices()]
-    await bench.check([sum((e[h] for e in expected), []) for h in range(H)])
+    bench = await Bench(ARRAY, R, H).start(dut, *pattern)
+    await bench.check_all(rng, matrices())
 
 
 @cocotb.test()
 async def reset_in_flight(dut):
-    rng, coin = np.random.default_rng(cocotb.RANDOM_SEED), random.Random(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut)
-    for _ in range(3):
-        bench.send(rng, *matrices()[1])
-        await bench.clock.edge(coin.randrange(2, 60))
-        for source in (*bench.beats, *bench.x):
-            source.clear()
-        await bench.clock.reset()
-        for sink in bench.o:
-            sink.clear()
-    await bench.check(bench.send(rng, *matrices()[1]))
+    bench = await Bench(ARRAY, R, H).start(dut)
+    await bench.check_resets(np.random.default_rng(cocotb.RANDOM_SEED), matrices()[1])

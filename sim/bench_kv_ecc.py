@@ -7,7 +7,7 @@ import cocotb
 from hwgen.golden.secded import stored_bits
 from hwgen.lib.layouts import EXP_BITS, kv_fault_layout
 from hwgen.params.errors import KvOp
-from sim.bench_kv_cache import DESIGN, HW, LANES, WORDS, addresses, cache
+from sim.kv_bench import DESIGN, HW, LANES, WORDS, addresses, cache
 from sim.stream_bench import unpack, value_of
 
 #: Memories, and the data bits of their words.

@@ -10,6 +10,7 @@ from hwgen.golden.mac_array import latency, mac_array, matmul_cycles, matmul_tra
 from hwgen.lib.layouts import OFFSET_BITS
 from hwgen.params.design import Matmul
 from hwgen.top import make
+from sim.codes import codes
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
@@ -19,13 +20,6 @@ HW, ARRAY = DESIGN.hw, make.array_params(DESIGN)
 L, C, T, V = HW.lanes, HW.columns, HW.entries, HW.vector_lanes
 W_FMT, X_FMT = DESIGN.array_format, DESIGN.recipe.activation_format
 QUICK = PARAMS.get("quick", False)      # for simulators that take their time
-
-
-def codes(rng, fmt, shape):
-    """Finite codes of all kinds; half of them large."""
-    magnitudes = np.where(rng.random(shape) < 0.5, fmt.max_code - rng.integers(0, 3, shape),
-                          rng.integers(0, fmt.max_code + 1, shape))
-    return (magnitudes | rng.integers(0, 2, shape) << fmt.bits - 1).astype(np.uint8)
 
 
 def with_offsets(rng, codes):

@@ -12,7 +12,8 @@ from hwgen.params.block import Norm
 from hwgen.params.tables import norm_epsilon
 from hwgen.top import make
 from sim.designs import small_design
-from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, pack, start_clock_reset, unpack, value_of
+from sim.stream_bench import (StreamSink, StreamSource, bench_params, cross, cycles_of, pack, start_clock_reset,
+                              unpack, value_of)
 
 DESIGN = small_design(**bench_params()["design"])
 UNIT = make.rmsnorm(DESIGN)
@@ -135,15 +136,7 @@ class Bench:
         self.gain = StreamSource(dut, "gain", clock, idle=idle, shape=shape("gain"))
         self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=shape("bias")) if FINAL else None
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=shape("o"))
-        self.done = []
-        cocotb.start_soon(self._watch())
-
-    async def _watch(self):
-        while True:
-            await self.clock.sample()
-            if not self.clock.in_reset and value_of(self.dut.done):
-                self.done.append(self.clock.cycle)
-            await self.clock.edge()
+        self.done = cycles_of(dut.done, clock)
 
     async def send_bias(self, bias):
         """The bias follows the gains, as in the stream."""

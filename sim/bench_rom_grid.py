@@ -1,6 +1,4 @@
 """Bench of RomGrid: matrices out of the ROMs against whole sums and the cycle model; stalls change when, never what."""
-import random
-
 import cocotb
 import numpy as np
 
@@ -8,10 +6,11 @@ from hwgen.golden.array_grid import grid_ops, rounds
 from hwgen.golden.rom_grid import rom_grid, rom_grid_cycles, slices
 from hwgen.top import make
 from hwgen.units.rom_grid import run_layout
-from sim.bench_mac_array import codes
+from sim.codes import codes
 from sim.designs import small_design
+from sim.grid_bench import STALLS, GridBench
 from sim.rom_grid_units import matrices
-from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
+from sim.stream_bench import StreamSource, bench_params
 
 PARAMS = bench_params()
 DESIGN, R, H = small_design(**PARAMS["design"]), PARAMS["rows"], PARAMS["tiles"]
@@ -20,13 +19,10 @@ MATRICES = matrices(DESIGN, R, H)
 SLICES = slices(DESIGN, R, H, MATRICES)
 
 
-class Bench:
-    async def start(self, dut, idle=0, stall=0):
-        self.clock = await start_clock_reset(dut)
+class Bench(GridBench):
+    def more(self, dut, idle):
         self.runs = StreamSource(dut, "runs", self.clock, idle=idle, shape=run_layout(SLICES.words.shape[2]))
-        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=ARRAY.op_layout) for r in range(R)]
-        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=ARRAY.result_layout) for h in range(H)]
-        return self
+        return [self.runs]
 
     def send(self, rng, index, n):
         """Offer a matrix's run and n entries; returns what each column of tiles should give."""
@@ -45,10 +41,6 @@ class Bench:
                   **({} if offsets is None else {"rows": of_rows[j, h, group].tolist()})}
                  for j in range(len(sums)) for entry in range(n) for group in range(sums.shape[3])] for h in range(H)]
 
-    async def check(self, expected):
-        for h in range(H):
-            assert await self.o[h].wait(len(expected[h]), timeout=50_000) == expected[h]
-
 
 def entries():
     """(matrix, entries), the ROMs' words out of their order, and some again."""
@@ -59,13 +51,9 @@ def entries():
 async def cycles_and_values(dut):
     """Each matrix after a reset, every granule in its cycle."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut)
+    bench = await Bench(ARRAY, R, H).start(dut)
     for index, n in entries():
-        await bench.clock.reset()
-        for port in (*bench.o, bench.runs, *bench.x):
-            port.clear()
-        for sink in bench.o:
-            sink.cycles.clear()
+        await bench.restart()
         await bench.check(bench.send(rng, index, n))
         assert [sink.cycles for sink in bench.o] == H * [rom_grid_cycles(DESIGN, *rounds(DESIGN, R,
                                                                                          H, *MATRICES[index][0].shape),
@@ -76,7 +64,7 @@ async def cycles_and_values(dut):
 async def without_a_gap(dut):
     """Two matrices of one entry take as many cycles as they have words: the second's run follows the first's."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut)
+    bench = await Bench(ARRAY, R, H).start(dut)
     expected = [bench.send(rng, index, 1) for index in (1, 3)]
     await bench.clock.reset()
     await bench.check([expected[0][h] + expected[1][h] for h in range(H)])
@@ -86,25 +74,15 @@ async def without_a_gap(dut):
 
 
 @cocotb.test()
-@cocotb.parametrize(("pattern", [(0.6, 0), (0, 0.6), (0.4, 0.4)]))
+@cocotb.parametrize(("pattern", STALLS))
 async def stalled(dut, pattern):
     """All matrices in a row, with hesitation at every port; rows and columns drift apart and meet again."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut, *pattern)
-    expected = [bench.send(rng, *each) for each in entries()]
-    await bench.check([sum((e[h] for e in expected), []) for h in range(H)])
+    bench = await Bench(ARRAY, R, H).start(dut, *pattern)
+    await bench.check_all(rng, entries())
 
 
 @cocotb.test()
 async def reset_in_flight(dut):
-    rng, coin = np.random.default_rng(cocotb.RANDOM_SEED), random.Random(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut)
-    for _ in range(3):
-        bench.send(rng, *entries()[1])
-        await bench.clock.edge(coin.randrange(2, 60))
-        for source in (bench.runs, *bench.x):
-            source.clear()
-        await bench.clock.reset()
-        for sink in bench.o:
-            sink.clear()
-    await bench.check(bench.send(rng, *entries()[1]))
+    bench = await Bench(ARRAY, R, H).start(dut)
+    await bench.check_resets(np.random.default_rng(cocotb.RANDOM_SEED), entries()[1])

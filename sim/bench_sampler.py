@@ -6,7 +6,7 @@ from hwgen.golden.sampler import sample, sample_latency, sample_lead
 from hwgen.params.hardware import MAX_HEAD_ROW
 from hwgen.top import make
 from sim.designs import small_design
-from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
+from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, cycles_of, start_clock_reset
 
 DESIGN = small_design(**bench_params()["design"])
 UNIT = make.sampler(DESIGN)
@@ -56,18 +56,10 @@ class Case:
 
 class Bench:
     def __init__(self, dut, clock, idle=0, stall=0):
-        self.dut, self.clock, self.done = dut, clock, []
+        self.dut, self.clock, self.done = dut, clock, cycles_of(dut.done, clock)
         self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=UNIT.cmd.payload.shape())
         self.i = StreamSource(dut, "i", clock, idle=idle, shape=UNIT.i.payload.shape())
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=UNIT.o.payload.shape())
-        cocotb.start_soon(self._watch())
-
-    async def _watch(self):
-        while True:
-            await self.clock.sample()
-            if not self.clock.in_reset and value_of(self.dut.done):
-                self.done.append(self.clock.cycle)
-            await self.clock.edge()
 
     def configure(self, case):
         self.dut.exp.value = case.exp & 1023

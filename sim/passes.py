@@ -15,6 +15,10 @@ from hwgen.params.errors import KvOp
 from hwgen.params.stream import HEAD
 
 
+#: A sampler's configuration in which its noise counts.
+SAMPLING = dict(inv_temperature=300, seed=12345)
+
+
 class Operation(NamedTuple):
     """Arguments of `Link.operate`."""
     op: KvOp

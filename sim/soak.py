@@ -2,9 +2,9 @@
 from collections import Counter
 
 from hwgen.params.errors import ErrorCode
+from sim.decoders import BLOCKS, SHAPES, checked
 from sim.designs import small_design
 from sim.passes import History, Operation, run_step
-from sim.test_decoder import BLOCKS, SHAPES, checked
 
 #: Shapes that sim/test_decoder.py builds too: five slots share 13 blocks of 4 positions, with error correction ...
 DESIGN = small_design(source="stream", **SHAPES["mixed_formats"])

@@ -21,8 +21,8 @@ from sim import points
 from sim.explain import Seen, context, install
 
 
-__all__ = ["Clock", "StreamSink", "StreamSource", "bench_params", "cross", "pack", "start_clock_reset", "unpack",
-           "value_of"]
+__all__ = ["Clock", "StreamSink", "StreamSource", "bench_params", "cross", "cycles_of", "pack", "start_clock_reset",
+           "unpack", "value_of"]
 
 
 def bench_params():
@@ -131,6 +131,20 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
 
 
 # Streams
+
+def cycles_of(signal, clock):
+    """A list that grows: the cycles, from now on, in which a signal of one bit is 1 and there is no reset."""
+    found = []
+
+    async def watch():
+        while True:
+            await clock.sample()
+            if not clock.in_reset and value_of(signal):
+                found.append(clock.cycle)
+            await clock.edge()
+    cocotb.start_soon(watch())
+    return found
+
 
 class _Chance:
     """Whether a cycle is held back: with a probability, in stretches of up to 32 cycles between which there are some of

@@ -6,8 +6,8 @@ import pytest
 
 from hwgen.host.links.link import Entry
 from hwgen.models.adapter_codes import random_adapter
+from sim.decoders import checked
 from sim.designs import small_design
-from sim.test_decoder import checked
 
 TINY = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2,
             num_key_value_heads=1, head_dim=4,

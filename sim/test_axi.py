@@ -8,7 +8,7 @@ from hwgen.models.pack import model_id, pack
 from hwgen.params.axi import AxiShape
 from hwgen.top.axi import AxiDecoder
 from sim.designs import small_design
-from sim.passes import History, bus_steps, random_model
+from sim.passes import SAMPLING, History, bus_steps, random_model
 from sim.runner import run, simulators
 
 SMALLEST = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=16, kv_block=1, hidden_size=4,
@@ -24,9 +24,6 @@ SHAPES = {
                       adapters=3, adapter_rank=2),
                  dict(data_width=32, host="queue")),
 }
-
-
-SAMPLING = dict(inv_temperature=300, seed=12345)
 
 
 def simulate(changes, axi, tmp_path, *, seed=1, testcase=None):

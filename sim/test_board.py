@@ -22,16 +22,13 @@ from hwgen.models.adapters import Adapter, LowRank
 from hwgen.models.pack import model_id, pack
 from hwgen.params.phases import phases
 from hwgen.top.board import BUSES, BoardMachine
+from sim.boards import CHANGES, DIVISOR
 from sim.designs import small_design
 from sim.passes import History, bus_steps, random_model, run_step
 from sim.runner import run
 from sim.weights_units import image
 
-BOARD, DIVISOR = board("ulx3s-85f"), 4
-CHANGES = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16,
-               kv_block=2, hidden_size=4,
-                      intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11,
-                      num_hidden_layers=2, residual_fraction=22)
+BOARD = board("ulx3s-85f")
 DESIGN = small_design(**CHANGES)
 MODEL = random_model(DESIGN, 49)        # its text is of several tokens, and some numbers are clipped
 

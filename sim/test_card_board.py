@@ -15,10 +15,10 @@ from hwgen.host.links.loader import load_weights
 from hwgen.models.pack import pack
 from hwgen.params.card import BLOCK_BYTES, TRIES, CardError, card_blocks
 from hwgen.params.errors import ErrorCode
+from sim.boards import CHANGES, DIVISOR
 from sim.designs import small_design
 from sim.memory_board import Memory
 from sim.passes import History, random_model, run_step
-from sim.test_board import CHANGES, DIVISOR
 
 REAL = board("ulx3s-85f-sdram-card")
 BOARD = dataclasses.replace(REAL, name="with-card", memory=Memory())

@@ -13,9 +13,9 @@ from hwgen.host.links.loader import load_weights
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
 from hwgen.params.loader import LoadError
+from sim.boards import CHANGES, DIVISOR
 from sim.designs import small_design
 from sim.passes import History, random_model, run_step
-from sim.test_board import CHANGES, DIVISOR
 
 pytest.importorskip("litedram", reason="the extra dram is not installed")
 

@@ -15,10 +15,10 @@ from hwgen.host.links.verilated import cache_folder
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
 from hwgen.params.loader import SILENT_BITS
+from sim.boards import CHANGES, DIVISOR
 from sim.designs import small_design
 from sim.memory_board import memory_board
 from sim.passes import History, random_model, run_step
-from sim.test_board import CHANGES, DIVISOR
 
 BOARD = memory_board()
 DESIGN = small_design(**CHANGES | dict(source="stream"))

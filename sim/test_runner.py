@@ -21,11 +21,11 @@ from hwgen.params.formats import E4M3
 from hwgen.params.model import LinearRopeScaling
 from sim import explain, points, runner
 from sim.example_units import Quad, StreamRegister
+from sim.design_benches import WITHOUT_OFFSETS, Mine, run_system, run_unit
 from sim.designs import changes_of, small_design
 from sim.explain import Seen, explanation, show
 from sim.passes import random_model
 from sim.runner import BenchFailed, run
-from sim.test_design import WITHOUT_OFFSETS, Mine, test_system as run_system, test_unit as run_unit
 from sim.unpack import read_image, unpack
 
 

@@ -7,8 +7,8 @@ import pytest
 from hwgen.host.serving.drafts import NgramDrafter
 from hwgen.host.serving.policies import Policy
 from hwgen.host.serving.scheduler import Request, Scheduler
+from sim.decoders import SHAPES, checked
 from sim.designs import small_design
-from sim.test_decoder import SHAPES, checked
 
 # a shape that sim/test_decoder.py builds too: one build serves both
 DESIGN = small_design(source="stream", **SHAPES["gumbel"])

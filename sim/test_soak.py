@@ -3,8 +3,8 @@ KV memory."""
 from hwgen.golden.secded import stored_bits
 from hwgen.host.links.link import Entry
 from hwgen.lib.layouts import EXP_BITS
+from sim.decoders import checked
 from sim.soak import DESIGN, WINDOW, soak
-from sim.test_decoder import checked
 
 MEMORIES = {"k_codes": 8 * DESIGN.hw.attention_lanes, "v_codes": 8 * DESIGN.hw.attention_lanes, "k_exps": EXP_BITS,
             "v_exps": EXP_BITS}

@@ -10,9 +10,8 @@ from hwgen.models.pack import pack
 from hwgen.models.wires import fixed_matrices
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design
-from sim.passes import History, bus_steps, expected_steps, random_model
+from sim.passes import SAMPLING, History, bus_steps, expected_steps, random_model
 from sim.runner import run
-from sim.test_axi import SAMPLING
 from sim.weights_units import image
 
 SHAPES = {

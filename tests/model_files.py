@@ -4,11 +4,12 @@ import json
 
 import ml_dtypes
 import numpy as np
+import pytest
 import safetensors.numpy
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from hwgen.models import random_checkpoint
+from hwgen.models import ModelError, load, random_checkpoint
 from hwgen.params.model import ModelShape
 
 #: No dimension is a power of two, and none is another's multiple without need.
@@ -74,3 +75,14 @@ def write_folder(folder, shape=ODD, *, seed=0, dtype="F32", shards=1, config=(),
         write_safetensors(folder / file, {n: tensors[n] for n in names if files[n] == file}, dtype)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     return tensors
+
+
+def refusal(path, *names):
+    """The one line with which loading a path, or reading tensors of it, is refused."""
+    with pytest.raises(ModelError) as error:
+        checkpoint = load(path)
+        for name in names:
+            checkpoint.tensor(name)
+    line = str(error.value)
+    assert "\n" not in line
+    return line

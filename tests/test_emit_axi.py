@@ -21,24 +21,14 @@ from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
 from hwgen.top.axi import AxiDecoder
 from sim.designs import small_design
-from tests.test_emit import check_ipxact, check_packaging, check_ports, check_template
+from tests.emitted import AXI, CHANGES, check_ipxact, check_packaging, check_ports, check_template, emit_chip
 
 ROOT = Path(__file__).resolve().parent.parent
-CHANGES = dict(source="stream", sampler="gumbel", lanes=2, columns=2, vector_lanes=2, attention_lanes=2,
-               num_hidden_layers=1)
-AXI = AxiShape(host="queue", address_width=40, data_width=128)
 EMIT_AGAIN = """
 import sys
-from tests.test_emit_axi import emit_chip
+from tests.emitted import emit_chip
 emit_chip("chip")
 """
-
-
-def emit_chip(folder):
-    design = small_design(**CHANGES)
-    quantized = quantize(random_checkpoint(design.model), design.recipe)
-    emit(design, quantized, folder, name="chip", axi=AXI)
-    return design, quantized
 
 
 @pytest.fixture(scope="module")

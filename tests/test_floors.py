@@ -1,4 +1,5 @@
-"""The rule of the floors: imports go down only. And the rule of names: a unit has its twin, its tests and its page."""
+"""The rule of the floors: imports go down only. The rule of tests: what several share is in no test. And the rule of
+names: a unit has its twin, its tests and its page."""
 
 import ast
 from pathlib import Path
@@ -102,6 +103,38 @@ def test_an_import_that_goes_down_is_fine(tmp_path, file, source):
     planted.parent.mkdir(parents=True)
     planted.write_text(source)
     assert violations(tmp_path) == []
+
+
+def borrowed(root):
+    """Sentences on each import of a module of tests, and of a bench by another bench, in sim/, tests/ and tools/."""
+    found, folders = [], ("sim", "tests", "tools")
+    for file in (file for folder in folders for file in sorted((root / folder).glob("*.py"))):
+        refused = ("test_", "bench_") if file.stem.startswith("bench_") else ("test_",)
+        for target in imported(ast.parse(file.read_text()), f"{file.parent.name}.{file.stem}", False):
+            first, *rest = target.split(".")
+            module = rest[0] if first in folders and rest else first
+            if module.startswith(refused):
+                found.append(f"{file.relative_to(root)} must not import {module}: what they share is in neither")
+    return list(dict.fromkeys(found))
+
+
+def test_tests_and_benches_are_no_libraries():
+    assert borrowed(ROOT) == []
+
+
+@pytest.mark.parametrize("file, source, module", [
+    ("sim/soak.py", "from sim.test_decoder import SHAPES, checked", "test_decoder"),
+    ("sim/bench_b.py", "from sim.bench_a import codes", "bench_a"),
+    ("tests/test_b.py", "def test():\n    from test_a import same", "test_a"),
+    ("tests/test_b.py", "from . import test_a", "test_a"),
+    ("tools/bench_b.py", "import tools.bench_a", "bench_a"),
+    ("tools/b.py", "from sim import test_a", "test_a"),
+    ("tests/test_b.py", "from tools import bench_a\nfrom sim.stream_bench import bench_params", None),
+])
+def test_a_planted_library_is_found(tmp_path, file, source, module):
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(source)
+    assert borrowed(tmp_path) == ([f"{file} must not import {module}: what they share is in neither"] if module else [])
 
 
 def files():

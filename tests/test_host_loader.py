@@ -13,7 +13,7 @@ from hwgen.params.loader import BLOCK, LoadError
 from hwgen.plan.loading import load_seconds
 from hwgen.top.board import memory_buses
 from sim.designs import small_design
-from tests.test_host_register_link import MODEL, Registers
+from tests.register_model import MODEL, Registers
 
 DATA = random.Random(5).randbytes(50 * 100 + 30)        # 51 blocks
 
@@ -122,7 +122,7 @@ class Port(Registers):
 def test_a_block_whose_beginning_was_asked_for_twice_gets_no_bytes(monkeypatch):
     """They would be taken for frames: the block waits for them no more."""
     design, axi = small_design(source="stream"), memory_buses(AxiShape())
-    monkeypatch.setattr("tests.test_host_register_link.AXI", axi)
+    monkeypatch.setattr("tests.register_model.AXI", axi)
     port = Port(losses=1)
     port.words[0x0BC] = 0b10
     link = RegisterLink(port, design, axi, MODEL, patience=0.05, weights=False)
@@ -134,7 +134,7 @@ def test_a_block_whose_beginning_was_asked_for_twice_gets_no_bytes(monkeypatch):
 
 
 def test_another_loader(monkeypatch):
-    monkeypatch.setattr("tests.test_host_register_link.AXI", memory_buses(AxiShape()))
+    monkeypatch.setattr("tests.register_model.AXI", memory_buses(AxiShape()))
     port = Port(losses=0)
     for word, complaint in ((0b10 | 7 << 8, "error 7, which must be below 7"), (0b100, "start-up has failed"),
                             (0, "has not ended its memory's start-up in 0.05 s")):

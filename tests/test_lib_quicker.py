@@ -9,8 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hwgen.lib.quicker import quicker
 from hwgen.lib.verilog import emit_design
 from sim.designs import small_design
-
-from test_lib_verilog_proved import UNITS, same
+from tests.same_machine import UNITS, same
 
 
 class Wide(wiring.Component):

@@ -3,51 +3,16 @@ import re
 
 import pytest
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
-from amaranth.lib import data, enum, fifo, memory, stream, wiring
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.netlist import RESERVED
-from hwgen.lib.skid import Skid
 from hwgen.lib.verilator import VerilatorError, lint
 from hwgen.lib.verilog import emit_design, hierarchy, ports, written
 from hwgen.lib.verilog_text import tidy
 from hwgen.top import make
 from sim.designs import small_design
-
-
-class State(enum.Enum, shape=2):
-    IDLE = 0
-    BUSY = 1
-    LATE = 2
-
-
-class Machine(wiring.Component):
-    """Some of all that Yosys writes. And more."""
-    b: In(data.StructLayout({"low": 4, "high": data.ArrayLayout(2, 3)}))
-    a: In(stream.Signature(4))
-    out: Out(4)
-    state: Out(State)
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.skid = skid = Skid(4)
-        m.submodules.rows = rows = memory.Memory(shape=4, depth=4, init=[])
-        read, write = rows.read_port(), rows.write_port()
-        state, count, final = Signal(State, name="mode"), Signal(4, name="count"), Signal(4, name="final")
-        m.d.comb += [skid.i.valid.eq(self.a.valid & ~self.b.low[0] & (count == 3)),
-                     skid.i.payload.eq(Cat(count[:2], self.a.payload[:2])),
-                     self.a.ready.eq(skid.i.ready), skid.o.ready.eq(self.b.low[1]), write.en.eq(skid.o.valid),
-                     write.data.eq(skid.o.payload),
-                     self.state.eq(state), final.eq(count + 1), self.out.eq(read.data ^ final)]
-        with m.Switch(state):
-            with m.Case(State.IDLE):
-                with m.If(self.a.valid & self.a.ready):
-                    m.d.sync += [count.eq(count + 1), state.eq(State.BUSY)]
-            with m.Case(State.BUSY):
-                pass
-            with m.Default():
-                m.d.sync += state.eq(State.IDLE)
-        return m
+from tests.verilog_examples import Aside, Machine
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +30,7 @@ def test_ports_are_those_of_the_signature(text):
 
 
 def test_what_a_module_is(text):
-    assert "// Machine: Some of all that Yosys writes.\n// Source: test_lib_verilog_text.py\nmodule chip (" in text
+    assert "// Machine: Some of all that Yosys writes.\n// Source: tests/verilog_examples.py\nmodule chip (" in text
     assert "// Source: hwgen/lib/skid.py, docs/architecture.md\nmodule chip_skid (" in text
 
 
@@ -89,7 +54,7 @@ def test_tools_take_it(text, tmp_path):
 
 
 def test_the_hierarchy(text):
-    assert hierarchy(text, "chip") == [((), "chip", "test_lib_verilog_text.py", ""),
+    assert hierarchy(text, "chip") == [((), "chip", "tests/verilog_examples.py", ""),
                                        (("skid",), "chip_skid", "hwgen/lib/skid.py", "docs/architecture.md")]
 
 
@@ -206,27 +171,6 @@ def test_a_bind_file_still_matches(text, tmp_path):
     (tmp_path / "chip.v").write_text(f"{again}{BOUND.replace('skid.full', 'skid.other')}")
     with pytest.raises(VerilatorError, match="other"):
         lint(tmp_path / "chip.v", "chip")
-
-
-class Aside(wiring.Component):
-    """A register that follows a port, and a case of 32 bits in which nothing happens."""
-    a: In(1)
-    b: In(32)
-    out: Out(32)
-    last: Out(32)
-
-    def elaborate(self, platform):
-        m = Module()
-        last = Signal(32, name="last_out", reset_less=True)
-        with m.If(self.a):
-            m.d.comb += self.out.eq(self.b)
-        m.d.sync += last.eq(self.out)
-        with m.Switch(self.b):
-            with m.Case(5):
-                pass
-            with m.Case("-" * 29 + "1-1"):
-                m.d.comb += self.last.eq(last)
-        return m
 
 
 class Emptied(wiring.Component):

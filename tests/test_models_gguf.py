@@ -8,7 +8,7 @@ import pytest
 
 from hwgen.models import ModelError, load, random_checkpoint
 from hwgen.params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeScaling, ModelShape
-from model_files import TEMPLATE, byte_tokenizer
+from model_files import TEMPLATE, byte_tokenizer, refusal
 
 #: Block types of GGUF need inputs in multiples of 32.
 SHAPE = ModelShape(name="small", vocab_size=270, hidden_size=96, intermediate_size=128, num_hidden_layers=2,
@@ -264,16 +264,6 @@ def test_vector_that_is_longer_than_the_file(tmp_path):
     data[at:at + 8] = (1 << 30).to_bytes(8, "little")
     path.write_bytes(data)
     assert "it ends at byte" in refusal(path)
-
-
-def refusal(path, *names):
-    with pytest.raises(ModelError) as error:
-        checkpoint = load(path)
-        for name in names:
-            checkpoint.tensor(name)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
 
 
 def test_byte_level_tokenizer(tmp_path):

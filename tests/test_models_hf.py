@@ -10,7 +10,7 @@ from hwgen.models.families import family
 from hwgen.models.hf import shape_from_config
 from hwgen.models.options import About
 from hwgen.params.model import DEMO, LinearRopeScaling, Llama3RopeScaling
-from model_files import ODD, config_of, write_folder, write_safetensors
+from model_files import ODD, config_of, refusal, write_folder, write_safetensors
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Q1 = "model.layers.1.self_attn.q_proj.weight"
@@ -296,17 +296,6 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
 def test_refused_configs(tmp_path, changes, message):
     write_folder(tmp_path, config=changes)
     assert refusal(tmp_path) == f"{tmp_path / 'config.json'}: {message}"
-
-
-def refusal(path, *names):
-    """The one line with which loading a path, or reading tensors of it, is refused."""
-    with pytest.raises(ModelError) as error:
-        checkpoint = load(path)
-        for name in names:
-            checkpoint.tensor(name)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
 
 
 def test_not_a_model(tmp_path):

@@ -20,7 +20,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan.loading import adapter_seconds
 from sim.designs import small_design
 from tools import ledger
-from tools.bench_load import cycles_so_far
+from tools.benches import cycles_so_far
 
 BOARD, SHAPE, POSITION = "ulx3s-85f", "demo,adapters=1", 128
 SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16,

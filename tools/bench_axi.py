@@ -30,7 +30,7 @@ from hwgen.top.axi import AxiDecoder
 from hwgen.units.axi_registers import AxiRegisters
 from sim.runner import run
 from tools import ledger
-from tools.bench_column import tool
+from tools.benches import tool
 
 SHAPE = "demo,entries=1,slots=1,sampler=greedy,source=stream,context=64"
 WIDTHS = 32, 256       # the first is much narrower than a tile

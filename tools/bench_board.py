@@ -10,7 +10,6 @@ room for (`texts`, `text_tokens`); `_4x32` is of 4 texts of 32 tokens. Of a boar
 counts. Nothing has run on hardware.
 """
 import argparse
-import contextlib
 import dataclasses
 import json
 import re
@@ -33,6 +32,7 @@ from hwgen.params.hardware import HwShape
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan.loading import reading
 from tools import ledger
+from tools.benches import stage
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy", "There was", "He had been", "I am",
@@ -45,12 +45,6 @@ def smallest():
     """The board with the fewest LUTs of those that were built."""
     return min((b for b in BOARDS.values() if (ROOT / "fpga" / b.name / "report.json").exists()),
                key=lambda b: next(iter(b.capacity.values()))).name
-
-
-@contextlib.contextmanager
-def stage(text):
-    print(text, flush=True)
-    yield
 
 
 #: Of the 7 series: resource -> Yosys' cells, and how many of it each takes.

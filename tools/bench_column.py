@@ -15,8 +15,6 @@ columns. LUT4, flip-flops and blocks of a multiplier, by the boards' script.
 """
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from hwgen.lib.verilog import emit_verilog
 from hwgen.params.formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3
 from hwgen.units.mac_column import Column, ColumnPair
 from tools import ledger, synth
+from tools.benches import tool
 from tools.mac_variants import IntColumn
 
 LANES, K = 8, 1536      # sums of K products must fit the accumulator
@@ -55,15 +54,6 @@ class Surrounded(wiring.Component):
         m.d.sync += out.eq(Mux(self.shift, out >> 1, column.sum))
         m.d.comb += self.o.eq(out[0])
         return m
-
-
-def tool(module, *arguments, folder):
-    """Run a tool of a PyPI package. It is WebAssembly and sees only files beside it."""
-    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; "
-                                                 f"sys.exit({module}.{arguments[0]}(sys.argv[1:]))", *arguments[1:]],
-                          cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def column(fmt, activation=None, kind=Column, **parameters):

@@ -20,30 +20,13 @@ from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import LLAMA3_70B
 from hwgen.top import make
 from tools import ledger
+from tools.benches import children, interfaces
 
 ROWS = TILES = 28
 DESIGN = Design(model=LLAMA3_70B, recipe=Recipe(), hw=HwShape(
     lanes=64, columns=64, entries=1024, vector_lanes=16, attention_lanes=128, tile_beats=64, context=2176,
     source="stream"))
 PARTS = ("mac_column", "grid_tile", "grid_row", "grid_sum")
-
-
-def interfaces(text, keep, parts=PARTS):
-    """The Verilog with the bodies of the repeated modules left out, but for ``keep``'s."""
-    def stub(module):
-        name, body = module[1], module[0]
-        if name == keep or not any(f"_{part}_" in f"{name}_" for part in parts):
-            return body
-        header, rest = body.split(");", 1)
-        ports = [line for line in rest.splitlines() if re.match(r"\s*(input|output) ", line)]
-        waived = [f"/* verilator lint_{way} {what} */" for way in ("off", "on") for what in ("UNDRIVEN", "UNUSEDPARAM")]
-        return "\n".join([*waived[:2], header + ");", *ports, "endmodule", *waived[2:]])
-    return re.sub(r"^module (\w+)\b.*?^endmodule", stub, text, flags=re.MULTILINE | re.DOTALL)
-
-
-def children():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def main():
@@ -74,7 +57,7 @@ def main():
         print(f"{ROWS * TILES * macs:,} MACs: {seconds:.1f} s ({cpu:.1f} s of CPU), {len(text):,} bytes, "
               f"{len(names)} modules", flush=True)
         for name in (n for n in names if n == "grid" or n.isidentifier() and any(f"_{part}_" in n for part in PARTS)):
-            file.write_text(interfaces(text, name))
+            file.write_text(interfaces(text, name, PARTS))
             verilator.lint(file, name)
             print(f"lint of {name}: {children():.1f} s of CPU so far", flush=True)
     ledger.record("emit_3m.json", [

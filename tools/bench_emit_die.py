@@ -24,7 +24,7 @@ from hwgen.plan.die import die, plan
 from hwgen.plan.published import HC1
 from hwgen.top import make
 from tools import ledger
-from tools.bench_emit_3m import children, interfaces
+from tools.benches import children, interfaces
 
 PARTS = ("mac_column", "column_codes", "rom_tile", "grid_sum", "slice")
 

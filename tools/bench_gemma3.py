@@ -5,7 +5,7 @@ Its residual reaches 41,000, so the shape has 12 fraction bits of it. The file i
 minutes.
 """
 from tools import get_gemma3
-from tools.bench_smollm2 import Run, main
+from tools.model_run import Run, main
 
 GEMMA3 = Run("gemma3", "Gemma 3 270M", "latency-32x32,residual_fraction=12", get_gemma3,
              "The capital of France is", False)

@@ -12,7 +12,7 @@ from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import DEMO
 from hwgen.top import make
 from tools import ledger
-from tools.bench_column import tool
+from tools.benches import tool
 
 BASE = dict(lanes=8, columns=16, vector_lanes=4, attention_lanes=8)
 ONE, FOUR = dict(BASE), dict(BASE, slots=4, entries=4, kv_blocks=40)

@@ -31,6 +31,7 @@ from hwgen.plan.loading import card_seconds, check_seconds, load_seconds
 from sim.designs import small_design
 from sim.memory_board import Memory
 from tools import ledger
+from tools.benches import cycles_so_far
 
 BOARD, CARD_BOARD = "ulx3s-85f-sdram", "ulx3s-85f-sdram-card"
 #: Of a machine that has no part in it.
@@ -39,17 +40,6 @@ SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, s
              intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11,
              num_hidden_layers=2,
              source="stream")
-
-
-def cycles_so_far(link, report, ask):
-    """Cycles that a simulated top has run when it has answered ``ask()``; ``report`` is a file's path, for its use."""
-    link.control(f"report {report}")
-    ask()                   # which is answered behind it
-    while not report.exists():
-        time.sleep(0.01)
-    number = int(report.read_text())
-    report.unlink()
-    return number
 
 
 def simulated(chosen, size):

@@ -6,7 +6,6 @@ Weights are random: no cycle depends on them. Every token, signature, cycle and 
 model.
 """
 import argparse
-import contextlib
 
 from hwgen.host.driver import CheckedLink
 from hwgen.host.links.golden_link import GoldenLink
@@ -19,14 +18,9 @@ from hwgen.params.model import SMOLLM2_135M
 from hwgen.params.phases import phases
 from hwgen.params.presets import hw_shape
 from tools import ledger
+from tools.benches import stage
 
 CONTEXT = 64
-
-
-@contextlib.contextmanager
-def stage(text):
-    print(text, flush=True)
-    yield
 
 
 def phase_cycles(Phase, result):
