@@ -15,7 +15,7 @@ from hwgen.params.presets import recipe
 from hwgen.plan.die import TABLE, _attention, die, measured, plan
 from hwgen.plan.die_report import as_json, bits_of, of_bits, operations_a_second, report, rows_beside
 from hwgen.plan.published import ARITHMETIC, HC1, chips_for, matrix_units
-from hwgen.units.rom_grid import word_layout
+from hwgen.top import make
 from model_files import write_folder
 from tools import bench_die, bench_emit_die
 
@@ -60,7 +60,7 @@ def test_rom_is_that_of_the_grid(llama):
     """Words of the grid that is emitted, as wide as its layout says, are the bits of matrices and head; the embedding's
     offsets are not."""
     rows, tiles, words, design = bench_emit_die.grid(llama)
-    bits = rows * tiles * words * word_layout(design).size
+    bits = rows * tiles * words * make.rom_grid_params(design, words).word_layout.size
     assert bits == sum(llama.rom[what] for what in ("matrices", "LM head",
                                                     "offsets of blocks and rows")) - 4 * 251 * 512
 

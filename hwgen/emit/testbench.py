@@ -261,8 +261,7 @@ def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Seque
     functions = {"signature": (32, [word for _, _, words in expected for word in words])}
     words = {"model_id": f"32'h{model_id(quantized):08x}",
              "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
-                                                           if port.name not in ("clk", "aclk")
-                                                           and not port.name.startswith(driven))}
+                                   if port.name not in ("clk", "aclk") and not port.name.startswith(driven))}
     body, more = (_on_buses(design, axi, expected, words, bool(adapters)) if axi else
                   _on_streams(design, ports, expected, words, bool(adapters)))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
@@ -274,9 +273,8 @@ def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Seque
         "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()),
         "declarations": "\n".join(declarations),
         "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "")
-        + (_filled(_ADAPTER, {
-            "image": adapter_name(name, 1), "last": design.adapter_map.beats * hw.beat_bytes - 1}) if adapters
-            else "") + body,
+        + (_filled(_ADAPTER, {"image": adapter_name(name, 1), "last": design.adapter_map.beats * hw.beat_bytes - 1})
+           if adapters else "") + body,
         "parameters": "" if stream else "#(.ROM_FILE(ROM_FILE))",
         "connections": ",\n      ".join(f".{port.name}({port.name})" for port in ports),
         "passes": len(expected), "layers": design.layers, "limit": limit}) \

@@ -62,7 +62,7 @@ def probe_embedding_offset(case: Case) -> Iterator[Suspect]:
     section = design.stream[EMBEDDING]
     for bit in range(4):
         case.tried += 1
-        wrong = case.decoder.embed_rows.copy()
+        wrong = np.array(case.decoder.embed_rows)
         wrong[case.token] ^= 1 << bit
 
         def alter(decoder, wrong=wrong):

@@ -198,7 +198,9 @@ class Stages:
 
     def after_qk_norm(self, heads: np.ndarray) -> np.ndarray:
         """[n, p + 1, qkv_heads, head], behind the norm of queries and keys."""
-        if not self.design.block.qk_norm.after_rotary:
+        norm = self.design.block.qk_norm
+        assert norm is not None
+        if not norm.after_rotary:
             return self.after_attention(self.attend(heads))
         return self.after_attention(self.attend_stored(*quantize(heads, self.design.recipe.kv_format)))
 
