@@ -104,8 +104,10 @@ def test_shapes_with_adapters_are_compared(capsys):
     (["--board", "ulx3s-85f", "--shape", "lanes=4,columns=4,context=64", "--clock", "300"],
      "no shape may reach 300 MHz: the smallest about ")])
 def test_nothing_fits(words, said, tmp_path, capsys):
-    assert main(["plan", "compare", "demo", *words, "--json", str(tmp_path / "all.json")]) == 3
-    assert said in capsys.readouterr().out
+    files = ["--json", str(tmp_path / "all.json"), "--picture", str(tmp_path / "none.svg")]
+    assert main(["plan", "compare", "demo", *words, *files]) == 3
+    out = capsys.readouterr().out
+    assert said in out and out.endswith(", and there is nothing to draw\n") and not (tmp_path / "none.svg").exists()
     assert json.loads((tmp_path / "all.json").read_text())["shapes"] == []
 
 

@@ -127,4 +127,4 @@ Token ids: {", ".join(map(str, tokens))}
 
 <!-- ledger:{run.name}.json:{run.name}_* -->
 <!-- end -->
-"""  # noqa: E501
+"""  # noqa: E501 (a line of text is a line of the page)

@@ -82,7 +82,8 @@ def run_compare(options, screen):
         write_json(options.json, {"kind": "projected", "model": model.name, "chip": title, "capacity": capacity,
                                   "texts": options.texts, "unit": unit, "shapes": shapes})
     if not points:
-        print(_why_not(designs, family, capacity, options.clock))
+        print(_why_not(designs, family, capacity, options.clock)
+              + (", and there is nothing to draw" if options.picture else ""))
         return DOES_NOT_FIT
     result(_table(best, unit, names, len(recipes) > 1))
     if options.picture:
