@@ -2,12 +2,13 @@
 import pytest
 
 from hwgen.cli import main
-from hwgen.models import quantize, random_checkpoint
-from hwgen.models.wires import fixed_matrices
+from hwgen.models import Checkpoint, quantize, random_checkpoint
+from hwgen.models.wires import different_rows, fixed_matrices
 from hwgen.params import presets
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
 from hwgen.params.model import ModelShape
+from hwgen.params.stream import HEAD
 from hwgen.plan.fit import fit, smallest_change
 from hwgen.plan.wired import expected
 
@@ -53,4 +54,28 @@ def test_a_smaller_machine_of_wires_has_wires():
 def test_the_plan_says_what_a_weight_takes(capsys):
     assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", "tiny,source=wired", "--units"]) == 3
     out = capsys.readouterr().out
-    assert "LUT4     of a weight, by matrix: qkv_0 2.0" in out and "those that are 0 cost nothing" in out
+    assert "LUT4     of a weight, by matrix: qkv_0 2.0" in out and "of a shape alone" not in out
+    assert main(["plan", "smollm2-135m", "--board", "ulx3s-85f", "--shape", "tiny,source=wired"]) == 3
+    assert "of a shape alone: equal rows of weights are the same logic" in capsys.readouterr().out
+
+
+def test_equal_rows_are_counted_once():
+    small = design("weights=e2m1,head=e3m4", 64, 40)
+    checkpoint = random_checkpoint(small.model)
+
+    def read(name):
+        tensor = checkpoint.tensor(name).copy()
+        if name != "lm_head.weight":
+            return tensor
+        tensor[20:50] = tensor[20]
+        tensor[50:] = 0
+        return tensor
+    quantized = quantize(Checkpoint(small.model, "equal rows", read), small.recipe)
+    rows, made = different_rows(quantized, small), fixed_matrices(quantized, small)
+    assert list(rows) == list(made) and rows[HEAD, None] == 21 and rows["down", 0] == 32
+    told = expected(small, rows)
+    adders = 2 * len(made[HEAD, None].plan.network.adders)
+    assert told[HEAD, None].luts == pytest.approx(adders, rel=0.12)
+    assert told[HEAD, None].luts < expected(small)[HEAD, None].luts / 2
+    assert (fit(small, "ecp5", {}, rows).used["LUT"] < fit(small, "ecp5", {}).used["LUT"] - 1000
+            and told[HEAD, None].size == made[HEAD, None].size)

@@ -9,7 +9,8 @@ import numpy as np
 
 from hwgen.fpga.boards import board
 from hwgen.fpga.families import FAMILIES
-from hwgen.models import load
+from hwgen.models import load, quantize
+from hwgen.models.wires import different_rows
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
@@ -24,9 +25,10 @@ def compared(report):
     """{figure: (estimate, built)} of a build's report: LUT, FF, BRAM, DSP and MHz."""
     chosen = board(report["board"])
     names = FAMILIES[chosen.family].resources
-    design = Design(model=load(report["model"], need_tokenizer=False).shape, hw=HwShape(**report["shape"]),
-                    recipe=recipe(chosen.formats))
-    found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS})
+    checkpoint = load(report["model"], need_tokenizer=False)
+    design = Design(model=checkpoint.shape, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
+    rows = different_rows(quantize(checkpoint, design.recipe), design) if design.hw.wired else None
+    found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS}, rows)
     return {**{kind: (found.used[kind], report["used"][names[kind.lower()]]) for kind in KINDS},
             "MHz": (round(found.mhz, 1), report["fmax"])}
 

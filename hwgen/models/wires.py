@@ -10,7 +10,7 @@ from ..params.wired import FixedMatrix
 from .pack import _codes, _offsets
 from .quantize import QuantizedModel
 
-__all__ = ["fixed_matrices", "matrix_name"]
+__all__ = ["different_rows", "fixed_matrices", "matrix_name"]
 
 
 def matrix_name(name: str, layer: int | None) -> str:
@@ -36,7 +36,14 @@ def fixed_matrices(quantized: QuantizedModel, design: Design,
     return _LATEST[key]
 
 
-def _made(quantized, design, progress):
+def different_rows(quantized: QuantizedModel, design: Design) -> dict[tuple[str, int | None], int]:
+    """{(project's name, layer): how many different rows of weights it has}, keys as of `fixed_matrices`: equal rows are
+    the same logic, and rows of zeros are none."""
+    return {key: len(np.unique(ints[ints.any(axis=1)], axis=0)) for key, ints, *_ in _wanted(quantized, design)}
+
+
+def _wanted(quantized, design):
+    """[(key, integers, offsets of rows, exponents, matmul)] of all matrices."""
     wanted: list[tuple] = []
     block = design.block
     for index, layer in enumerate(quantized.layers):
@@ -52,7 +59,11 @@ def _made(quantized, design, progress):
     ints = _ints(head.codes, head.fmt, head.blocks)
     if head.lo is not None:
         ints = ints + head.fmt.values()[head.lo]
-    wanted.append(((HEAD, None), ints, head.rows, {HEAD: design.stored_exponent(head)}, design.head_matmul))
+    return [*wanted, ((HEAD, None), ints, head.rows, {HEAD: design.stored_exponent(head)}, design.head_matmul)]
+
+
+def _made(quantized, design, progress):
+    wanted = _wanted(quantized, design)
     done, total = 0, sum(ints.size for _, ints, *_ in wanted)
     found = {}
     for key, ints, rows, exponents, matmul in wanted:

@@ -232,11 +232,11 @@ def logic(design: Design, family: str, only: Collection[str] | None = None) -> d
 MEMORY_PATH, MEMORY_MHZ = {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0}, 54.75
 
 
-def estimate(design: Design, family: str) -> dict[str, dict[str, float]]:
-    """{unit: {kind: how many}} of a board's machine, memories with their units."""
+def estimate(design: Design, family: str, rows: wired.Rows | None = None) -> dict[str, dict[str, float]]:
+    """{unit: {kind: how many}} of a board's machine, memories with their units; ``rows`` as `wired.expected`."""
     units = logic(design, family)
     if design.hw.wired:
-        luts, ffs = wired.unit(design, wired.expected(design))
+        luts, ffs = wired.unit(design, wired.expected(design, rows))
         units["wired"] = {"LUT": luts, "FF": ffs, "BRAM": 0, "DSP": 0}
     if design.hw.source == "stream":        # a board has it from its memory
         units["memory path"] = dict(MEMORY_PATH)

@@ -7,7 +7,7 @@ from ..params.hardware import HwShape
 from ..params.presets import TINY
 from . import costs
 from .throughput import decode_cycles
-from .wired import expected
+from .wired import Rows, expected
 
 __all__ = ["FULL", "Fit", "cycles_with", "fit", "largest", "smallest_change", "spelled"]
 
@@ -26,6 +26,7 @@ class Fit:
     used, capacity     {kind: how many}; of kinds without capacity there is enough. LUTs are those whose places are
                        taken (`costs.Built`)
     mhz         what place and route may reach; 0 where nothing of the family was built
+    rows        of matrices that are logic, those that differ (`wired.expected`), or None: nothing is known of weights
     """
     design: Design
     family: str
@@ -33,6 +34,7 @@ class Fit:
     used: dict[str, int]
     capacity: dict[str, int]
     mhz: float
+    rows: Rows | None = None
 
     @property
     def over(self) -> dict[str, int]:
@@ -54,9 +56,10 @@ def cycles_with(design: Design, number: int) -> float:
     return decode_cycles(design, adapters=[number])
 
 
-def fit(design: Design, family: str, capacity: dict[str, int]) -> Fit:
-    """`Fit` of a board's machine on a chip of a family with {kind: how many}; kinds are `costs.KINDS`."""
-    units = costs.estimate(design, family)
+def fit(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None) -> Fit:
+    """`Fit` of a board's machine on a chip of a family with {kind: how many}; kinds are `costs.KINDS`. ``rows`` as
+    `Fit.rows`."""
+    units = costs.estimate(design, family, rows)
     built = costs.BUILT[family]
     needed: dict[str, float] = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
     needed["LUT"] = built.luts * needed["LUT"] + built.alone * needed["FF"]
@@ -64,7 +67,8 @@ def fit(design: Design, family: str, capacity: dict[str, int]) -> Fit:
     mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
     if design.hw.source == "stream":
         mhz = min(mhz, costs.MEMORY_MHZ)
-    return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz)
+    return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz,
+               rows=rows)
 
 
 def _changed(design, **changes):
@@ -75,7 +79,7 @@ def _changed(design, **changes):
         return None
 
 
-def smallest_change(design: Design, family: str, capacity: dict[str, int]) -> Fit | None:
+def smallest_change(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None) -> Fit | None:
     """The `Fit` of the shape that fits with the fewest halvings of fields that may shrink; of several the fastest. None
     if none fits.
 
@@ -86,7 +90,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int]) -> Fi
     for more in range(1, hw.columns + 1) if not hw.wired else ():
         for pairs in range(more if family in costs.PAIRED else 0, -1, -1):
             changed = _changed(design, dsp_columns=hw.dsp_columns + more - pairs, dsp_pairs=hw.dsp_pairs + pairs)
-            if changed is not None and not (tried := fit(changed, family, capacity)).over:
+            if changed is not None and not (tried := fit(changed, family, capacity, rows)).over:
                 return tried
     steps = {name: list(dict.fromkeys(getattr(hw, name) >> k for k in range(16) if k == 0
                                       or getattr(hw, name) >> k >= least))
@@ -94,7 +98,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int]) -> Fi
     if hw.halves == 2:
         steps["entries"] = [count for count in steps["entries"] if count % 2 == 0]
     if fit(_changed(design, **{name: values[-1] for name, values in steps.items()}, kv_blocks=0, tile_beats=1), family,
-           capacity).over:
+           capacity, rows).over:
         return None
     for halvings in range(1, sum(len(values) - 1 for values in steps.values()) + 1):
         found = []
@@ -105,7 +109,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int]) -> Fi
             if changes["dsp_columns"] + 2 * changes["dsp_pairs"] > changes["columns"]:
                 continue
             smaller = _changed(design, **changes, kv_blocks=0, tile_beats=min(hw.tile_beats, changes["columns"]))
-            if smaller is not None and not (tried := fit(smaller, family, capacity)).over:
+            if smaller is not None and not (tried := fit(smaller, family, capacity, rows)).over:
                 found.append(tried)
         if found:
             return min(found, key=lambda tried: (tried.cycles() / (tried.mhz or 1), -tried.design.hw.context))
@@ -118,7 +122,7 @@ def largest(found: Fit, field: str, most: int) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         changed = _changed(found.design, **{field: middle}, kv_blocks=0)
-        if changed is not None and not fit(changed, found.family, found.capacity).over:
+        if changed is not None and not fit(changed, found.family, found.capacity, found.rows).over:
             low = middle
         else:
             high = middle - 1

@@ -1,4 +1,5 @@
-"""The cost of matrices that are logic before their weights are known: from their sizes and formats.
+"""The cost of matrices that are logic before they are made: from their sizes and formats, and from the number of their
+rows that differ where weights are known.
 
 Adders per weight fall with the outputs that share pairs, as a + b / sqrt(outputs): fitted to networks of normal weights
 with 32 inputs and 32, 128 and 512 outputs (`python -m tools.bench_wired --only formats` makes
@@ -14,7 +15,7 @@ from ..params.design import Design
 from ..params.formats import E3M4
 from ..params.stream import HEAD
 
-__all__ = ["Expected", "expected", "unit"]
+__all__ = ["Expected", "Rows", "expected", "unit"]
 
 #: Weights' format -> (a, b) of the adders of a weight; registers of an adder besides its carry, with one level;
 #: bits of a sum of 32 inputs in E3M4.
@@ -34,13 +35,19 @@ class Expected(NamedTuple):
     ffs: float
 
 
-def expected(design: Design) -> dict[tuple[str, int | None], Expected]:
-    """{(project's name, layer): `Expected`}, in the order of `models.wires.fixed_matrices`."""
+#: {(project's name, layer): rows of weights that differ} (`models.wires.different_rows`).
+Rows = Mapping[tuple[str, int | None], int]
+
+
+def expected(design: Design, rows: Rows | None = None) -> dict[tuple[str, int | None], Expected]:
+    """{(project's name, layer): `Expected`}, in the order of `models.wires.fixed_matrices`. Equal rows are made once;
+    without ``rows`` all of them differ."""
     recipe, levels = design.recipe, design.hw.wire_levels
 
     def one(matmul, name, layer):
         a, b, kept, bits = _COSTS[recipe.format_of(name, layer).name]
-        adders = (matmul.rows * matmul.cols * (a + b / math.sqrt(matmul.rows))
+        made = max(1, rows[name, layer] if rows else matmul.rows)
+        adders = (made * matmul.cols * (a + b / math.sqrt(made))
                   * (recipe.codes_per_head_weight if name == HEAD else 1))
         bits += math.ceil(math.log2(matmul.cols / 32)) + recipe.activation_format.int_bits - E3M4.int_bits
         return Expected((matmul.rows, matmul.cols), min(bits, design.acc_bits),

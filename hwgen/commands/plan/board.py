@@ -7,7 +7,8 @@ from rich.table import Table
 from ...fpga.boards import BOARDS, Board
 from ...host.inputs import check_writable, checked_input, write_json
 from ...host.terminal import result
-from ...models.wires import matrix_name
+from ...models import ModelError, load, quantize
+from ...models.wires import different_rows, matrix_name
 from ...params.design import Design
 from ...params.presets import hw_shape
 from ...plan.costs import KINDS, PAIRED, check_pairs, table, unknown
@@ -99,16 +100,16 @@ class _Estimate:
 
 
 def run_plan_board(options, screen):
-    title, capacity, board, family, design = _asked(options, screen)
+    title, capacity, board, family, design, rows = _asked(options, screen)
     check_writable(options.json)
     screen.say(summary(design))
-    estimate = _Estimate(title, board, fit(design, family, capacity), options.clock)
+    estimate = _Estimate(title, board, fit(design, family, capacity, rows), options.clock)
     print(f"{'fits' if estimate.fits else 'does not fit'}: {design.model.name} on {title}")
     _say_used(estimate.found)
     if options.units:
         _say_units(estimate.found)
     if design.hw.wired:
-        _say_wires(design, options.units)
+        _say_wires(estimate.found, options.units)
     if estimate.memory:
         _say_memory(estimate)
     if design.hw.adapters:
@@ -125,7 +126,8 @@ def run_plan_board(options, screen):
 
 
 def _asked(options, screen):
-    """(title, {kind: how many}, board or None, family, design) of the options."""
+    """(title, {kind: how many}, board or None, family, design, rows of its matrices that differ or None) of the
+    options."""
     model, kept = shape_of(screen, options.model)
     with checked_input():
         title, family, capacity, board = chip(options)
@@ -137,7 +139,17 @@ def _asked(options, screen):
         check_source(board, hw)
         check_pairs(hw, family)
         check_clock(options)
-    return title, capacity, board, family, design
+    return title, capacity, board, family, design, _rows(options.model, kept, design, screen) if hw.wired else None
+
+
+def _rows(model, kept, design, screen):
+    """{key: rows that differ} of a model's matrices, or None where only its shape is known."""
+    try:
+        checkpoint = None if kept else load(model, need_tokenizer=False)
+    except ModelError:
+        return None
+    with screen.bar("quantizing") as progress:
+        return different_rows(kept or quantize(checkpoint, design.recipe, progress), design)
 
 
 def _right_aligned(rows):
@@ -167,13 +179,14 @@ def _say_units(found):
     result(rows)
 
 
-def _say_wires(design, units):
+def _say_wires(found, units):
     """What is known of matrices that are logic; ``units``: each of them."""
     if units:
         print("LUT4     of a weight, by matrix: "
               + ", ".join(f"{matrix_name(*key)} {m.luts / m.size[0] / m.size[1]:.2f}"
-                          for key, m in expected(design).items()))
-    print("without  what the weights themselves change: those that are 0 cost nothing (docs/wired.md)")
+                          for key, m in expected(found.design, found.rows).items()))
+    if found.rows is None:
+        print("         of a shape alone: equal rows of weights are the same logic (docs/wired.md)")
 
 
 def _say_memory(estimate):
@@ -243,7 +256,7 @@ def _say_smaller(estimate):
     print("too many "
           + ", ".join(f"{kind}: {found.used[kind]:,} where {int(FULL[kind] * found.capacity[kind]):,} can be used"
                                   for kind in found.over))
-    smaller = smallest_change(found.design, found.family, found.capacity)
+    smaller = smallest_change(found.design, found.family, found.capacity, found.rows)
     if smaller is None:
         _say_no_smaller(found)
         return None
@@ -279,7 +292,7 @@ def _say_larger(estimate):
     larger = [other.name for other in BOARDS.values()
               if other.name != board.name and bool(other.memory) == bool(board.memory)
               and other.family in table() and (other.family in PAIRED or not design.hw.dsp_pairs)
-              and not fit(design, other.family, capacity_of(other)).over]
+              and not fit(design, other.family, capacity_of(other), estimate.found.rows).over]
     if larger:
         print(f"larger   --board {' or '.join(larger)}, with --shape {spelled(design.hw)}")
 
