@@ -27,6 +27,7 @@ from hwgen.golden.sequencer import pass_timeline
 from hwgen.host.links.board import simulated_pins
 from hwgen.host.links.link import Entry
 from hwgen.models import load, quantize
+from hwgen.models.wires import fixed_matrices
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
 from hwgen.params.presets import hw_shape, recipe
@@ -139,23 +140,26 @@ def built(name):
     return rows
 
 
-def context_ratio(design, texts, memory_cycles=0):
+def context_ratio(design, texts, memory_cycles=0, wires=None):
     """Tokens/s of so many texts at the LONG context, of those at the SHORT one, on the cycle model. ``memory_cycles``
-    are those that a pass takes at least."""
-    short, long = (max(memory_cycles, pass_timeline(design, [length - 1] * texts, [True] * texts).counters["cycles"]
-                       + GAP) for length in (SHORT, LONG))
-    return round(short / long, 3)
+    are those that a pass takes at least; ``wires`` are matrices that are logic."""
+    def cycles(length):
+        found = pass_timeline(design, [length - 1] * texts, [True] * texts, wires=wires)
+        return max(memory_cycles, found.counters["cycles"] + GAP)
+    return round(cycles(SHORT) / cycles(LONG), 3)
 
 
 def long_context(name):
     """Rows of a board whose texts may have the LONG context: of as many texts as there is room for, and of a full pass;
     and what attention lanes for a whole head would change. None of other boards."""
     chosen, report = board(name), ROOT / "fpga" / name / "report.json"
-    shape = load(chosen.model).shape
+    checkpoint = load(chosen.model)
+    shape = checkpoint.shape
     hw = HwShape(**json.loads(report.read_text())["shape"]) if report.exists() else hw_shape(chosen.shape, shape)
     design = Design(model=shape, hw=hw, recipe=recipe(chosen.formats))
     if hw.context < LONG:
         return []
+    wires = fixed_matrices(quantize(checkpoint, design.recipe), design) if hw.wired else None
     texts = max(count for count in range(1, hw.entries + 1) if design.room(count) >= LONG)
     rows = [("long_context_texts", texts, "at once", "derived")]
     for lanes in sorted({hw.attention_lanes, shape.head_dim}):
@@ -164,7 +168,7 @@ def long_context(name):
         for count in sorted({texts, hw.entries}):
             memory = reading(wider, chosen.memory, chosen.clock, count).memory if chosen.memory else 0
             full = "" if count == texts else f"_{count}_texts"
-            rows.append((f"long_context_ratio{full}{more}", context_ratio(wider, count, memory), "",
+            rows.append((f"long_context_ratio{full}{more}", context_ratio(wider, count, memory, wires), "",
                          "projected" if full or more else "derived"))
     return rows
 

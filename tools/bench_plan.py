@@ -39,10 +39,12 @@ def reports():
 
 def clocks():
     """{family: (MHz, way)}: the line through its builds' clocks, over the root of their LUTs. One build alone leaves
-    ``way`` as it is."""
+    ``way`` as it is. Machines whose matrices are logic have a rule of their own (`hwgen.plan.wired.WAY`)."""
     found = {}
     for report in reports():
         chosen = board(report["board"])
+        if report["shape"]["source"] == "wired":
+            continue
         luts = report["used"][FAMILIES[chosen.family].resources["lut"]]
         found.setdefault(chosen.family, []).append(((luts / 100_000) ** 0.5, report["fmax"]))
     out = {}

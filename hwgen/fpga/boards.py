@@ -112,7 +112,7 @@ BOARDS = {b.name: b for b in (
           oscillator=25, clock=62.5, baud=500_000, model="wire", formats="weights=e2m1",
           programmer=("--board", "ulx3s"),
           shape="tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=16,tile_beats=8,context=256,source=wired,"
-                "wire_levels=3"),
+                "wire_levels=3", seed=2),
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform",
           family="ecp5",
           device=("--12k", "--package", "CABGA381", "--speed", "6"),

@@ -7,7 +7,7 @@ from ..params.hardware import HwShape
 from ..params.presets import TINY
 from . import costs
 from .throughput import decode_cycles
-from .wired import Rows, expected
+from .wired import WAY, Rows, expected
 
 __all__ = ["FULL", "Fit", "cycles_with", "fit", "largest", "smallest_change", "spelled"]
 
@@ -64,7 +64,8 @@ def fit(design: Design, family: str, capacity: dict[str, int], rows: Rows | None
     needed: dict[str, float] = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
     needed["LUT"] = built.luts * needed["LUT"] + built.alone * needed["FF"]
     used = {kind: round(count) for kind, count in needed.items()}
-    mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
+    far = used["LUT"] - (1 - WAY) * built.luts * units.get("wired", {"LUT": 0})["LUT"]
+    mhz = built.mhz * max(0.1, 1 - built.way * (far / 100_000) ** 0.5)
     if design.hw.source == "stream":
         mhz = min(mhz, costs.MEMORY_MHZ)
     return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz,

@@ -15,7 +15,7 @@ from ..params.design import Design
 from ..params.formats import E3M4
 from ..params.stream import HEAD
 
-__all__ = ["Expected", "Rows", "expected", "unit"]
+__all__ = ["WAY", "Expected", "Rows", "expected", "unit"]
 
 #: Weights' format -> (a, b) of the adders of a weight; registers of an adder besides its carry, with one level;
 #: bits of a sum of 32 inputs in E3M4.
@@ -24,6 +24,9 @@ _COSTS = {"e2m1": (0.454, 1.19, 1.7, 19), "e3m4": (0.803, 2.44, 2.5, 25), "e4m3"
 #: LUT4 of a bit of a sum that is kept and moved on, so that whole machines come out right. Of a unit alone it is 1.05
 #: (docs/wired.md, wired_unit_lut4_per_weight less wired_lut4_per_weight).
 _SUM_BIT = 0.8
+#: Part of a unit's LUTs that lengthens the way of a machine's slowest path, as adders stand beside those that they
+#: feed: of the one build (fpga/ulx3s-85f-wired/report.json).
+WAY = 0.5
 
 
 class Expected(NamedTuple):
