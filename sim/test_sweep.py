@@ -160,6 +160,30 @@ def test_a_sweep_goes_on(tmp_path, monkeypatch):
     assert then.ran == [1, 4, 5] and again.total()["equal"] == 5 and again.total()["passes"] == 15 and not again.wrong()
 
 
+def test_counts_are_added_to_those_of_the_cases_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool.ledger, "RESULTS", tmp_path)
+    before, behind = tool.Record(tmp_path / "seed-1.jsonl"), tool.Record(tmp_path / "elsewhere.jsonl")
+    for number in (0, 1, 2, 4):         # 3 was stopped
+        before.add(Cases(n1="refused")(1, number))
+    monkeypatch.setattr(tool, "apart", Cases(n3="refused"))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        tool.sweep(behind, 1, pool, 1, time.monotonic() + 60, 4, print, 3)
+    assert sorted(behind.cases) == [3, 4, 5, 6]
+
+    def kept():
+        return {entry["name"]: entry["value"] for entry in tool.ledger.load("sweep.json")}
+    with pytest.raises(SystemExit, match="Recorded must be the first 3 cases of seed 1 for --first 3, not 0$"):
+        tool.keep(behind, 1, 3)
+    tool.keep(before, 1)
+    assert kept() == {"sweep_shapes": 2, "sweep_refused": 1, "sweep_failures": 0, "sweep_passes": 6, "sweep_cycles": 0}
+    for seed, first in (1, 4), (2, 3):
+        with pytest.raises(SystemExit, match=f"first {first} cases of seed {seed} .* not 3 of: .* --seed 1 --record"):
+            tool.keep(behind, seed, first)
+    tool.keep(behind, 1, 3)
+    assert kept() == {"sweep_shapes": 5, "sweep_refused": 2, "sweep_failures": 0, "sweep_passes": 15, "sweep_cycles": 0}
+    assert not any(entry.get("sources") for entry in tool.ledger.load("sweep.json"))
+
+
 def test_another_commit_is_refused(tmp_path, monkeypatch):
     cases = Cases()
     with pytest.raises(SystemExit, match="Workers must run commit"):

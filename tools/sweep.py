@@ -13,7 +13,9 @@ checkout of the same commit).
 import argparse
 import concurrent.futures
 import contextlib
+import copy
 import gc
+import itertools
 import json
 import os
 import re
@@ -33,6 +35,7 @@ WORK = ROOT / "build" / "sweep"
 LIMIT = 900             # seconds that a case may take: one takes some ten on a core of its own
 GRACE = 5               # between lines of progress, and for a case to end
 UNITS = {"s": 1, "m": 60, "h": 3600}
+COUNTED = "sweep_shapes", "sweep_refused", "sweep_failures"       # each case is one of them
 
 
 def seconds(text):
@@ -127,14 +130,19 @@ class Record:
         """Numbers of the cases that differ or failed."""
         return sorted(number for number, found in self.cases.items() if found["result"] in ("differs", "failed"))
 
-    def numbers(self):
-        """Which to run: those that were wrong, then new ones without an end."""
+    def numbers(self, first=0):
+        """Which to run: those that were wrong, then new ones from ``first`` without an end."""
         yield from self.wrong()
-        number = 0
-        while True:
+        for number in itertools.count(first):
             if number not in self.cases:
                 yield number
-            number += 1
+
+    def whole(self, first):
+        """The `Record` of all cases from ``first`` up to the first that is missing."""
+        found = copy.copy(self)
+        found.cases = {number: self.cases[number] for number in itertools.takewhile(self.cases.__contains__,
+                                                                                  itertools.count(first))}
+        return found
 
     def total(self):
         """Counts over all cases: each result, and what the equal ones did."""
@@ -157,10 +165,10 @@ class Record:
                        if found["result"] == "refused").most_common()
 
 
-def sweep(record, seed, pool, jobs, until, count=None, progress=print):
-    """Run cases on an executor, ``jobs`` at a time, until a time (of `time.monotonic`) or ``count`` are begun. These
-    are ended."""
-    numbers, futures, begun = record.numbers(), set(), 0
+def sweep(record, seed, pool, jobs, until, count=None, progress=print, first=0):
+    """Run cases from ``first`` on an executor, ``jobs`` at a time, until a time (of `time.monotonic`) or ``count`` are
+    begun. These are ended."""
+    numbers, futures, begun = record.numbers(first), set(), 0
     last = time.monotonic()
     while True:
         while len(futures) < jobs and time.monotonic() < until and (count is None or begun < count):
@@ -214,6 +222,8 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("--case", type=int, metavar="N", help="run this one alone, and say all of it")
     parser.add_argument("--count", type=int, metavar="N", help="at most so many")
+    parser.add_argument("--first", type=int, default=0, metavar="N",
+                        help="begin with case N: where earlier ones ran elsewhere")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N",
                         help="cases at a time (default: %(default)s, the cores)")
     parser.add_argument("--dask", metavar="ADDRESS",
@@ -221,7 +231,8 @@ def main(arguments=None):
                              "\"cluster\")")
     parser.add_argument("--fresh", action="store_true", help="forget what was found with that seed")
     parser.add_argument("--record", action="store_true",
-                        help="put the counts of that seed into docs/results/sweep.json")
+                        help="put the counts of that seed into docs/results/sweep.json; with --first, add them to "
+                             "those of the cases before, which must stand there")
     parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     os.environ.setdefault("HWGEN_CACHE", str(WORK / "cache"))
@@ -237,14 +248,14 @@ def main(arguments=None):
     try:
         with on_dask(options.dask) if options.dask else local(options.jobs) as (pool, jobs):
             sweep(record, options.seed, pool, jobs, time.monotonic() + options.time, options.count,
-                  lambda text: print(text, flush=True))
+                  lambda text: print(text, flush=True), options.first)
     except KeyboardInterrupt:
         stopped = True
     print(*(f"{count:6,} refused: {said}" for said, count in record.refusals()), sep="\n")
     print(f"{record.summary()}; seed {options.seed}, {record.path.relative_to(ROOT)}"
           + "; stopped: the next call goes on here" * stopped)
     if options.record:
-        keep(record, options.seed)
+        keep(record, options.seed, options.first)
     if wrong := record.wrong():
         print(f"wrong: {', '.join(map(str, wrong))}, each: python -m tools.sweep --seed {options.seed} --case N")
     return 130 if stopped else 1 if wrong else 0
@@ -264,15 +275,27 @@ def one(options):
     return found["result"] not in ("equal", "refused")
 
 
-def keep(record, seed):
-    """Put a sweep's counts into the ledger; what they depend on only if all cases ran on this commit's machines."""
-    total, here = record.total(), ledger.commit()
-    of_here = {found["commit"] for found in record.cases.values()} == {here}
+def keep(record, seed, first=0):
+    """Put the counts of a sweep's cases, without a gap from ``first``, into the ledger, or add them there to those of
+    the cases before; what they depend on only if all cases ran on this commit's machines."""
+    cases = record.whole(first)
+    total, here = cases.total(), ledger.commit()
+    of_here = {found["commit"] for found in cases.cases.values()} == {here}
     values = {"sweep_shapes": total["equal"], "sweep_failures": total["differs"] + total["failed"],
               "sweep_refused": total["refused"],
               "sweep_passes": total["passes"], "sweep_cycles": total["cycles"]}
-    entry = {"kind": "measured", "command": f"python -m tools.sweep --seed {seed} --record", "unit": "",
-             **({} if of_here else {"sources": ""})}
+    command = f"python -m tools.sweep --seed {seed}"
+    if first:
+        there = (ledger.RESULTS / "sweep.json").exists()
+        before = {entry["name"]: entry for entry in ledger.load("sweep.json")} if there else {}
+        there = sum(before[name]["value"] for name in COUNTED if name in before)
+        by = before["sweep_shapes"]["command"] if before else ""
+        if there != first or not by.startswith(command + " "):
+            raise SystemExit(f"error: Recorded must be the first {first} cases of seed {seed} for --first {first}, not "
+                             f"{there}" + f" of: {by}" * bool(by))
+        values = {name: value + before[name]["value"] for name, value in values.items()}
+        of_here = False
+    entry = {"kind": "measured", "command": f"{command} --record", "unit": "", **({} if of_here else {"sources": ""})}
     ledger.record("sweep.json", [{"name": name, "value": value, **entry} for name, value in values.items()])
 
 
