@@ -11,7 +11,7 @@ from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.link import Entry
 from hwgen.models.checkpoint import Checkpoint, random_checkpoint
 from hwgen.models.quantize import Layer, quantize
-from hwgen.params.errors import KvOp
+from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.stream import HEAD
 
 
@@ -113,10 +113,14 @@ class History:
         while places:
             entries = [Entry(slot, position, self.rng.randrange(self.design.model.vocab_size), True)
                        for slot, position in places[:hw.entries]]
-            admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
+            errors = admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries]).errors
+            # an entry behind the one that was refused a block may give one back
+            assert ErrorCode.NO_BLOCK not in errors.values() or self.blocks.free_blocks < len(entries)
             del places[:hw.entries]
             yield entries
-        assert not self.blocks.free_blocks or hw.blocks >= hw.slots * self.design.most_blocks(hw.context)
+        # where slots give blocks back, they may have fewer in the end than on the way
+        assert (not self.blocks.free_blocks or hw.blocks >= hw.slots * self.design.most_blocks(hw.context)
+                or self.design.positions_kept is not None)
 
     def _operate(self, operation):
         op, slot, other, length = operation

@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from hwgen.golden.admission import admit_pass
+from hwgen.golden.kv_cache import KvBlocks
 from hwgen.host.driver import Mismatch
 from hwgen.host.diagnosis.faults import ConstantFault, rewired
 from hwgen.params.block import Block
+from hwgen.params.errors import ErrorCode
 from hwgen.params.formats import FORMATS
 from hwgen.params.hardware import HwShape
 from sim import sweep
+from sim.designs import small_design
+from sim.passes import History, Operation
 from sim.runner import ROOT
 from sim.sweep import CHOICES, DRAWN, Case, Refused, draw, play, undrawn
 from tools import sweep as tool
@@ -124,6 +129,23 @@ def test_a_broken_unit_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "emit", broken)
     with pytest.raises(Mismatch, match=r"signature differs(.|\n)*step \d+ of the history(.|\n)*signatures: item 0"):
         play(case, tmp_path)
+
+
+@pytest.mark.parametrize(("blocks", "refused"), [(22, True), (23, True), (25, False)])
+def test_an_end_in_which_slots_give_blocks_back(blocks, refused):
+    """Five slots that need five blocks on the way, and four in the end."""
+    design = small_design(slots=5, entries=2, context=40, kv_block=8, kv_blocks=blocks, sliding_window=26,
+                          max_position_embeddings=40)
+    assert design.most_blocks(40) == 5 and design.positions_kept == 27
+    golden = KvBlocks(design)
+    for seed in range(20):
+        found = set()
+        for step in History(design, seed).end():
+            if not isinstance(step, Operation):
+                found |= set(admit_pass(design, golden, [(e.slot, e.position, e.token) for e in step]).errors.values())
+            else:
+                golden.operate(*step)
+        assert (ErrorCode.NO_BLOCK in found) == refused
 
 
 # -- many
