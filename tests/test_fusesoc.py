@@ -122,6 +122,11 @@ targets:
     filesets: [rtl]
     flow: sim
     flow_options: {tool : icarus}
+  lint:
+    toplevel: soc
+    filesets: [rtl]
+    flow: lint
+    flow_options: {tool : verilator, verilator_options : [-Wall]}
 """
 SOC_VERILOG = """\
 module soc;
@@ -140,6 +145,17 @@ def test_two_machines_of_a_soc_keep_their_weights(tmp_path):
     (tmp_path / "soc.v").write_text(SOC_VERILOG)
     said, well = fusesoc(tmp_path, "default", "soc")
     assert well and " ".join(own) in said and own[0] != own[1]
+
+
+def test_a_soc_takes_the_waivers_of_its_machines(tools, tmp_path):
+    """In a flow, which names no tool to the cores that it takes in."""
+    for seed, name in enumerate(("one", "two")):
+        machine(tmp_path, name, seed=seed, component=make.rom_source)
+    (tmp_path / "soc.core").write_text(SOC)
+    (tmp_path / "soc.v").write_text("/* verilator lint_off UNDRIVEN */\n/* verilator lint_off UNUSEDSIGNAL */\nmodule soc;\n" + "".join(
+        (tmp_path / name / f"{name}_inst.vh").read_text() for name in ("one", "two")) + "endmodule\n")
+    said, well = fusesoc(tmp_path, "lint", "soc", path=tools)
+    assert well, said
 
 
 def test_the_version_changes_with_weights_and_shape(tmp_path):

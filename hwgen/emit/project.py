@@ -188,7 +188,10 @@ def _core(about):
     if bench:
         filesets["testbench"] = [f"{name}_tb.v : {{file_type : verilogSource-2005}}", *([] if rom
                                                                                         else [copied]), *adapters]
-    targets = [_target("default", name, "rtl, tool_verilator ? (waivers), hierarchy ? (hierarchy)"
+    # Waivers go to all tools: a flow sets no flag that names its tool, and its tools leave out files that they do not
+    # know. In edalize's older interface two write a command of Vivado's for them.
+    targets = [_target("default", name, "rtl, !tool_design_compiler ? (!tool_genus ? (waivers)), "
+                                        "hierarchy ? (hierarchy)"
                        + (", registers ? (registers)" if "bus" in about else "")),
                _target("lint", name, "rtl, waivers", "lint", "tool : verilator, verilator_options : [-Wall]")]
     if bench:
