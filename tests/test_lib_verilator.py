@@ -2,6 +2,7 @@
 import errno
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -69,3 +70,17 @@ def test_no_folder_to_build_in(monkeypatch, tmp_path):
     monkeypatch.setattr(verilator.os, "access", lambda *_: False)
     with pytest.raises(verilator.VerilatorError, match="TMPDIR names another"):
         build(tmp_path / SPACE)
+
+
+def test_waivers_are_for_one_file_in_any_folder(tmp_path):
+    """Not for files of which the names end alike, which are somebody else's."""
+    (tmp_path / "chip.vlt").write_text(verilator.waiver_file("chip.v"))
+    (tmp_path / "folder").mkdir()
+
+    def said(file):
+        (tmp_path / file).write_text("module chip(input wire unused);\nendmodule\n")
+        return subprocess.run([verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "chip.vlt", file],
+                              cwd=tmp_path, env=verilator.environment(), capture_output=True, text=True).stderr
+
+    assert said("chip.v") == said("folder/chip.v") == said(tmp_path / "chip.v") == ""
+    assert "DECLFILENAME" in said("my_chip.v")

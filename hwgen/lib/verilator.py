@@ -197,8 +197,10 @@ def _run(command, folder, **variables):
 
 
 def waiver_file(verilog):
-    """Text of a .vlt file that waives `WAIVERS` in the Verilog file of that name, and nowhere else."""
-    lines = [f'// {reason}\nlint_off -rule {name} -file "*{verilog}"' for name, reason in WAIVERS.items()]
+    """Text of a .vlt file that waives `WAIVERS` in the Verilog file of that name, in any folder, and nowhere else: one
+    pattern for both would also match files of other names with the same end."""
+    lines = [f"// {reason}\n" + "\n".join(f'lint_off -rule {name} -file "{folder}{verilog}"' for folder in ("", "*/"))
+             for name, reason in WAIVERS.items()]
     return "\n".join(["`verilator_config", *lines, ""])
 
 
