@@ -1,9 +1,11 @@
 """The tool that breaks units to see whether their benches notice."""
+import contextlib
 import re
 from collections import Counter
 
 import pytest
 
+from formal import engine
 from hwgen.lib.verilog import Port
 from tools import equivalence, mutate
 
@@ -75,6 +77,27 @@ def test_a_miter_compares_a_payload_only_while_it_is_offered_and_keeps_to_the_st
     assert "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text
     assert "wirewrong=(was_i__valid&&(!i__valid||i__payload!=was_i__payload));" in text
     assert "was_i__valid<=i__valid&&!a_i__ready&&!rst;" in text and "inputclk;" in text
+
+
+def test_of_a_model_yosys_sees_the_ports_alone():
+    model = "module card #(\n  parameter SLOW = 3\n) (\n  input a\n);\n  initial $random;\nendmodule"
+    verilog = f"// a model\n{model}\nmodule unit(a);\nendmodule\n"
+    seen, models = mutate._apart(verilog, ("card",))
+    assert "$random" not in seen and "(* blackbox *) module card #(" in seen and models.endswith(f"\n{model}\n")
+    assert [line.startswith("module unit") for line in seen.splitlines()].index(True) == 8 == verilog[
+        :verilog.index("module unit")].count("\n")
+    with pytest.raises(engine.EngineError, match="There must be one module card_reader, not 0"):
+        mutate._apart(verilog, ("card_reader",))
+
+
+@pytest.mark.parametrize("names, missing", [
+    (("decoder", "decoder_sequencer", "decoder_norm_skid"), None),
+    (("decoder", "decoder.sequencer", "decoder_norm_skid"), "_sequencer*"),
+    (("decoder", "decoder_sequencer"), "_*_skid")])
+def test_a_top_whose_modules_have_other_names_is_refused(names, missing):
+    case = mutate.Case("decoder", "decoder", "".join(f"module {name}(\nendmodule\n" for name in names), [])
+    with pytest.raises(engine.EngineError, match=re.escape(repr(missing))) if missing else contextlib.nullcontext():
+        mutate._check_tops("decoder", [case])
 
 
 @pytest.mark.nightly

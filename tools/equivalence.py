@@ -115,22 +115,24 @@ def _miter(top, ports):
     return "\n".join(lines)
 
 
-def _apart(top, parts):
+def _apart(top, parts, models):
     ours = "".join(f" {top}/t:{top}{part} %d" for part in parts if part)
-    return f"select -set others {top}/t:{top}.*{ours}\nexpose -evert @others" if parts else ""
+    theirs = "".join(f" {top}/t:{name} %u" for name in models)
+    return f"select -set others {top}/t:{top}_*{ours}{theirs}\nexpose -evert @others" if parts else ""
 
 
-def compare(folder, top, number, limit, parts=()):
+def compare(folder, top, number, limit, parts=(), models=()):
     """"equivalent", "different" or "open" (out of time, of which there are ``limit`` seconds, or nothing was found).
 
     The file mutated.il in ``folder`` has the module ``top`` with all mutants. With ``parts``, patterns of the names of
-    modules as they follow on the top's, all other modules in the top are taken out as memories are.
+    modules as they follow on the top's, all other modules in the top are taken out as memories are; so are modules of
+    the names ``models``.
     """
     work = folder / f"proof{number}"
     work.mkdir(exist_ok=True)
     (work / "reduced.aig").unlink(missing_ok=True)
     if not (folder / "miter.aig").exists():
-        engine.yosys(_PREPARE.format(top=top, apart=_apart(top, parts)), folder, "prepare.log")
+        engine.yosys(_PREPARE.format(top=top, apart=_apart(top, parts, models)), folder, "prepare.log")
         (folder / "miter.v").write_text(_miter(top, _prepared((folder / "ports.txt").read_text())))
         engine.yosys(_MITER, folder, "miter.log")
     (work / "miter.aig").write_bytes(_of((folder / "miter.aig").read_bytes(),
