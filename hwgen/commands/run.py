@@ -1,5 +1,6 @@
 """hwgen run and demo: text from a simulated machine."""
 import contextlib
+import shlex
 import time
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def run_run(options, screen):
             _generate(screen, link, checkpoint.tokenizer, prompt, options,
                       lambda: options.chat or screen.echo(options.prompt))
     if trace:
-        screen.say(f"waveform: {trace.path} (gtkwave {trace.path.with_suffix('.gtkw')})")
+        screen.say(f"waveform: {trace.path} (gtkwave {shlex.quote(str(trace.path.with_suffix('.gtkw')))})")
 
 
 def _trace(options, design):
