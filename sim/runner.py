@@ -79,10 +79,9 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     params : dict               JSON-able, for the bench: ``stream_bench.bench_params()``
     sim : str                   "verilator" or "icarus"
     seed : int                  of ``cocotb.RANDOM_SEED`` and Python's ``random`` in the bench
-    waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By
-        default as WAVES says
-                                (1 or 0), and without it when a test fails: that test alone runs again, with
-                                :data:`WINDOW` cycles around the first difference
+    waves : bool                write waveforms (FST; VCD with Verilator where the C++ compiler finds no lz4) and keep
+                                the run's folder. By default as WAVES says (1 or 0), and without it when a test fails:
+                                that test alone runs again, with :data:`WINDOW` cycles around the first difference
     internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator.
                                 A list: only these signals, of the top module or by their paths
                                 ("decoder.kv_cache.failed")
@@ -212,7 +211,7 @@ def build(verilog, name, *, sim="verilator", waves=False, internals=False, opt="
     if sim not in ("verilator", "icarus"):
         raise ValueError(f"Simulator must be 'verilator' or 'icarus', not {sim!r}")
     key = repr((verilog, sim, waves, internals, opt if sim == "verilator" else None, _versions(sim), str(ROOT),
-                *((_WINDOW_VERILATOR, _WINDOW_ICARUS) if waves else ())))
+                *((_WINDOW_VERILATOR, _WINDOW_ICARUS, sim == "verilator" and _trace_kind()) if waves else ())))
     folder = BUILDS / f"{name}-{sim}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     with _lock(folder.name):
         if not folder.exists():
@@ -252,21 +251,21 @@ _WINDOW_VERILATOR = """\
 #include <cstdlib>
 #include <cstring>
 #include "Vtop.h"
-#include "verilated_vcd_c.h"
+#include "verilated_KIND_c.h"
 
 static uint64_t argument(const char *name, uint64_t otherwise) {
     const char *found = Verilated::commandArgsPlusMatch(name);
     return *found ? 1000 * std::strtoull(found + 1 + std::strlen(name), nullptr, 10) : otherwise;
 }
 
-class Window : public VerilatedVcdC {
+class Window : public VerilatedTRACE {
 public:
     void dump(uint64_t time) {
         static const uint64_t from = argument("dump_from=", 0), length = argument("dump_for=", ~0ULL);
-        if (time >= from && time - from <= length) VerilatedVcdC::dump(time);
+        if (time >= from && time - from <= length) VerilatedTRACE::dump(time);
     }
 };
-#define VerilatedVcdC Window
+#define VerilatedTRACE Window
 #include "MAIN"
 """
 
@@ -290,11 +289,23 @@ def inside(name, path):
     return "_".join([name, *modules]), signal
 
 
+@functools.cache
+def _trace_kind():
+    """What Verilator can write here."""
+    try:
+        verilator.check_fst()
+    except verilator.VerilatorError:
+        return "vcd"
+    return "fst"
+
+
 def _build_verilator(work, done, name, verilog, waves, internals, opt):
     libs = cocotb_tools.config.libs_dir
     cpp = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     if waves:
-        (work / "window.cpp").write_text(_WINDOW_VERILATOR.replace("MAIN", str(cpp)))
+        kind = _trace_kind()
+        text = _WINDOW_VERILATOR.replace("MAIN", str(cpp)).replace("KIND", kind)
+        (work / "window.cpp").write_text(text.replace("TRACE", f"{kind.capitalize()}C"))
         cpp = work / "window.cpp"
     # Only what a bench may reach is kept from the optimizer: the ports, by default.
     public = ["public_flat_rw -module \"*\" -var \"*\""] if internals is True else [
@@ -307,8 +318,8 @@ def _build_verilator(work, done, name, verilog, waves, internals, opt):
         [work / "public.vlt", work / "design.v"], name, folder=work / "obj", executable=name,
         cpp=[cpp],
         args=["--vpi", "--timescale", "1ns/1ps"],
-        ldflags=f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator", opt=opt, trace=waves,
-        cache=BUILDS / "verilator-runtime", headers=True)
+        ldflags=f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator", opt=opt,
+        trace=waves and _trace_kind(), cache=BUILDS / "verilator-runtime", headers=True)
     shutil.move(built, done / name)
 
 
