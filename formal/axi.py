@@ -84,7 +84,14 @@ def _lite():
     h.never("not_once", unit.write != taken)
     h.never("write_altered", unit.write & ((unit.write_address != unit.s_axi_awaddr[2:])
                                            | (unit.write_data != unit.s_axi_wdata)))
+    h.never("refusal_altered", h.before(aw.valid & aw.ready)
+            & (unit.s_axi_bresp[1] != h.before(~unit.s_axi_wstrb.all() | unit.write_refused)))
     h.never("read_altered", unit.read & (unit.read_address != h.before(unit.s_axi_araddr[2:])))
+    h.never("read_moved", ~unit.read & (unit.read_address != h.before(unit.read_address)))
+    looked = h.before(h.before(unit.read))      # two cycles ago: what is found is taken now
+    h.never("found_altered", h.before(looked) & (
+        ~unit.s_axi_rvalid | (unit.s_axi_rdata != h.before(unit.read_data))
+        | (unit.s_axi_rresp[1] != h.before(unit.read_refused))))
     return h
 
 
@@ -246,7 +253,10 @@ _LITE = {name: Break(LiteSlave, old, new) for name, old, new in [
     ("read_hangs", "with m.Elif(self.s_axi_rready):", "with m.Elif(self.s_axi_rready & self.read):"),
     ("not_once", "self.write.eq(take & whole)", "self.write.eq(take)"),
     ("write_altered", "self.write_data.eq(self.s_axi_wdata)", "self.write_data.eq(self.s_axi_wdata << 1)"),
+    ("refusal_altered", "~whole | self.write_refused", "~whole & self.write_refused"),
     ("read_altered", "self.read_address.eq(self.s_axi_araddr[2:])", "self.read_address.eq(self.s_axi_araddr)"),
+    ("read_moved", "with m.If(self.s_axi_arvalid & self.s_axi_arready):", "with m.If(self.s_axi_arvalid):"),
+    ("found_altered", "found.eq(looked)", "found.eq(self.read)"),
 ]}
 _READER = {name: Break(AxiReader, old, new) for name, old, new in [
     ("ar_withdrawn", "with m.Elif(self.m_axi_arready):", "with m.Else():"),
