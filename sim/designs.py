@@ -92,7 +92,14 @@ def with_formats(seed, changes):
 
 def changes_of(folder):
     """(manifest, changes): what an emitted design's manifest says, and what makes `small_design` that design."""
-    about = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+    file = Path(folder) / "manifest.json"
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        about = None
+    parts = ("model", "hardware", "recipe", "derived")
+    if not isinstance(about, dict) or not all(isinstance(about.get(part), dict) for part in parts):
+        raise ValueError(f"Manifest must be JSON with {', '.join(parts)}, as `hwgen emit` writes it, not {file}")
     changes = {**about["model"], **about["hardware"], **about["recipe"]}
     design = small_design(**changes)
     wrong = [name for name, value in about["derived"].items() if isinstance(value, int)

@@ -177,6 +177,13 @@ def test_a_manifest_gives_its_design(tmp_path):
         small_design(rope_scaling={"slope": 1})
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"model": {}, "hardware": {}, "recipe": {}, "derived": 3}'])
+def test_a_manifest_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="Manifest must be JSON with model, hardware, recipe, derived, as "):
+        changes_of(tmp_path)
+
+
 @pytest.mark.parametrize("file, old, new, complaint", [
     ("specimen_rom.hex", "\n1", "\n2", "Weights of specimen must be those of its manifest, 4eaaf8c1, not "),
     ("specimen.v", "outcome__payload", "led", "Design must be a decoder on streams or on buses, not a top with led")])
