@@ -1,6 +1,7 @@
 """Bench of Admission with the KV memory behind it: right and wrong entries, operations, and the cycles of both."""
 import random
 
+from amaranth.hdl import Shape
 import cocotb
 
 from hwgen.golden.admission import admit_pass
@@ -13,6 +14,9 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock
 DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
 PORTS = AdmissionToMemory(DESIGN)
+FIELDS = ("slot", "position", "token", "want", "last", "none")
+#: {field: bits} of what goes along with an entry, and is not looked at: its key, its adapter.
+ALONG = {name: Shape.cast(field.shape).width for name, field in PORTS.command.p.shape() if name not in FIELDS}
 
 
 def most(limit):
@@ -77,15 +81,18 @@ class Host:
             out.append((slot, position, token, self.rng.randrange(2)))
         return out
 
+    def item(self, *values):
+        """A transfer of `FIELDS`, with something along."""
+        return dict(zip(FIELDS, values, strict=True)) | {name: self.rng.getrandbits(bits)
+                                                         for name, bits in ALONG.items()}
+
     async def run(self, entries, closing=False):
         """A pass, against golden; with ``closing`` its end comes in a transfer of its own. Returns `Admitted`."""
         want = admit_pass(DESIGN, self.blocks, entries)
         self.outcome.clear()
-        none = {"slot": 0, "position": 0, "token": 0, "want": 0, "last": 1, "none": 1}
         alone = closing or not entries
-        items = [{**dict(zip(("slot", "position", "token", "want"), e)),
-                  "last": int(i + 1 == len(entries) and not alone), "none": 0}
-                 for i, e in enumerate(entries)] + [none] * alone
+        items = [self.item(*e, int(i + 1 == len(entries) and not alone), 0) for i, e in enumerate(entries)]
+        items += [self.item(0, 0, 0, 0, 1, 1)] * alone
         before = len(self.command.sent)
         answers = [self.answer(a.entry, int(a.error), a.last and not (closing and entries)) for a in want.answers]
         if closing and entries and not want.rows:
@@ -102,6 +109,8 @@ class Host:
             self.free = False
             got = [e for e in self.entry.items[self.given:] if not e["none"]]
             assert [(e["slot"], e["position"], e["token"], e["want"]) for e in got] == [entries[i] for i in want.rows]
+            assert [{name: e[name] for name in ALONG} for e in got] == [{name: items[i][name] for name in ALONG}
+                                                                        for i in want.rows]
             assert [e["last"] for e in self.entry.items[self.given:]][:-1] == [0] * (len(self.entry.items)
                                                                                      - self.given - 1)
             wanted = [(row, i) for row, i in enumerate(want.rows) if entries[i][3]]
@@ -207,12 +216,12 @@ async def fork_at_the_edge_of_a_block(dut):
 async def operations_wait_for_the_end_of_a_pass(dut):
     h = await host(dut)
     await h.run([(0, 0, 1, 1)])
-    h.command.send([{"slot": 0, "position": 1, "token": 2, "want": 1, "last": 0, "none": 0}])
+    h.command.send([h.item(0, 1, 2, 1, 0, 0)])
     await h.command.drained()
     h.kv_command.send([{"op": int(KvOp.FREE), "slot": 0, "other": 0, "length": 0}])
     await h.clock.edge(10)
     assert not h.kv_command.sent
-    h.command.send([{"slot": 0, "position": 2, "token": 2, "want": 1, "last": 1, "none": 0}])
+    h.command.send([h.item(0, 2, 2, 1, 1, 0)])
     await h.command.drained()
     await h.clock.edge(3)
     h.free = False
@@ -231,7 +240,7 @@ async def operations_wait_for_the_end_of_a_pass(dut):
 async def reset_in_flight(dut):
     h = await host(dut)
     for wait in range(1, 8):
-        h.command.send([{"slot": 0, "position": i, "token": 1, "want": 1, "last": 0, "none": 0} for i in range(2)])
+        h.command.send([h.item(0, i, 1, 1, 0, 0) for i in range(2)])
         h.kv_command.send([{"op": int(KvOp.TRUNCATE), "slot": 0, "other": 0, "length": 0}])
         await h.clock.edge(wait)
         h.command.clear()

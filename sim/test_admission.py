@@ -12,7 +12,9 @@ SHAPES = {
     "odd": dict(**MODEL, entries=3, slots=3, context=11, kv_block=4, kv_blocks=5),
     # blocks behind a window are given back, and texts are longer than the memory
     "window": dict(**MODEL, entries=3, slots=3, context=22, kv_block=4, kv_blocks=4, sliding_window=2),
-    "powers": dict(**MODEL, entries=4, slots=2, context=8, kv_block=2, vocab_size=32),
+    # keys and adapters go along with entries
+    "powers": MODEL | dict(entries=4, slots=2, context=8, kv_block=2, vocab_size=32, sampler="gumbel", adapters=3,
+                           num_attention_heads=4, head_dim=4),
 }
 FASTEST = simulators()[-1]
 
