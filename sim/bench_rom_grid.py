@@ -44,7 +44,7 @@ class Bench(GridBench):
 
 def entries():
     """(matrix, entries), the ROMs' words out of their order, and some again."""
-    return [(0, 1), (3, HW.entries), (2, max(1, HW.entries - 1)), (1, HW.entries), (2, 1), (0, HW.entries)]
+    return [(0, 1), (3, HW.entries), (2, max(1, HW.entries - 1)), (1, HW.entries), (2, 1), (4, 1), (0, HW.entries)]
 
 
 @cocotb.test()

@@ -9,8 +9,8 @@ from hwgen.params.formats import E2M1
 from hwgen.params.hardware import MAX_ROW
 from sim.runner import ROOT
 
-#: Outputs and inputs, in parts of the grid's: one round, several, padding on both sides.
-SIZES = ((1, 1, 0), (2, 3, 0), (2, 2, -1), (1, 4, 0))
+#: Outputs and inputs, in parts of the grid's: one round, several, padding on both sides, one in the last word.
+SIZES = ((1, 1, 0), (2, 3, 0), (2, 2, -1), (1, 4, 0), (1, 1, -1))
 
 
 def matrices(design, rows, tiles):
