@@ -28,6 +28,7 @@ class Bench:
                          waits=rng.randint(1, 9), fault=0, fault_block=0, fault_times=0)
         self.late = lambda: rng.randrange(200)          # cycles that the loader is busy behind its block
         self.errors = []                                # of the loader's blocks, one behind the other
+        self.spoil = ()                                 # (command, byte that comes instead behind it, how many times)
         self.flip = False                               # what is read back is something else
         self.memory = bytearray(SIZE)
         self.ready = rng.randrange(40)
@@ -42,7 +43,18 @@ class Bench:
             await self.dut.card_logged.value_change
             selected = bool(value_of(self.dut.card_log_selected))
             self.log.append((self.clock.cycle, value_of(self.dut.card_log_in), selected))
-            self.came.append(value_of(self.dut.card_log_out))
+            spoilt = value_of(self.dut.card_spoilt)
+            self.came.append(self.spoil[1] if spoilt else value_of(self.dut.card_log_out))
+            if self.spoil:
+                await self._spoil()
+
+    async def _spoil(self):
+        """Behind a command, other bytes come from the card: from the end of its last one on."""
+        command, byte, times = self.spoil
+        frame = [sent[1] for sent in self.log[-6:]]
+        self.spoiling = times if frame[0] == 0x40 | command and len(frame) == 6 else max(0, self.spoiling - 1)
+        await self.clock.edge(TIMING.fast if command in (12, 18, 58) else TIMING.slow)
+        self.dut.card_instead.value, self.dut.card_spoilt.value = byte, int(self.spoiling > 0)
 
     async def _loader(self):
         dut = self.dut
@@ -89,7 +101,8 @@ class Bench:
         dut = self.dut
         self.log, self.came, self.loads, self.bytes = [], [], [], []
         self.held, self.checks, self.checked, self.sealed = [], [], [], []
-        dut.ready.value, dut.loader_busy.value, dut.loader_error.value = 0, 0, 0
+        dut.ready.value, dut.loader_busy.value, dut.loader_error.value, dut.card_spoilt.value = 0, 0, 0, 0
+        self.spoiling = 0
         for name, level in self.card.items():
             getattr(dut, f"card_{name}").value = level * powered if name == "present" else level
         dut.rst.value = 1
@@ -130,7 +143,8 @@ class Bench:
         want = golden.boot(HEAD, SIZE, TIMING, answer, ready=self.ready, held=late, checked=lambda now: next(checked))
         if self.card["present"]:
             # a byte's last bit is the card's in the cycle behind the last rise of the clock
-            assert [sent[1:] for sent in self.log] == [sent[1:] for sent in want.sent]
+            told, meant = ([each[1:] for each in log] for log in (self.log, want.sent))
+            assert told == meant
             halves = [TIMING.slow if number < self._quick(want) else TIMING.fast for number in range(len(want.sent))]
             ends = [cycle + 15 * half + 2 for (cycle, _, _), half in zip(want.sent, halves)]
             assert [cycle for cycle, _, _ in self.log] == ends
@@ -159,8 +173,9 @@ class Bench:
 @cocotb.test()
 @cocotb.parametrize(("variety", range(2)))
 async def boots(dut, variety):
-    """Weights arrive, from cards that are late in any way."""
+    """Weights arrive, from cards that are late in any way; the memory may be ready from the first cycle on."""
     bench = await Bench().start(dut, random.Random(f"{cocotb.RANDOM_SEED} {variety}"))
+    bench.ready *= variety
     assert (await bench.boot()).error == CardError.NONE
     bench.right()
 
@@ -192,6 +207,28 @@ async def other_cards(dut):
         if error == CardError.NO_CARD:
             assert len(found.sent) > RESETS * 7
         bench.right()
+
+
+#: {what: (command, byte that comes behind it, how many times, what is said)}; 0xFF is none
+SPOILT = {
+    "CMD0: garbage": (0, 0x11, 1, CardError.NO_CARD), "CMD8: nothing": (8, 0xFF, 12, CardError.NO_CARD),
+    "CMD8: ready": (8, 0x00, 1, CardError.NO_CARD), "CMD59: nothing": (59, 0xFF, 12, CardError.SILENT),
+    "CMD59: illegal": (59, 0x05, 1, CardError.REFUSED), "CMD55: ready": (55, 0x00, 1, CardError.REFUSED),
+    "CMD41: nothing": (41, 0xFF, 12, CardError.SILENT), "CMD41: illegal": (41, 0x05, 1, CardError.REFUSED),
+    "CMD58: nothing": (58, 0xFF, 12, CardError.SILENT), "CMD58: starting": (58, 0x01, 1, CardError.REFUSED),
+    "CMD58: not powered": (58, 0x40, 5, CardError.REFUSED), "CMD58: no CCS": (58, 0x00, 5, CardError.KIND),
+    "CMD18: nothing": (18, 0xFF, 12, CardError.SILENT), "CMD18: refused": (18, 0x20, 1, CardError.REFUSED),
+    "CMD12: nothing": (12, 0xFF, 12, CardError.NONE), "CMD12: busy for ever": (12, 0x00, 1 << 20, CardError.SILENT)}
+
+
+@cocotb.test()
+@cocotb.parametrize(("what", tuple(SPOILT)))
+async def other_answers(dut, what):
+    """A command is answered in another way than a card should, each time."""
+    bench = await Bench().start(dut, random.Random(f"{cocotb.RANDOM_SEED} {what}"))
+    *bench.spoil, error = SPOILT[what]
+    bench.card |= dict(starts=0, deaf=0, waits=1)
+    assert (await bench.boot()).error == error
 
 
 @cocotb.test()

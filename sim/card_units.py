@@ -26,12 +26,27 @@ def _joined(names, prefix=""):
     return ", ".join(f".{name}({'' if name in CARD_PINS else prefix}{name})" for name in names)
 
 
-def _top(name, declared, unit, slow, fast):
+#: Bytes that come from the card are other ones, ``card_instead``, while ``card_spoilt`` is 1; they begin with a byte.
+_SPOILS = {"spoilt": 1, "instead": 8}
+_INSTEAD = """\
+  reg sck_was;
+  reg [2:0] place;
+  always @(posedge clk) begin
+    sck_was <= sck;
+    if (cs_n) place <= 7;
+    else if (sck_was && !sck) place <= place - 1;
+  end
+  wire pin;
+  assign miso = card_spoilt ? card_instead[place] : pin;
+"""
+
+
+def _top(name, declared, unit, slow, fast, pin="miso"):
     declared += [(direction, bits, f"card_{port}") for direction, group in (("input", CARD_TOLD), ("output", _SEEN))
                  for port, bits in group.items()]
     lines = ",\n".join(f"    {direction:6} wire [{bits - 1}:0] {port}" for direction, bits, port in declared)
     text = _TOP.format(name=name, slow=slow, fast=fast, unit=unit, ports=lines,
-                       card=_joined((*CARD_PINS, *CARD_TOLD, *_SEEN), "card_"))
+                       card=_joined((*CARD_PINS, *CARD_TOLD, *_SEEN), "card_").replace("(miso)", f"({pin})"))
     card = (Path(hwgen.host.links.__file__).parent / "sd_card.v").read_text()
     return "\n".join([card, text])
 
@@ -43,10 +58,11 @@ def card_alone(name, slow, fast):
 
 def reader_and_card(name, head, size, timing, address_width, slow, fast):
     """The same with a `CardReader` at its pins. Ports are the unit's but for the pins, and what the card is told and
-    tells, ``card_*``."""
+    tells, ``card_*``; and what it says may be spoilt."""
     unit = emit_design(CardReader(head, size, timing, address_width), f"{name}_unit")
     own = [port for port in ports(unit, f"{name}_unit") if port.name not in ("clk", "rst")]
     declared = [(port.direction, port.width, port.name) for port in own if port.name not in CARD_PINS]
+    declared += [("input", bits, f"card_{port}") for port, bits in _SPOILS.items()]
     joined = _joined(port.name for port in own)
-    instance = f"  wire {', '.join(CARD_PINS)};\n  {name}_unit unit (.clk(clk), .rst(rst), {joined});"
-    return _top(name, declared, instance, slow, fast) + "\n" + unit
+    instance = f"  wire {', '.join(CARD_PINS)};\n{_INSTEAD}  {name}_unit unit (.clk(clk), .rst(rst), {joined});"
+    return _top(name, declared, instance, slow, fast, "pin") + "\n" + unit

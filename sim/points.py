@@ -18,13 +18,15 @@ from types import SimpleNamespace
 from amaranth.hdl import Shape
 from amaranth.lib import data
 import cocotb
-from cocotb.triggers import ReadOnly
+from cocotb.triggers import First, ReadOnly
 
 from hwgen.lib.layouts import ERROR_BITS
+from hwgen.params.card import CardError
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.loader import LoadError
 from hwgen.params.model import ModelShape
+from sim import card_points
 from sim.designs import small_design
 
 __all__ = ["NAMED", "asked", "declared", "reached", "unit_of", "watch"]
@@ -38,6 +40,8 @@ FIELDS = {name for of in (ModelShape, HwShape, Recipe) for name in of.__dataclas
 ANSWERS = {"OKAY": 0, "SLVERR": 2, "DECERR": 3}
 #: Bits of a field ``error``: what it tells.
 ERRORS = {ERROR_BITS: ErrorCode, max(LoadError).bit_length(): LoadError}
+#: Signals of a component with codes of its own.
+CODES = {"CardReader": {"error": CardError}}
 
 
 # Of each port, from its shape
@@ -109,6 +113,8 @@ def _fields(component):
         elif name not in wires:
             found[name] = [["", *leaf[1:]] for leaf in _leaves(shape,
                                                                path=path[-1] if isinstance(path[-1], str) else "")]
+    for name, codes in CODES.get(type(component).__name__, {}).items():
+        found[name] = [["", 0, max(codes).bit_length(), {code.name: int(code) for code in codes}]]
     return {name: leaves for name, leaves in found.items() if leaves and name not in ("aclk", "aresetn")}
 
 
@@ -328,7 +334,10 @@ SAMPLED = {"counters": ("data", "address", "clear"),
                              "m_axi_wstrb",
                              *(f"m_axi_{channel}{name}" for channel in ("aw", "ar")
                                for name in ("valid", "ready", "addr", "len", "size"))),
-           "sdram_start": ("wb_cyc", "ready", "failed")}
+           "sdram_start": ("wb_cyc", "ready", "failed"),
+           "card_reader": card_points.SIGNALS}
+#: Units whose cycles are too many to look at all: looked at are those in which a signal changes, of which one is rst.
+CHANGES = ("card_reader",)
 #: Unit -> {point: whether the transfers between two resets, by port, hit it; of a `Design`}
 NAMED = {
     "admission": {**_POSITIONS, **_BLOCKS, **_GIVEN_BACK, **_PASSES},
@@ -355,6 +364,7 @@ NAMED = {
         "a write with a pause behind it": _gap(lambda cycles: cycles > 1),
         "a reset before the end": lambda design, seen: bool(_writes(seen))
         and not any(c["ready"] or c["failed"] for c in seen["cycles"])},
+    "card_reader": card_points.POINTS,
     "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"),
                   "a tile of one operation": lambda design, seen: any(
         (k == 0 or seen["x"][k - 1]["tile_end"]) and x["tile_end"] for k, x in enumerate(seen["x"])),
@@ -461,11 +471,12 @@ async def _watch(dut, clock):
                 getattr(dut, name.replace("resp", "ready")))
                for name in _about["names"] if name.endswith(("_rresp", "_bresp"))]
     sampled = {name: getattr(dut, name) for name in SAMPLED.get(_about["unit"], ()) if name in _about["names"]}
+    changing = [*sampled.values(), *(handle for _, handle, _ in signals)] if _about["unit"] in CHANGES else []
     segment = _Segment()
     _open.append(segment)
     while True:
         await ReadOnly()
-        if clock.in_reset:
+        if clock.in_reset or changing and value_of(dut.rst):
             if segment.transfers:
                 segment.close()
                 segment.transfers = defaultdict(list)
@@ -493,7 +504,7 @@ async def _watch(dut, clock):
                 if value_of(valid) and value_of(ready):
                     said = value_of(answer)
                     _hits.update(f"{name} = {word}" for word, value in ANSWERS.items() if value == said)
-        await clock.edge()
+        await (First(*(handle.value_change for handle in changing)) if changing else clock.edge())
 
 
 def _note(port, leaves, bits):

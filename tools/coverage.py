@@ -33,6 +33,8 @@ OTHERS = ("runner", "design", "hwgen", "selftest", "serving", "soak", "board")
 KINDS = ("branches", "points")
 #: Benches of several units at once: what they share with others counts for the units alone.
 COMPOSED = ("axi", "decoder", "kv_writer")
+#: Modules that only simulate: their branches are nobody's.
+MODELS = ("sd_card",)
 #: File -> the unit that it is a part of: in hwgen/units, and in hwgen/top.
 OWNERS = PARTS | {"paths": "decoder"}
 #: Written by Yosys' generator of Verilog to start a simulation, and never true.
@@ -99,6 +101,8 @@ class _Text:
         """Where a branch is from: file:line, or the Verilog itself; None if it is none that counts. One that holds
         nothing does not: where its condition decides on something, it is counted."""
         text = self.lines[i]
+        if self.modules[i] in MODELS:
+            return None
         if _START.search(text) or (_CONDITION.search(text) or text.endswith(":")) and self._empty(i):
             return None
         mark = branches.MARK.match(self.lines[i - 1]) or branches.MARK.match(text)
