@@ -334,10 +334,19 @@ SAMPLED = {"counters": ("data", "address", "clear"),
                              "m_axi_wstrb",
                              *(f"m_axi_{channel}{name}" for channel in ("aw", "ar")
                                for name in ("valid", "ready", "addr", "len", "size"))),
-           "sdram_start": ("wb_cyc", "ready", "failed"),
+           **dict.fromkeys(("ddr3_start", "sdram_start"), ("wb_cyc", "ready", "failed")),
            "card_reader": card_points.SIGNALS}
 #: Units whose cycles are too many to look at all: looked at are those in which a signal changes, of which one is rst.
 CHANGES = ("card_reader",)
+_STARTS = {
+    "a write is answered in its first cycle": _write(lambda k, first, last, refused: first == last),
+    "a write waits for its answer": _write(lambda k, first, last, refused: first < last),
+    "the first write is refused": _write(lambda k, first, last, refused: refused and k == 0),
+    "a later write is refused": _write(lambda k, first, last, refused: refused and k > 0),
+    "a write without a pause behind it": _gap(lambda cycles: cycles == 1),
+    "a write with a pause behind it": _gap(lambda cycles: cycles > 1),
+    "a reset before the end": lambda design, seen: bool(_writes(seen))
+    and not any(c["ready"] or c["failed"] for c in seen["cycles"])}
 #: Unit -> {point: whether the transfers between two resets, by port, hit it; of a `Design`}
 NAMED = {
     "admission": {**_POSITIONS, **_BLOCKS, **_GIVEN_BACK, **_PASSES},
@@ -355,15 +364,7 @@ NAMED = {
         "a byte that comes too late, and is thrown away": _cycle(lambda c: c["rx_valid"] and c["raw"]
                                                                  and c["error"] == LoadError.SILENCE),
         "a block after one with an error": _another_after_an_error},
-    "sdram_start": {
-        "a write is answered in its first cycle": _write(lambda k, first, last, refused: first == last),
-        "a write waits for its answer": _write(lambda k, first, last, refused: first < last),
-        "the first write is refused": _write(lambda k, first, last, refused: refused and k == 0),
-        "a later write is refused": _write(lambda k, first, last, refused: refused and k > 0),
-        "a write without a pause behind it": _gap(lambda cycles: cycles == 1),
-        "a write with a pause behind it": _gap(lambda cycles: cycles > 1),
-        "a reset before the end": lambda design, seen: bool(_writes(seen))
-        and not any(c["ready"] or c["failed"] for c in seen["cycles"])},
+    **dict.fromkeys(("ddr3_start", "sdram_start"), _STARTS),
     "card_reader": card_points.POINTS,
     "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"),
                   "a tile of one operation": lambda design, seen: any(

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..lib.verilog import emit_design
-from ..params.dram import POSTPONED, StartStep
+from ..params.dram import POSTPONED, Ddr3, StartPlan
+from ..units.ddr3_start import Ddr3Start
 from ..units.sdram_start import SdramStart
+from .dram_start import SLOWER, start_plan, start_steps
 from .tools import ToolError
 
-__all__ = ["Controller", "SETTINGS", "axi_ports", "controller", "memory_verilog", "sdram_ports", "start_steps"]
+__all__ = ["Controller", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog", "pin_ports",
+           "sdram_ports", "start_steps"]
 
 #: The package that makes controllers, and the extra that has it.
 PACKAGE, EXTRA = "litedram", "dram"
@@ -28,6 +31,18 @@ name, interval = sys.argv.pop(1), float(sys.argv.pop(1))
 getattr(litedram.modules, name).technology_timings.tREFI = interval
 litedram.gen.main()
 """
+#: Beside that, how many ns a refresh of DDR3 takes: LiteDRAM has it in cycles of the fastest clock.
+_GENERATOR_3 = _GENERATOR.replace("litedram.gen.main()", """\
+getattr(litedram.modules, name).speedgrade_timings["default"].tRFC = (None, float(sys.argv.pop(1)))
+litedram.gen.main()""")
+#: Cycles that LiteDRAM's sequence of SDR waits behind CKE, before the first command.
+POWER_UP_CYCLES = 20_000
+#: The same of DDR3 without CKE, as `hwgen.fpga.dram_start` slows it down.
+POWER_UP_CYCLES_3 = 50_000 * SLOWER
+_SDR = {"device": "LFE5U-85F-6BG381C", "memtype": "SDR", "sdram_phy": "GENSDRPHY"}
+#: LiteDRAM makes the clocks of DDR3 itself: `init_clk_freq` is that of the sequence which locks its delays.
+_DDR3 = {"device": "LFE5UM5G-85F-8BG554I", "memtype": "DDR3", "sdram_phy": "ECP5DDRPHY", "sdram_rank_nb": 1,
+         "init_clk_freq": 25e6}
 #: Of LiteDRAM's `ControllerSettings`, where the default is not the best (docs/dram.md).
 SETTINGS = {"refresh_postponing": POSTPONED}
 
@@ -37,10 +52,10 @@ class Controller:
     """LiteDRAM's controller for a memory.
 
     verilog     its module `CORE`
-    steps       [StartStep]: what starts it
+    start       [StartStep], or a StartPlan: what starts it
     """
     verilog: str
-    steps: tuple
+    start: tuple | StartPlan
 
 
 def controller(memory, clock, **settings):
@@ -53,22 +68,25 @@ def controller(memory, clock, **settings):
     """
     if importlib.util.find_spec(PACKAGE) is None:
         raise ToolError(f"LiteDRAM is not installed: pip install 'hwgen[{EXTRA}]'")
-    if memory.power_up * clock / 1000 > POWER_UP_CYCLES:
-        raise ToolError(f"Clock of a memory must be at most {POWER_UP_CYCLES / memory.power_up * 1000:g} MHz, not "
-                        f"{clock:g}: LiteDRAM leaves it {POWER_UP_CYCLES} cycles to power up")
-    config = {"cpu": "None", "device": "LFE5U-85F-6BG381C", "memtype": "SDR", "sdram_module": memory.name,
+    ddr3 = isinstance(memory, Ddr3)
+    left = POWER_UP_CYCLES_3 if ddr3 else POWER_UP_CYCLES
+    if memory.power_up * clock / 1000 > left:
+        raise ToolError(f"Clock of a memory must be at most {left / memory.power_up * 1000:g} MHz, not "
+                        f"{clock:g}: LiteDRAM leaves it {left} cycles to power up")
+    config = {"cpu": "None", **(_DDR3 if ddr3 else _SDR), "sdram_module": memory.name,
               "sdram_module_nb": memory.data_width // 8,
-              "sdram_phy": "GENSDRPHY", "sys_clk_freq": clock * 1e6, "input_clk_freq": clock * 1e6,
+              "sys_clk_freq": clock * 1e6, "input_clk_freq": clock * 1e6,
               "user_ports": {"0": {"type": "axi", "id_width": 1, "data_width": memory.port_width}},
               **SETTINGS, **settings}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "core.yml").write_text(json.dumps(config))      # which YAML contains
         interval = (memory.cycles("refi", clock) - 0.5) / clock * 1000
-        done = subprocess.run([sys.executable, "-c", _GENERATOR, memory.name, str(interval), "core.yml", "--name", CORE,
-                               "--output-dir", "made", "--csr-csv", "csr.csv"],
-                              cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
+        program = [_GENERATOR_3, memory.name, str(interval), str(memory.t_rfc)] if ddr3 else \
+            [_GENERATOR, memory.name, str(interval)]
+        done = subprocess.run([sys.executable, "-c", *program, "core.yml", "--name", CORE, "--output-dir", "made",
+                               "--csr-csv", "csr.csv"], cwd=work, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             raise ToolError(f"LiteDRAM failed: {(done.stdout.strip().splitlines() or ['it said nothing'])[-1]}")
         text = (work / f"made/gateware/{CORE}.v").read_text()
@@ -78,7 +96,7 @@ def controller(memory, clock, **settings):
     if (latency := re.search(r"#define SDRAM_PHY_CL (\d+)", header)) is None or int(latency[1]) != memory.cas_latency:
         raise ToolError(f"Clock of a memory must be one at which LiteDRAM has a CAS latency of {memory.cas_latency}, "
                         f"not {clock:g} MHz")
-    return Controller(_tidied(text, memory), start_steps(header, registers))
+    return Controller(_tidied(text, memory), (start_plan if ddr3 else start_steps)(header, registers))
 
 
 def _tidied(text, memory):
@@ -91,71 +109,29 @@ def _tidied(text, memory):
     """
     text = re.sub(r"^(?://.*(?:Date|Auto-Generated by LiteX on).*|`timescale.*|[│└─ ]+\[\w+\])\n", "", text,
                   flags=re.MULTILINE)
-    text, found = re.subn(rf"\binput( +)wire( +)\[{memory.data_width - 1}:0\] sdram_dq\b",
-                          rf"inout\1wire\2[{memory.data_width - 1}:0] sdram_dq", text)
-    if found != 1:
+    both = [(name, bits) for name, bits, kind in pin_ports(memory) if kind == "inout"]
+    found = 0
+    for name, bits in both:
+        text, times = re.subn(rf"\binput( +)wire( +)\[{bits - 1}:0\] {name}\b", rf"inout\1wire\2[{bits - 1}:0] {name}",
+                              text)
+        found += times
+    if isinstance(memory, Ddr3):
+        text = _once(text)
+    if found != len(both):
         raise ToolError("LiteDRAM must be the one that the extra names: its Verilog has no data pins of the kind "
                         "that are known")
     return text
 
 
-# -- The start-up
+def _once(text):
+    """Each ``assign`` once: LiteX prints some of a DDR3 core's several times, and Yosys takes each for a driver."""
+    seen = set()
 
-#: Cycles that LiteDRAM's sequence waits behind CKE, before the first command.
-POWER_UP_CYCLES = 20_000
-
-_SEQUENCE = re.compile(r"void init_sequence\(void\)\n\{(.*?)^\}", re.DOTALL | re.MULTILINE)
-_WRITE, _DELAY = re.compile(r"(\w+)_write\(([\w|]+)\);"), re.compile(r"cdelay\((\d+)\);")
-_COMMAND = re.compile(r"command_p0\(([\w|]+)\);")
-
-
-def start_steps(header, registers):
-    """The `StartStep`s that LiteDRAM's sdram_phy.h says, and what its software does behind them.
-
-    The sequence itself leaves the pins with the registers ("software control"): LiteX's BIOS then gives them back to
-    the controller, and says that the memory is there. Without the former the controller answers reads and writes, and
-    the chip sees none of them.
-
-    Parameters
-    ----------
-    header : str            sdram_phy.h
-    registers : dict        {name: byte address}
-
-    Raises
-    ------
-    ToolError               for a line, name or register that is not known: nothing is left out silently
-    """
-    values = {name: int(value, 0) for name, value in re.findall(r"#define (\w+) (0x[0-9a-fA-F]+|\d+)$", header,
-                                                                re.MULTILINE)}
-
-    def value(text):
-        unknown = [word for word in text.split("|") if not word[0].isdigit() and word not in values]
-        if unknown:
-            raise ToolError(f"LiteDRAM's start-up must have names that it defines, not {unknown[0]}")
-        return sum({values[word] if word in values else int(word, 0) for word in text.split("|")})
-
-    def write(name, data, wait=0):
-        if name not in registers:
-            raise ToolError(f"LiteDRAM's start-up must have registers that the core has, not {name}")
-        return StartStep(registers[name], data, wait)
-
-    found = _SEQUENCE.search(header)
-    if found is None:
-        raise ToolError("LiteDRAM's sdram_phy.h must have a function init_sequence, and this one has none")
-    steps = []
-    for line in re.sub(r"/\*.*?\*/", "", found[1]).split("\n"):
-        line = line.strip()
-        if not line:
-            continue
-        if told := _WRITE.fullmatch(line):
-            steps.append(write(told[1], value(told[2])))
-        elif told := _COMMAND.fullmatch(line):
-            steps += [write("sdram_dfii_pi0_command", value(told[1])), write("sdram_dfii_pi0_command_issue", 1)]
-        elif told := _DELAY.fullmatch(line):
-            steps[-1] = StartStep(steps[-1].address, steps[-1].data, int(told[1]))
-        else:
-            raise ToolError(f"LiteDRAM's start-up must be writes, commands and delays, not {line}")
-    return (*steps, write("sdram_dfii_control", value("DFII_CONTROL_SEL")), write("ddrctrl_init_done", 1))
+    def kept(found):
+        again = found[0] in seen
+        seen.add(found[0])
+        return "" if again else found[0]
+    return re.sub(r"^assign [^;]*;\n", kept, text, flags=re.MULTILINE)
 
 
 # -- The module around it
@@ -165,13 +141,13 @@ _MEMORY = """\
 // Made by hwgen; make it again rather than change it.
 module {module} (
     input  wire        clk,
-    input  wire        rst,
+    input  wire        rst,{clock_ports}
     output wire        memory_ready,
     output wire        memory_failed,
 {ports}
 );
   wire [29:0] wb_adr;
-  wire [31:0] wb_dat_w;
+  wire [31:0] wb_dat_w{read_wire};
   wire wb_cyc, wb_stb, wb_we, wb_ack, wb_err;
   wire started, failed, awready, wready, arready;
   // Nothing gets in before the start is over: of itself LiteDRAM holds back addresses, and not the words of a write.
@@ -182,10 +158,10 @@ module {module} (
   assign m_axi_arready = arready && started;
 
   {start} start (
-      .clk(clk),
-      .rst(rst),
+      .clk({clock}),
+      .rst({reset}),
       .wb_adr(wb_adr),
-      .wb_dat_w(wb_dat_w),
+      .wb_dat_w(wb_dat_w),{read_port}
       .wb_cyc(wb_cyc),
       .wb_stb(wb_stb),
       .wb_we(wb_we),
@@ -200,11 +176,11 @@ module {module} (
       .rst(rst),
       .init_done(),
       .init_error(),
-      .user_clk(),
-      .user_rst(),
+      .user_clk({user_clock}),
+      .user_rst({user_reset}),{locked}
       .wb_ctrl_adr(wb_adr),
       .wb_ctrl_dat_w(wb_dat_w),
-      .wb_ctrl_dat_r(),
+      .wb_ctrl_dat_r({read}),
       .wb_ctrl_sel(4'hf),
       .wb_ctrl_cyc(wb_cyc),
       .wb_ctrl_stb(wb_stb),
@@ -262,12 +238,32 @@ def axi_ports(memory):
     return [(f"m_axi_{name}", bits, out) for name, bits, out in ports]
 
 
+def pin_ports(memory):
+    """[(name, bits, direction)] of the chip's pins, but for the clock of SDR. A pair of pins is named by its first."""
+    if not isinstance(memory, Ddr3):
+        return sdram_ports(memory)
+    single = [(f"ddram_{name}", 1, "output") for name in ("clk_p", "cke", "ras_n", "cas_n", "we_n", "odt")]
+    lanes = memory.data_width // 8
+    return [*single, ("ddram_ba", memory.banks.bit_length() - 1, "output"),
+            ("ddram_a", memory.rows.bit_length() - 1, "output"), ("ddram_dm", lanes, "output"),
+            ("ddram_dqs_p", lanes, "inout"), ("ddram_dq", memory.data_width, "inout")]
+
+
 def sdram_ports(memory):
-    """[(name, bits, direction)] of the chip's pins, but for its clock."""
+    """[(name, bits, direction)] of the pins of a chip of SDR, but for its clock."""
     single = [(f"sdram_{name}", 1, "output") for name in ("cke", "cs_n", "ras_n", "cas_n", "we_n")]
     return [*single, ("sdram_ba", memory.banks.bit_length() - 1, "output"),
             ("sdram_a", memory.rows.bit_length() - 1, "output"), ("sdram_dm", memory.data_width // 8, "output"),
             ("sdram_dq", memory.data_width, "inout")]
+
+
+#: What differs around the controller: that of SDR has its clock from outside, and that of DDR3 makes it.
+_CLOCKED = dict(clock_ports="", read_wire="", clock="clk", reset="rst", read_port="", user_clock="", user_reset="",
+                locked="", read="")
+_CLOCKING = dict(clock_ports="\n    output wire        memory_clock,\n    output wire        memory_reset,",
+                 read_wire=", wb_dat_r", clock="memory_clock", reset="memory_reset",
+                 read_port="\n      .wb_dat_r(wb_dat_r),", user_clock="memory_clock", user_reset="memory_reset",
+                 locked="\n      .pll_locked(),", read="wb_dat_r")
 
 
 def memory_verilog(memory, clock, module="memory", **settings):
@@ -275,13 +271,21 @@ def memory_verilog(memory, clock, module="memory", **settings):
     LiteDRAM's settings.
 
     Its ports are `clk`, `rst`, those of `axi_ports`, `memory_ready` and `memory_failed`, and the chip's of
-    `sdram_ports`.
+    `pin_ports`. Of a `Ddr3` `clk` is the oscillator's (``input_clk_freq``, in Hz, of the settings), and there are
+    `memory_clock` and `memory_reset`, which all the others belong to.
     """
     core = controller(memory, clock, **settings)
-    start, pins = f"{module}_start", sdram_ports(memory)
+    start, pins, ddr3 = f"{module}_start", pin_ports(memory), isinstance(memory, Ddr3)
     ports = [*((name, bits, "output" if out else "input") for name, bits, out in axi_ports(memory)), *pins]
     declared = ",\n".join(f"    {kind:6} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}"
                           for name, bits, kind in ports)
     text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared,
+                          **(_CLOCKING if ddr3 else _CLOCKED),
                           pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
-    return {f"{module}.v": text + "\n" + emit_design(SdramStart(core.steps), start), f"{CORE}.v": core.verilog}
+    unit = Ddr3Start(core.start) if ddr3 else SdramStart(core.start)
+    return {f"{module}.v": text + "\n" + emit_design(unit, start), f"{CORE}.v": core.verilog}
+
+
+def memory_settings(board):
+    """LiteDRAM's settings for the memory of a board: the oscillator that a `Ddr3`'s clocks are made of."""
+    return {"input_clk_freq": board.oscillator * 1e6} if isinstance(board.memory, Ddr3) else {}

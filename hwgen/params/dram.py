@@ -5,7 +5,8 @@ from typing import Any
 
 from .axi import AxiShape
 
-__all__ = ["MT48LC16M16", "POSTPONED", "Sdram", "StartStep"]
+__all__ = ["CheckStep", "Ddr3", "LaneStep", "MT41K256M16", "MT48LC16M16", "POSTPONED", "Sdram", "StartPlan",
+           "StartStep"]
 
 #: Refreshes that the controller does together: banks are closed for them once.
 POSTPONED = 8
@@ -18,6 +19,43 @@ class StartStep:
     address: int
     data: int
     wait: int
+
+
+@dataclass(frozen=True)
+class LaneStep(StartStep):
+    """A write of the bit of the lane that is levelled, bit 0 for lane 0."""
+
+
+@dataclass(frozen=True)
+class CheckStep(StartStep):
+    """A read of the register. The bits that ``masks`` has for the lane that is levelled must be those of ``data``."""
+    masks: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPlan:
+    """The start-up of a memory whose reads must be levelled (docs/ddr3_start.md).
+
+    Parameters
+    ----------
+    lanes, bitslips, delays     lanes of data, each of which has so many bitslips by so many delays
+    tries                       to set a lane to what was found, before it counts as failed
+    first                       what comes before the levelling
+    reset, delay, bitslip       set a lane's two counters to 0; add 1 to one of them, which wraps
+    test                        writes and reads, with `CheckStep`s
+    last, failure               what comes behind it; what does instead if a lane found nothing
+    """
+    lanes: int
+    bitslips: int
+    delays: int
+    tries: int
+    first: tuple[StartStep, ...]
+    reset: tuple[StartStep, ...]
+    delay: tuple[StartStep, ...]
+    bitslip: tuple[StartStep, ...]
+    test: tuple[StartStep, ...]
+    last: tuple[StartStep, ...]
+    failure: tuple[StartStep, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +97,11 @@ class Sdram:
     mode_cycles: int
 
     @property
+    def cycle_bits(self) -> int:
+        """Bits of data in a cycle of the controller, at most."""
+        return self.data_width
+
+    @property
     def size(self) -> int:
         """Bytes."""
         return self.banks * self.rows * self.columns * self.data_width // 8
@@ -90,3 +133,39 @@ class Sdram:
 MT48LC16M16 = Sdram(title="32 MB of SDRAM", name="MT48LC16M16", data_width=16, port_width=16, banks=4, rows=8192,
                     columns=512, cas_latency=2, t_rcd=20, t_rp=20, t_ras=44, t_rc=66, t_rrd=15, t_rfc=66,
                     t_wr=15, t_refi=64e6 / 8192, power_up=100_000, mode_cycles=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ddr3(Sdram):
+    """A chip of DDR3 SDRAM, whose clock is twice the controller's: four words in a cycle of the controller, and bursts
+    of eight words.
+
+    ``cas_latency`` and ``mode_cycles`` are cycles of the chip. Further values of its data sheet:
+
+    cas_write_latency           cycles of the chip from a write to its data
+    t_faw                       ns in which at most four rows are opened
+    dll_cycles, zq_cycles       cycles of the chip behind a reset of its DLL before a read, and for the first
+                                calibration of its drivers
+    power_up                    ns without CKE before the first command
+    """
+    cas_write_latency: int
+    t_faw: float
+    dll_cycles: int
+    zq_cycles: int
+
+    @property
+    def cycle_bits(self) -> int:
+        return 4 * self.data_width
+
+    def axi(self, **more: Any) -> AxiShape:
+        # a burst takes two cycles for each of its words: a half as many are ahead of it
+        return super().axi(**dict(burst=128, prefetch=512) | more)
+
+
+#: Micron's 4 Gbit chip of 16 bits (its data sheet, speed grade -125), as LiteX has it for the ECPIX-5. At its lowest
+#: latencies: the controller's clock is far below the chip's best. The data sheet has 300 MHz as the chip's lowest clock
+#: with its DLL; LiteX runs boards below it, and so does hwgen (docs/ddr3_start.md).
+MT41K256M16 = Ddr3(title="512 MB of DDR3", name="MT41K256M16", data_width=16, port_width=128, banks=8, rows=32768,
+                   columns=1024, cas_latency=6, cas_write_latency=5, t_rcd=13.75, t_rp=13.75, t_ras=35, t_rc=48.75,
+                   t_rrd=7.5, t_rfc=260, t_wr=15, t_refi=64e6 / 8192, t_faw=40, power_up=500_000, mode_cycles=4,
+                   dll_cycles=512, zq_cycles=512)
