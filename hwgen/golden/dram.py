@@ -1,6 +1,6 @@
 """An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller
 (docs/dram.md)."""
-from ..params.dram import POSTPONED, Sdram
+from ..params.dram import POSTPONED, Ddr3, Sdram
 
 __all__ = ["group_cycles", "read_cycles", "row_cycles"]
 
@@ -10,6 +10,9 @@ _LATENCY = 14
 #: A bank's queue is empty before another bank may be asked: the last command of one is done in the cycle in which the
 #: first of the next would be.
 _ROW = 3
+#: The same where a word takes two cycles (a burst of DDR3): its PHY's latency is longer, and a bank's last burst ends
+#: before the next bank is asked.
+_LATENCY_3, _ROW_3 = 24, 6
 #: To finish what is under way before refreshes, and to begin again.
 _GROUP = 8
 
@@ -17,7 +20,7 @@ _GROUP = 8
 def row_cycles(memory: Sdram, clock: float) -> int:
     """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and
     another opened."""
-    return _ROW + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
+    return (_ROW_3 if isinstance(memory, Ddr3) else _ROW) + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
 
 
 def group_cycles(memory: Sdram, clock: float, postponed: int = POSTPONED) -> int:
@@ -30,10 +33,11 @@ def read_cycles(memory: Sdram, clock: float, count: int, postponed: int = POSTPO
     """A bound: cycles from the first address to the last word of a stream of ``count`` bytes, read by one that always
     has room, at ``clock`` MHz.
 
-    A word comes each cycle but where a row ends, and but for refreshes.
+    A word (of `Sdram.cycle_bits`) comes each cycle but where a row ends, and but for refreshes.
     """
     group = group_cycles(memory, clock, postponed)
-    words, rows = -(-count * 8 // memory.data_width), -(-count // memory.row_bytes) + 1
-    busy = words + rows * row_cycles(memory, clock) + memory.cas_latency + _LATENCY
+    words, rows = -(-count * 8 // memory.cycle_bits), -(-count // memory.row_bytes) + 1
+    latency = _LATENCY_3 if isinstance(memory, Ddr3) else _LATENCY
+    busy = words + rows * row_cycles(memory, clock) + memory.cas_latency + latency
     between = postponed * memory.cycles("refi", clock) - group     # cycles for words between two groups
     return busy + (-(-busy // between) + 1) * group

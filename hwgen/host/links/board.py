@@ -12,15 +12,17 @@ from ...emit import emit
 from ...emit.images import image_name
 from ...fpga import files
 from ...fpga.boards import Board
-from ...fpga.dram import memory_verilog
+from ...fpga.dram import memory_settings, memory_verilog
 from ...lib.workdir import work_folder
 from ...models.pack import pack
 from ...models.quantize import QuantizedModel
 from ...params.axi import AxiShape
 from ...params.card import card_timing
 from ...params.design import Design
+from ...params.dram import Ddr3
 from ...top.board import BUSES, BoardMachine, memory_buses, memory_ports
 from ..diagnosis.faults import Fault, WeightFault, rewired
+from .ddr3 import board_with_ddr3, kept_bits, simulated_ddr3
 from .frames import FramePort
 from ..inputs import writing
 from .lines import Line, PinsLine, SerialLine
@@ -51,6 +53,9 @@ module pll (input wire clkin, output wire clkout0, output wire clkout1, output w
   assign locked = 1'b1;
 endmodule
 """
+
+#: Cycles of the pins' clock in which DDR3's controller holds the machine in reset, and some more.
+DDR3_RESET = 70_000
 
 #: Around a machine with a memory: its port is the top's, and what is behind it `uart_main.cpp`'s.
 _MEMORY_TOP = """\
@@ -135,18 +140,30 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
     cache_folder().mkdir(parents=True, exist_ok=True)
     with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor, card_clock))
-        path = memory_verilog(memory, board.clock)
-        card = card_periods(card_clock or board.clock) if board.card else None
-        around = board_with_chip(memory, board.clock, len(board.pins()["led"]), card)
-        (work / "board.v").write_text(simulated([around, files.top(board, "machine"), *path.values(), _PLL_2]))
-        sources = [work / "machine/machine.v", work / "board.v", *([CARD] if card else [])]
-        numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows,
-                   "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
-        numbers |= {"CARD": 1} if card else {}
+        path = memory_verilog(memory, board.clock, **memory_settings(board)).values()
+        if isinstance(memory, Ddr3):
+            rows = kept_bits(memory, design.stream_beats * design.hw.beat_bytes)
+            text = simulated_ddr3([board_with_ddr3(memory, board.clock, rows), files.top(board, "machine"), *path])
+            # the simulation's cycle is one of the pins' clock, and the machine's are two
+            numbers = {"DIVISOR": 2 * divisor, "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
+        else:
+            card = card_periods(card_clock or board.clock) if board.card else None
+            text = simulated([board_with_chip(memory, board.clock, len(board.pins()["led"]), card),
+                              files.top(board, "machine"), *path, _PLL_2])
+            numbers = {"DIVISOR": divisor, "SDRAM_ROWS": memory.rows}
+        (work / "board.v").write_text(text)
+        sources = [work / "machine/machine.v", work / "board.v", *([CARD] if board.card else [])]
+        numbers |= {"SDRAM_BANKS": memory.banks, "SDRAM_COLUMNS": memory.columns,
+                    "SDRAM_WORD": memory.data_width // 8} | ({"CARD": 1} if board.card else {})
         header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder", design)
         header += "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
-        return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)),
-                    lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])
+        return _with_chip(header, sources)
+
+
+def _with_chip(header: str, sources: Sequence[Path]) -> Path:
+    """The executable of a board's top with its chip, built once."""
+    return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)),
+                lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])
 
 
 @contextlib.contextmanager

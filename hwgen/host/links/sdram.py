@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ...params.dram import Sdram
 
-__all__ = ["CARD_PINS", "CARD_TELLS", "CARD_TOLD", "board_with_chip", "card_periods", "card_verilog", "chip_verilog",
-           "simulated"]
+__all__ = ["CARD_PINS", "CARD_TELLS", "CARD_TOLD", "LINT", "board_with_chip", "card_periods", "card_verilog",
+           "chip_verilog", "simulated"]
 
 _HERE = Path(__file__).parent
 _CHIP = """\
@@ -48,7 +48,7 @@ CARD_TOLD = {"present": 1, "content": 8, "seed": 32, "kind": 2, "deaf": 8, "star
 CARD_TELLS = {"at_block": 32, "at_byte": 9, "error": 8, "error_cycle": 32, "blocks": 32}
 
 #: Verilator's warnings on LiteDRAM's Verilog and on the chip, which are not ours to change, or are a model.
-_LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY PINMISSING"
+LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY PINMISSING"
 
 
 def chip_verilog(memory: Sdram, clock: float, wire: str = "~clk", **ports: str) -> str:
@@ -112,5 +112,5 @@ def simulated(texts: Sequence[str]) -> str:
     warnings."""
     cells = [(_HERE / name).read_text() for name in ("sdram_chip.v", "ecp5_cells.v")]
     top, *others = texts
-    lint = [f"/* verilator lint_off {name} */" for name in _LINT.split()]
+    lint = [f"/* verilator lint_off {name} */" for name in LINT.split()]
     return "\n".join([*lint, top, *others, *cells])

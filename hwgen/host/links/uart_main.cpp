@@ -31,6 +31,9 @@
 #include "verilated.h"
 
 static const unsigned IDLE = 64 * 10 * DIVISOR;
+#ifndef SETTLED
+#define SETTLED 256     // cycles of reset, and more
+#endif
 
 static uint64_t until;          // the clock does not stand still before
 #if CARD
@@ -135,7 +138,7 @@ static bool start_memory(Vtop &top, int argc, char **argv) {
     return true;
 }
 static void memory_cycle(Vtop &top, uint64_t) {
-    if (top.chip_error) fprintf(stderr, "the chip: error %u in its cycle %u (sdram_chip.v)\n", top.chip_error, top.chip_error_cycle), exit(4);
+    if (top.chip_error) fprintf(stderr, "the chip: error %u in its cycle %u (hwgen/host/links/*_chip.v)\n", top.chip_error, top.chip_error_cycle), exit(4);
     top.flip = flips, top.flip_bits = 1u << (chip_byte % SDRAM_WORD * 8 + chip_bit);
     top.flip_address = chip_address(chip_byte);
     flips = false;
@@ -237,7 +240,7 @@ int main(int argc, char **argv) {
             }
         }
         if (send_left) --send_left;
-        if (!send_left && now > 256 && (sending || !waiting.empty())) {     // behind the reset
+        if (!send_left && now > SETTLED && (sending || !waiting.empty())) {     // behind the reset
             if (!sending) {
                 word = 0x200u | waiting.front() << 1;       // stop, data, start
                 waiting.pop_front();

@@ -1,0 +1,96 @@
+"""A DDR3 memory path and its chip, as a bench has them: LiteDRAM's own Verilog, and what is behind its pins."""
+from hwgen.fpga.dram import axi_ports, memory_verilog, pin_ports
+from hwgen.host.links.ddr3 import ddr3_verilog, simulated_ddr3
+from hwgen.lib.verilog import emit_design, ports
+from hwgen.top import make
+from sim.stream_bench import Clock
+
+__all__ = ["Behind", "KEPT", "ddr3_and_chip", "ddr3_reader", "memory_clock", "power_up"]
+
+#: Bits of the rows that the chip keeps: 4 MB. MHz of the oscillator, of which the simulation takes no notice.
+KEPT, OSCILLATOR = 8, 100
+_SEEN = {"error": 8, "error_cycle": 32, "refreshes": 32, "activates": 32, "reads": 32, "writes": 32}
+
+_TOP = """\
+module {name} (
+    input wire clk,
+{ports},
+    input wire [{skew}:0] skew,
+    input wire [{mute}:0] mute,
+{seen},
+    output wire memory_clock,
+    output wire memory_reset,
+    output wire memory_ready,
+    output wire memory_failed
+);
+{body}
+{chip}
+endmodule
+"""
+
+
+def _declared(members):
+    return ",\n".join(f"    {'output' if out else 'input'} wire [{bits - 1}:0] {name}" for name, bits, out in members)
+
+
+def _top(name, memory, clock, members, body):
+    own = ["clk", "memory_clock", "memory_reset", "memory_ready", "memory_failed",
+           *(port for port, _, _ in axi_ports(memory) + pin_ports(memory))]
+    path = f"  memory memory (.rst(1'b0), {', '.join(f'.{port}({port})' for port in own)});"
+    lanes = memory.data_width // 8
+    return _TOP.format(name=name, ports=_declared(members), skew=3 * lanes - 1, mute=lanes - 1,
+                       seen=_declared((f"chip_{seen}", bits, True) for seen, bits in _SEEN.items()), body=body + path,
+                       chip=ddr3_verilog(memory, clock, KEPT, skew="skew", mute="mute",
+                                         **{seen: f"chip_{seen}" for seen in _SEEN}))
+
+
+def _path(memory, clock, settings):
+    return memory_verilog(memory, clock, input_clk_freq=OSCILLATOR * 1e6, **settings).values()
+
+
+def ddr3_and_chip(memory, clock, name, **settings):
+    """Verilog of a module whose ports are the memory path's AXI4, and what a chip tells and suffers. ``clk`` is the
+    clock of the pins, twice `memory_clock`."""
+    return simulated_ddr3([_top(name, memory, clock, axi_ports(memory), ""), *_path(memory, clock, settings)])
+
+
+def ddr3_reader(memory, clock, design, axi, name, **settings):
+    """Verilog of an `AxiReader` in front of the memory path and its chip; its ports are the reader's but for the bus,
+    and what a chip tells and suffers."""
+    reader = emit_design(make.axi_reader(design, axi), "reader")
+    there = {port for port, _, _ in axi_ports(memory)}
+    own = [port for port in ports(reader, "reader") if not port.name.startswith("m_axi_")
+           and port.name not in ("clk", "rst")]
+    wires = "".join(f"  wire [{bits - 1}:0] {port};\n" for port, bits, _ in axi_ports(memory))
+    held = "".join(f"  assign {port} = 0;\n" for port, _, out in axi_ports(memory)
+                   if port.startswith(("m_axi_aw", "m_axi_w", "m_axi_b")) and not out)
+    joined = ", ".join([".clk(memory_clock)", ".rst(memory_reset)",
+                        *(f".{port.name}({port.name})" for port in ports(reader, "reader")
+                          if port.name in there | {port.name for port in own})])
+    declared = [(port.name, port.width, port.direction == "output") for port in own]
+    return simulated_ddr3([_top(name, memory, clock, declared, f"{wires}{held}  reader reader ({joined});\n"),
+                           *_path(memory, clock, settings), reader])
+
+
+def power_up(memory, address):
+    """What the chip has at a word of the bus (a byte address) behind power-up: numbers, or arrays of them."""
+    word = address // (memory.data_width // 8)
+    column, line = word % memory.columns, word // memory.columns
+    place = ((line % memory.banks << KEPT) + line // memory.banks) * memory.columns + column
+    return (place * 40503 ^ place >> 8) & (1 << memory.data_width) - 1
+
+
+class Behind:
+    """A bench's design whose clock is the memory's, for what takes the clock for ``clk``."""
+
+    def __init__(self, dut):
+        self._dut, self.clk, self.rst = dut, dut.memory_clock, dut.memory_reset
+
+    def __getattr__(self, name):
+        return getattr(self._dut, name)
+
+
+def memory_clock(dut, period):
+    """(`Behind`, `Clock`) of a design whose ``clk`` has a period of so many ns."""
+    behind = Behind(dut)
+    return behind, Clock(behind, 2 * period)
