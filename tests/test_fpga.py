@@ -321,6 +321,19 @@ def test_a_top_without_pll():
     assert "assign clock = clk" in files.top(dataclasses.replace(chosen, clock=25), "machine")
 
 
+def test_a_top_with_ddr3():
+    """Each of its pins is constrained; the memory path makes the machine's clock, and there is no other PLL."""
+    chosen = board("ecpix-5-85f")
+    text, lpf = files.top(chosen, "machine"), FAMILIES["ecp5"].constraints(chosen)
+    ports = re.findall(r"^ +(?:input|output|inout) +wire +(?:\[(\d+):0\])? *(\w+)", text, re.MULTILINE)
+    named = [f"{name}[{i}]" if top_bit else name for top_bit, name in ports for i in range(int(top_bit or 0) + 1)]
+    assert sorted(re.findall(r'^LOCATE COMP "(\S+)" SITE', lpf, re.MULTILINE)) == sorted(named)
+    assert len(named) == 3 + 6 + 3 + 15 + 2 + 2 + 16
+    assert 'IOBUF PORT "ddram_dqs_p[1]" DIFFRESISTOR=100 IO_TYPE=SSTL15D_I SLEWRATE=FAST TERMINATION=OFF;' in lpf
+    assert not files.has_pll(chosen) and "pll" not in text and "ODDRX1F" not in text
+    assert ".memory_clock(clock)" in text and "assign locked = !memory_reset" in text
+
+
 def test_a_top_with_a_memory(tools, tmp_path):
     """Its pins are constrained, each of them; the chip has a clock of its own, which the PLL makes."""
     chosen = dataclasses.replace(board("ulx3s-85f"), clock=45, memory=MT48LC16M16)

@@ -12,31 +12,18 @@ beginning (over the line those of millions of parameters would take hours), and 
 nothing is recorded. It needs the extra `dram`.
 """
 import argparse
-import contextlib
 import json
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hwgen.fpga.boards import board
 from hwgen.golden.dram import read_cycles
-from hwgen.host.links.board import build_with_chip, buses, pins_link
-from hwgen.host.links.golden_link import GoldenLink
-from hwgen.host.links.link import Entry
-from hwgen.host.links.loader import load_weights
-from hwgen.models import load, quantize
-from hwgen.models.pack import pack
-from hwgen.params.axi import AXI_EVENTS
-from hwgen.params.design import Design
 from hwgen.params.dram import MT48LC16M16
-from hwgen.params.hardware import Recipe
-from hwgen.params.counters import EVENTS
-from hwgen.params.presets import hw_shape
-from hwgen.plan.loading import pass_bytes
 from sim.designs import small_design
 from sim.dram_units import reader_and_memory
 from sim.runner import run
 from tools import ledger
+from tools.board_text import decode
 
 #: Streams of 44,544 bytes in beats of 32.
 CHANGES = dict(source="stream", hidden_size=64, intermediate_size=128, vocab_size=256, num_hidden_layers=1,
@@ -44,8 +31,8 @@ CHANGES = dict(source="stream", hidden_size=64, intermediate_size=128, vocab_siz
                vector_lanes=4, tile_beats=2)
 
 
-#: A machine that its memory keeps waiting; cycles per bit of a line that a simulation does not wait long for.
-SHAPE, DIVISOR = "tiny,entries=1,slots=1,sampler=greedy,source=stream,context=64", 4
+#: A machine that its memory keeps waiting.
+SHAPE = "tiny,entries=1,slots=1,sampler=greedy,source=stream,context=64"
 
 
 def measure(*, clock, streams=2, port_width=MT48LC16M16.port_width, **settings):
@@ -61,40 +48,9 @@ def measure(*, clock, streams=2, port_width=MT48LC16M16.port_width, **settings):
         return json.loads(out.read_text()) | {"bytes": streams * design.stream_beats * design.hw.beat_bytes}
 
 
-def decode(tokens, *, model="demo", shape=SHAPE, held=False, prompt="She was", progress=lambda done, total: None):
-    """(Text behind the prompt, counters of each of its passes, the bound of their cycles for the memory, `Loaded`) of a
-    board's top that decodes a model from its chip, as golden does. ``held``: the chip has the weights already."""
-    chosen = board("ulx3s-85f-sdram")
-    checkpoint = load(model)
-    design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
-    quantized = quantize(checkpoint, design.recipe)
-    executable = build_with_chip(chosen, design, quantized, divisor=DIVISOR)
-    words = checkpoint.tokenizer.encode(prompt)
-    golden, passes, text, stream = GoldenLink(design, quantized), [], [], pack(quantized, design)
-    with tempfile.NamedTemporaryFile() as memory, contextlib.ExitStack() as stack:
-        if held:
-            memory.write(stream.data)
-            memory.flush()
-        link = stack.enter_context(pins_link(executable, design, quantized, axi=buses(chosen), loaded=False,
-                                             memory=memory.name if held else None, timeout=600))
-        loaded = load_weights(link, stream, progress=progress)
-        link.check_weights()
-        for position in range(len(words) + tokens - 1):
-            token = words[position] if position < len(words) else text[-1]
-            entry = Entry(0, position, token, position >= len(words) - 1)
-            result, wanted = link.run_pass([entry]), golden.run_pass([entry])
-            assert result.tokens == wanted.tokens, f"token {position}: {result.tokens}, golden {wanted.tokens}"
-            if entry.want:
-                text.append(result.tokens[0])
-                counts = link._port.read(link._register("COUNTER"), len(EVENTS) + len(AXI_EVENTS))
-                passes.append(dict(zip((*EVENTS, *AXI_EVENTS), counts, strict=True)))
-    return (checkpoint.tokenizer.decode(text), passes,
-            read_cycles(chosen.memory, chosen.clock, pass_bytes(design, 1)), loaded)
-
-
-def of_decode(tokens, **more):
+def of_decode(tokens, *, shape=SHAPE, **more):
     """The ledger's rows of a text that a board's top writes."""
-    text, passes, bound, loaded = decode(tokens, **more, progress=lambda done, total: print(
+    text, passes, bound, loaded = decode(tokens, shape=shape, **more, progress=lambda done, total: print(
         f"\r{done:,} of {total:,} bytes", end="", flush=True))
     cycles, words = (sum(counts[name] for counts in passes) for name in ("cycles", "axi_words"))
     print(f"\n{text!r}: {cycles / tokens:,.0f} cycles a token (at most {bound:,} for its weights, by the model), "

@@ -64,6 +64,7 @@ RULES = (
     ("die.json", "expander_*", ("code:hwgen/lib/fp8_dot.py",)),
     ("die.json", "*", (CYCLES, "file:hwgen/plan/transistors.json")),
     ("dram.json", "*", (CYCLES, "rtl:board")),
+    ("ddr3.json", "*", (CYCLES, "rtl:board")),
     ("emit_3m.json", "*", ("unit:mac_array", "unit:mac_column")),
     ("emit*.json", "*", ("rtl:specimen",)),
     ("gemma3.json", "*", (CYCLES,)),

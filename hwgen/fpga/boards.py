@@ -2,7 +2,7 @@
 import importlib
 from dataclasses import dataclass, field
 
-from ..params.dram import MT48LC16M16, Sdram
+from ..params.dram import MT41K256M16, MT48LC16M16, Ddr3, Sdram
 
 __all__ = ["BOARDS", "Board", "Pin", "board"]
 
@@ -11,6 +11,10 @@ __all__ = ["BOARDS", "Board", "Pin", "board"]
 SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sdram_ras_n": "ras", "sdram_cas_n": "cas",
               "sdram_we_n": "we", "sdram_ba": "ba",
               "sdram_a": "a", "sdram_dm": "dqm", "sdram_dq": "dq"}
+#: The same of DDR3.
+DDRAM_PINS = {"ddram_clk_p": "clk", "ddram_cke": "clk_en", "ddram_ras_n": "ras", "ddram_cas_n": "cas",
+              "ddram_we_n": "we", "ddram_odt": "odt", "ddram_ba": "ba", "ddram_a": "a", "ddram_dm": "dm",
+              "ddram_dqs_p": "dqs", "ddram_dq": "dq"}
 #: The same of a card, and what keeps others off its pins.
 CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_miso": "miso", "wifi_en": "wifi_en"}
 
@@ -66,18 +70,21 @@ class Board:
     card: bool = field(default=False, repr=False)
 
     def pins(self):
-        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" of its memory's chip,
-        "card_*" of its card. ``rx`` is what the machine receives."""
+        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" or "ddram_*" of its
+        memory's chip, "card_*" of its card. ``rx`` is what the machine receives. A pair is the first of its pins."""
         module, name = self.platform.split(":")
         platform = getattr(importlib.import_module(module), name)
         found = {(r.name, r.number): r for r in platform.resources}
 
         def pins(resource, part=None):
-            io = resource.ios[0] if part is None else next(io for io in resource.ios if io.name == part).ios[0]
-            return [Pin(pin, io.invert, tuple(sorted(resource.attrs.items()))) for pin in io.names]
+            its = resource if part is None else next(io for io in resource.ios if io.name == part)
+            io, attributes = its.ios[0], {**resource.attrs, **its.attrs}
+            return [Pin(pin, getattr(io, "p", io).invert, tuple(sorted(attributes.items())))
+                    for pin in getattr(io, "p", io).names]
 
         uart = found["uart", 0]
-        memory = {port: pins(found["sdram", 0], part) for port, part in SDRAM_PINS.items()} if self.memory else {}
+        chip, names = ("ddr3", DDRAM_PINS) if isinstance(self.memory, Ddr3) else ("sdram", SDRAM_PINS)
+        memory = {port: pins(found[chip, 0], part) for port, part in names.items()} if self.memory else {}
         card = {port: pins(found["card", 0], part) for port, part in CARD_PINS.items()} if self.card else {}
         return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
                 "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])],
@@ -104,6 +111,13 @@ BOARDS = {b.name: b for b in (
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
           oscillator=25, clock=45, baud=3_000_000, programmer=("--board", "ulx3s"), memory=MT48LC16M16, card=True,
           shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
+                "context=256,kv_blocks=48,sampler=greedy,source=stream"),
+    Board(name="ecpix-5-85f", title="LambdaConcept ECPIX-5, LFE5UM5G-85F, weights in its DDR3",
+          platform="amaranth_boards.ecpix5:ECPIX585Platform", family="ecp5",
+          device=("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
+          capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
+          oscillator=100, clock=60, baud=12_000_000, programmer=("--board", "ecpix5"), memory=MT41K256M16,
+          shape="lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
                 "context=256,kv_blocks=48,sampler=greedy,source=stream"),
     Board(name="ulx3s-85f-wired", title="Radiona ULX3S, LFE5U-85F, weights as logic",
           platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",

@@ -13,7 +13,7 @@ from ..plan.costs import check_pairs
 from ..params.card import card_timing
 from ..top.board import BoardMachine, memory_buses
 from . import files
-from .dram import memory_verilog
+from .dram import memory_settings, memory_verilog
 from .families import FAMILIES
 from .floorplan import floorplan, floorplan_svg
 from .tools import ToolError, run_tool, version
@@ -91,7 +91,7 @@ def write_sources(board, design, quantized, work):
                                                                                           **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
     if board.memory is not None:
-        for name, text in memory_verilog(board.memory, board.clock).items():
+        for name, text in memory_verilog(board.memory, board.clock, **memory_settings(board)).items():
             write_text(work / name, text)
             sources.append(name)
     write_text(work / "top.v", files.top(board, MACHINE))

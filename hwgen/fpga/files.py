@@ -1,5 +1,6 @@
 """The files around a machine on a board: its top with clock and reset, and the script of the synthesis."""
-from .dram import axi_ports, sdram_ports
+from ..params.dram import Ddr3
+from .dram import axi_ports, pin_ports
 from .families import FAMILIES
 
 __all__ = ["divisor", "has_pll", "pll", "synthesis_script", "top"]
@@ -32,8 +33,9 @@ module top (
 
 
 def has_pll(board):
-    """Whether the machine's clock is another one than the oscillator's, or there are two."""
-    return board.clock != board.oscillator or board.memory is not None
+    """Whether the machine's clock is another one than the oscillator's, or there are two. DDR3's controller has its own
+    and gives the machine its clock."""
+    return (board.clock != board.oscillator or board.memory is not None) and not isinstance(board.memory, Ddr3)
 
 
 def divisor(board):
@@ -48,6 +50,7 @@ def top(board, machine):
     invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
     more = "" if board.memory is None else ".clkout1(shifted), "
     clocking = f"  pll pll (.clkin(clk), .clkout0(clock), {more}.locked(locked));\n" if has_pll(board) else \
+        "  wire memory_reset;\n  assign locked = !memory_reset;\n" if board.memory else \
         "  assign clock = clk;\n  assign locked = 1'b1;\n"
     n = len(leds)
     return _TOP.format(title=board.title, machine=machine, clocking=clocking,
@@ -61,18 +64,20 @@ def _memory(board):
     """What a memory adds to a top."""
     if board.memory is None:
         return dict.fromkeys(("memory_wires", "memory_ports", "memory_use", "memory"), "")
-    pins, bus = sdram_ports(board.memory), axi_ports(board.memory)
+    pins, bus, ddr3 = pin_ports(board.memory), axi_ports(board.memory), isinstance(board.memory, Ddr3)
     wires = [*((name, bits) for name, bits, _ in bus), ("memory_ready", 1), ("memory_failed", 1)]
     joined = "".join(f",\n      .{name}({name})" for name, _ in wires)
     return {
         "memory_wires": "".join(f"  wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name};\n" for name, bits in wires)
-        + "  wire shifted;\n",
-        "memory_ports": ",\n    output wire       sdram_clk"
+        + ("" if ddr3 else "  wire shifted;\n"),
+        "memory_ports": ("" if ddr3 else ",\n    output wire       sdram_clk")
         + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}"
                   for name, bits, kind in pins),
         "memory_use": joined,
-        "memory": FAMILIES[board.family].clock_pin + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])"
-        + joined
+        "memory": ("  memory memory (\n      .clk(clk),\n      .rst(1'b0),\n      .memory_clock(clock),\n"
+                   "      .memory_reset(memory_reset)" if ddr3 else
+                   FAMILIES[board.family].clock_pin
+                   + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])") + joined
         + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}
 
 

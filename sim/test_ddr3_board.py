@@ -1,0 +1,44 @@
+"""The whole top of a board with DDR3, as it goes into the bitstream, and a chip behind its pins: through its UART pins.
+The FPGA's own cells at the pins are models (ecp5_ddr_cells.v). It needs the extra `dram`."""
+import pytest
+
+from hwgen.fpga.boards import board
+from hwgen.host.driver import CheckedLink, Mismatch, selftest
+from hwgen.host.links.board import build_with_chip, buses, pins_link
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.loader import load_weights
+from hwgen.models.pack import pack
+from hwgen.params.errors import ErrorCode
+from sim.boards import CHANGES, DIVISOR
+from sim.designs import small_design
+from sim.passes import History, random_model, run_step
+
+pytest.importorskip("litedram", reason="the extra dram is not installed")
+
+BOARD = board("ecpix-5-85f")
+DESIGN = small_design(**CHANGES | dict(source="stream"))
+MODEL = random_model(DESIGN, 49)
+STREAM = pack(MODEL, DESIGN).tobytes()
+
+
+@pytest.mark.nightly
+def test_empty_then_loaded_and_equal_to_golden():
+    """An empty memory is answered with an error, not with text; behind the load every pass is golden's, refreshes or
+    not; a bit that flips is found."""
+    executable = build_with_chip(BOARD, DESIGN, MODEL, divisor=DIVISOR)
+    with pins_link(executable, DESIGN, MODEL, axi=buses(BOARD), loaded=False) as machine:
+        with pytest.raises(LinkError, match="memory holds no weights that were loaded .*hwgen load"):
+            machine.check_weights()
+        (_, error), = machine.run_pass([Entry(0, 0, 3, True), Entry(1, 0, 4, True)]).errors.items()
+        assert error.code == ErrorCode.NO_WEIGHTS
+        assert load_weights(machine, STREAM).sent == 1
+        machine.check_weights()
+        checked = CheckedLink(machine, GoldenLink(DESIGN, MODEL), values_only=True)
+        for step in History(DESIGN, wrong=0.1).steps(6):
+            run_step(checked, step)
+        machine.reset()
+        machine.control(f"memory flip {DESIGN.body_address * DESIGN.hw.beat_bytes + 9} 6")
+        with GoldenLink(DESIGN, MODEL) as golden, pytest.raises(Mismatch,
+                                                                match="is the first whose signature differs"):
+            selftest(machine, golden)
