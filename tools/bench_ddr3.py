@@ -9,7 +9,8 @@ settings that are taken: refreshes each alone. It needs the extra `dram`.
 each token must be golden's. Its own counters say how much of the bandwidth a pass uses.
 
 ``--smollm2``: instead, tokens a second of SmolLM2-135M on the board, and the time to load it: from the board's clock,
-which no build has met yet, the cycle model and the bound of a stream. Nothing is simulated, and nothing has run on hardware.
+which no build has met yet, the cycle model and the bound of a stream. Nothing is simulated, and nothing has run on
+hardware.
 """
 import argparse
 import json
