@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory as ClockedMemory
 
 from hwgen.cli import main
 from hwgen.fpga.boards import BOARDS, board
+from hwgen.fpga.families import FAMILIES
 from hwgen.golden.decode_loop import GAP
 from hwgen.golden.sequencer import pass_timeline
 from hwgen.lib.ram import BlockRam
@@ -50,6 +51,20 @@ def test_builds_are_as_they_were_estimated(report):
         if figure == "MHz":         # told from these very builds: docs/results/plan.json has how far off it is
             continue
         assert estimate == pytest.approx(built, rel=0.15), figure
+
+
+def test_a_machine_larger_than_those_that_were_routed(capsys):
+    """Of the Tang Console's family one of 39,980 LUTs was placed, and this one was not."""
+    large = "entries=8,slots=8,halves=2,context=256,kv_blocks=16,sampler=greedy,tile_beats=2,lanes=8"
+    assert main(["plan", "demo", "--board", "tang-console-138k", "--shape", f"{large},columns=32,dsp_columns=32,"
+                 "vector_lanes=4,attention_lanes=8"]) == 0
+    assert ("caution  of gowin5 machines of up to 39,980 LUTs were placed and routed, and one of 72,018 was not"
+            in capsys.readouterr().out)
+    for built in bench_plan.reports():
+        chosen = board(built["board"])
+        most = costs.BUILT[chosen.family].largest
+        assert not most or built["used"][FAMILIES[chosen.family].resources["lut"]] <= most
+        assert main(["plan", chosen.model, "--board", chosen.name]) == 0 and "caution" not in capsys.readouterr().out
 
 
 def test_estimates_grow_with_what_they_are_of():

@@ -11,7 +11,7 @@ from ...models import ModelError, load, quantize
 from ...models.wires import different_rows, matrix_name
 from ...params.design import Design
 from ...params.presets import hw_shape
-from ...plan.costs import KINDS, PAIRED, check_pairs, table, unknown
+from ...plan.costs import BUILT, KINDS, PAIRED, check_pairs, table, unknown
 from ...plan.fit import FULL, Fit, cycles_with, fit, largest, smallest_change, spelled
 from ...plan.loading import Reading, adapter_seconds, card_seconds, load_seconds, reading
 from ...plan.summary import summary
@@ -167,6 +167,10 @@ def _say_used(found):
         rows.add_row(kind, f"{used:,}", f"{there:,}" if there is not None else "",
                      f"{used / there:.0%}" if there else "")
     result(rows)
+    built = BUILT[found.family]
+    if built.failed and found.used["LUT"] > 1.1 * built.largest and not found.over:     # beyond the estimate's error
+        print(f"caution  of {found.family} machines of up to {built.largest:,} LUTs were placed and routed, and one of "
+              f"{built.failed:,} was not")
     if missing := unknown(found.design):
         print(f"without  what was never synthesized: {'; '.join(missing)}")
 
