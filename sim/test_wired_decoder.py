@@ -6,7 +6,7 @@ import pytest
 from hwgen.emit import emit
 from hwgen.golden.sequencer import pass_timeline
 from hwgen.lib.verilator import lint
-from hwgen.models.pack import pack
+from hwgen.models.pack import model_id, pack
 from hwgen.models.wires import fixed_matrices
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design
@@ -42,7 +42,7 @@ def test_wired_decoder(name):
     design, quantized, unit = decoder(SHAPES[name])
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
     run(unit, "wired_decoder", "bench_decoder", params={
-        "changes": {"source": "wired", "entries": 1, **SHAPES[name]}, "steps": steps,
+        "changes": {"source": "wired", "entries": 1, **SHAPES[name]}, "steps": steps, "weights_id": model_id(quantized),
         "refused": list(bus_steps(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14),
                                   SAMPLING))})
 
