@@ -230,6 +230,25 @@ async def history(dut):
 
 
 @cocotb.test()
+async def interrupts(dut):
+    """`irq` is high while a cause is set that is enabled, each of them alone."""
+    clock, _, host = await begin(dut)
+    await host.give(PASSES[0]["entries"])
+    check(await host.take(), PASSES[0])
+    await host.interrupt()
+    await host.operate(int(KvOp.FREE), 0)
+    causes = list(await host.fields("IRQ_STATUS"))
+    for cleared in ((), ("kv",), causes):
+        await host.write("IRQ_STATUS", **dict.fromkeys(cleared, 1))
+        status = await host.fields("IRQ_STATUS")
+        assert status["kv"] == (not cleared) and status["done"] == (cleared != causes)
+        for enabled in ((), *((cause,) for cause in causes), causes):
+            await host.write("IRQ_ENABLE", **{cause: int(cause in enabled) for cause in causes})
+            await clock.edge(2)
+            assert int(dut.irq.value) == any(status[cause] for cause in enabled), (cleared, enabled)
+
+
+@cocotb.test()
 async def numbers_without_bits(dut):
     """They are refused where they come, and not taken for others; the entries beside them run."""
     _, _, host = await begin(dut)

@@ -18,7 +18,7 @@ VERILOG = ["module x(a);", "  assign y = $1 & a;", "  if ($2 ) begin", "    word
 def test_every_unit_has_a_bench_and_every_bench_is_of_a_unit():
     used = {path.stem.removeprefix("test_") for path in (mutate.ROOT / "sim").glob("test_*.py")
             if "runner import run" in path.read_text()}
-    others = {"runner", "dram", "sdram_chip", "sd_card"}     # the runner itself, LiteDRAM, and models of chips
+    others = {"runner", "dram", "ddr3", "sdram_chip", "ddr3_chip", "sd_card"}   # itself, LiteDRAM, models of chips
     assert used - others == set(mutate.UNITS)
 
 
