@@ -1,15 +1,13 @@
 """A DDR3 memory path and its chip, as a bench has them: LiteDRAM's own Verilog, and what is behind its pins."""
 from hwgen.fpga.dram import axi_ports, memory_verilog, pin_ports
 from hwgen.host.links.ddr3 import ddr3_verilog, simulated_ddr3
-from hwgen.lib.verilog import emit_design, ports
-from hwgen.top import make
+from sim.dram_units import SEEN, declared, reader_before, seen_ports
 from sim.stream_bench import Clock
 
 __all__ = ["Behind", "KEPT", "ddr3_and_chip", "ddr3_reader", "memory_clock", "power_up"]
 
 #: Bits of the rows that the chip keeps: 4 MB. MHz of the oscillator, of which the simulation takes no notice.
 KEPT, OSCILLATOR = 8, 100
-_SEEN = {"error": 8, "error_cycle": 32, "refreshes": 32, "activates": 32, "reads": 32, "writes": 32}
 
 _TOP = """\
 module {name} (
@@ -29,19 +27,15 @@ endmodule
 """
 
 
-def _declared(members):
-    return ",\n".join(f"    {'output' if out else 'input'} wire [{bits - 1}:0] {name}" for name, bits, out in members)
-
-
 def _top(name, memory, clock, members, body):
     own = ["clk", "memory_clock", "memory_reset", "memory_ready", "memory_failed",
            *(port for port, _, _ in axi_ports(memory) + pin_ports(memory))]
     path = f"  memory memory (.rst(1'b0), {', '.join(f'.{port}({port})' for port in own)});"
     lanes = memory.data_width // 8
-    return _TOP.format(name=name, ports=_declared(members), skew=3 * lanes - 1, mute=lanes - 1,
-                       seen=_declared((f"chip_{seen}", bits, True) for seen, bits in _SEEN.items()), body=body + path,
+    return _TOP.format(name=name, ports=declared(members), skew=3 * lanes - 1, mute=lanes - 1,
+                       seen=seen_ports(), body=body + path,
                        chip=ddr3_verilog(memory, clock, KEPT, skew="skew", mute="mute",
-                                         **{seen: f"chip_{seen}" for seen in _SEEN}))
+                                         **{seen: f"chip_{seen}" for seen in SEEN}))
 
 
 def _path(memory, clock, settings):
@@ -57,19 +51,8 @@ def ddr3_and_chip(memory, clock, name, **settings):
 def ddr3_reader(memory, clock, design, axi, name, **settings):
     """Verilog of an `AxiReader` in front of the memory path and its chip; its ports are the reader's but for the bus,
     and what a chip tells and suffers."""
-    reader = emit_design(make.axi_reader(design, axi), "reader")
-    there = {port for port, _, _ in axi_ports(memory)}
-    own = [port for port in ports(reader, "reader") if not port.name.startswith("m_axi_")
-           and port.name not in ("clk", "rst")]
-    wires = "".join(f"  wire [{bits - 1}:0] {port};\n" for port, bits, _ in axi_ports(memory))
-    held = "".join(f"  assign {port} = 0;\n" for port, _, out in axi_ports(memory)
-                   if port.startswith(("m_axi_aw", "m_axi_w", "m_axi_b")) and not out)
-    joined = ", ".join([".clk(memory_clock)", ".rst(memory_reset)",
-                        *(f".{port.name}({port.name})" for port in ports(reader, "reader")
-                          if port.name in there | {port.name for port in own})])
-    declared = [(port.name, port.width, port.direction == "output") for port in own]
-    return simulated_ddr3([_top(name, memory, clock, declared, f"{wires}{held}  reader reader ({joined});\n"),
-                           *_path(memory, clock, settings), reader])
+    reader, own, body = reader_before(memory, design, axi, "memory_clock", "memory_reset")
+    return simulated_ddr3([_top(name, memory, clock, own, body), *_path(memory, clock, settings), reader])
 
 
 def power_up(memory, address):
