@@ -6,10 +6,12 @@ from cocotb.triggers import ReadOnly
 import numpy as np
 
 from hwgen.golden.attention import attention, attention_cycles
-from hwgen.golden.kv_cache import kv_arrays, kv_write, kv_write_cycles
+from hwgen.golden.kv_cache import kv_arrays, kv_settled, kv_write, kv_write_cycles
 from hwgen.golden.numbers import bf16, bf16_bits
 from hwgen.golden.vector_buffer import quantize
 from hwgen.lib.layouts import ADMIT
+from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
+from sim.axi_memory import AxiMemory, AxiWrites, Timing
 from sim.designs import small_design
 from sim.kv_units import HeadsToAttention
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
@@ -27,6 +29,13 @@ class Bench:
                                                    for name in ("ask", "w", "kv_cmd", "cmd"))
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=PORTS.o.p.shape())
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
+        if DESIGN.hw.kv_port:
+            base = int(self.rng.integers(1, 1 << 16)) << 12
+            dut.base.value = base
+            memory = AxiMemory(dut, clock, bytearray(self.rng.bytes(DESIGN.kv_places.size)), base=base,
+                               width=DESIGN.hw.kv_port, outstanding=4, prefix="m_axi_kv",
+                               timing=Timing(latency=READ_CYCLES, stall=stall, busy=stall))
+            self.memory = memory, AxiWrites(memory, latency=WRITE_CYCLES, stall=stall, busy=stall, prefix="m_axi_kv")
 
     async def until(self, signal):
         """The cycle in which a signal is up; returns in the one after."""
@@ -87,6 +96,14 @@ class Bench:
         return [cycle - start for cycle in self.o.cycles], done - start
 
 
+    def predicted(self, commands, took):
+        """`attention_cycles` of the latest commands, whose rows took so long to write."""
+        n = len(commands)
+        since = self.cmd.sent[-n][0] - (self.kv_cmd.sent[-n][0] + took + 1)
+        return attention_cycles(DESIGN, [c["position"] for c in commands], DESIGN.window(commands[0]["layer"]),
+                                kv_settled(DESIGN, n) - since)
+
+
 async def passes(dut, idle, stall):
     """A chunk of prefill of one slot after the other, the entries mixed; all layers."""
     b = Bench(dut, await start_clock_reset(dut), idle, stall)
@@ -108,8 +125,7 @@ async def passes(dut, idle, stall):
             granules, done = await b.attend(codes, exps, commands)
             if not (idle or stall):
                 assert took == kv_write_cycles(DESIGN, n)
-                assert (granules, done) == attention_cycles(DESIGN, [c["position"] for c in commands],
-                                                            DESIGN.window(layer))
+                assert (granules, done) == b.predicted(commands, took)
         at = ahead
 
 
@@ -135,6 +151,9 @@ async def reset_in_flight(dut):
         await b.clock.edge(wait)
         b.kv_cmd.clear()
         await b.clock.reset()
+        if DESIGN.hw.kv_port:
+            b.memory[0].forget()
         await b.admit([command])
-        assert await b.write(codes, exps, [command]) == kv_write_cycles(DESIGN, 1)
-        assert await b.attend(codes, exps, [command]) == attention_cycles(DESIGN, [0])
+        took = await b.write(codes, exps, [command])
+        assert took == kv_write_cycles(DESIGN, 1)
+        assert await b.attend(codes, exps, [command]) == b.predicted([command], took)

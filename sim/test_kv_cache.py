@@ -39,6 +39,18 @@ SYSTEMS = {
 }
 
 
+# keys and values outside: words of the bus that are narrower than those of rows, as wide, and wider; blocks of one and
+# several positions
+OUTSIDE = {
+    "words": {**SYSTEMS["words"], "source": "stream", "kv_port": 64},
+    "narrow": {**SYSTEMS["words"], "source": "stream", "kv_port": 8, "layer_types": [{}, {"window": 6}]},
+    "equal": dict(entries=4, slots=3, context=23, num_attention_heads=6, num_key_value_heads=3, head_dim=6, hidden_size=24,
+                  vector_lanes=2, attention_lanes=2, kv_block=1, kv_port=16, source="stream"),
+    "wide": dict(entries=2, slots=1, context=40, num_attention_heads=2, num_key_value_heads=1, head_dim=24,
+                 vector_lanes=2, attention_lanes=8, kv_block=16, kv_port=256, source="stream"),
+}
+
+
 # One shape on all simulators; the others, to save time, on the one that builds fastest.
 FASTEST = simulators()[-1]
 
@@ -73,3 +85,9 @@ def test_flipped_bits():
 def test_kv_writer(shape, sim):
     run(HeadsToAttention(small_design(**SYSTEMS[shape])), f"kv_writer_{shape}", "bench_kv_writer",
         params=SYSTEMS[shape], sim=sim)
+
+
+@pytest.mark.parametrize("shape", OUTSIDE)
+def test_rows_outside(shape):
+    run(HeadsToAttention(small_design(**OUTSIDE[shape])), f"kv_outside_{shape}", "bench_kv_writer",
+        params=OUTSIDE[shape], sim=FASTEST)

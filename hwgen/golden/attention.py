@@ -9,6 +9,7 @@ from ..params.design import Design
 from ..params.formats import Fp8
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
 from .kv_cache import read_latency as kv_latency
+from .kv_port import KvReads
 from .numbers import acc_to_bf16, bf16, fp8_ints, saturate, table
 from .softcap import SOFTCAP_STAGES, softcap
 from .vector_buffer import READ_LATENCY as QUERY_LATENCY
@@ -106,6 +107,7 @@ def _exp2_table(fmt, thresholds):
 # Cycles
 
 V_STAGES = 6       # from a word's slot in the V stage to its addition
+V_TAKEN = 4        # and to the one in which it is taken
 O_STAGES = 7       # from the held sums to a granule
 
 
@@ -116,7 +118,8 @@ def k_stages(design: Design) -> int:
 
 
 def attention_cycles(design: Design, positions: Sequence[int],
-                     window: int | None | list[int | None] | tuple[int | None, ...] = None) -> tuple[list[int], int]:
+                     window: int | None | list[int | None] | tuple[int | None, ...] = None,
+                     settled: int = 0) -> tuple[list[int], int]:
     """(cycle of each granule, cycle of `done`) of commands at these positions that follow each other, the final one
     with ``last``.
 
@@ -128,7 +131,13 @@ def attention_cycles(design: Design, positions: Sequence[int],
     (rows: position + 1, or the window if that is less), at the end of which its first one waits until the V stage has
     taken the job before. The V stage takes the job when it is complete and that job's last word is on its way; a slot
     after the last word its sums are handed over, if those of the job before have left.
+
+    Where rows come from a memory outside (`hwgen.golden.kv_port`), a job is asked for a cycle after the ``swap``, or
+    when what was written before is there (``settled``), and each word takes a slot when it comes.
     """
+    if design.hw.kv_port:
+        return _outside_cycles(design, tuple(positions), tuple(window) if isinstance(window, (list, tuple)) else window,
+                               settled)
     hw = design.hw
     k_latency = 1 + kv_latency(design)                                # a register, and the cache
     words = design.padded_head_dim // hw.attention_lanes
@@ -146,6 +155,40 @@ def attention_cycles(design: Design, positions: Sequence[int],
         k.delay(k_first + depth, taken + 1)
         take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)
         taken = v.cycle(take)
+        v_last = take + rows * words
+        v.delay(v_last + 1 + V_STAGES, free)
+        handed = v.cycle(v_last + 1 + V_STAGES)
+        out += range(handed + 1 + O_STAGES, handed + 1 + O_STAGES + granules)
+        free = handed + granules + 1
+    return out, out[-1] + 1
+
+
+@lru_cache(1024)
+def _outside_cycles(design, positions, window, settled):
+    """`attention_cycles` with rows from a memory outside."""
+    hw, reads = design.hw, KvReads(design, settled)
+    words = design.padded_head_dim // hw.attention_lanes
+    queries, granules = design.group * words, design.group * design.padded_head_dim // hw.vector_lanes
+    k, v, depth = _Slots(), _Slots(), k_stages(design)
+    swap = free = k_last = v_last = -1
+    out = []
+    windows = window if isinstance(window, tuple) else [window] * len(positions)
+    for job, (last, limit) in enumerate(pair for pair in zip(positions, windows) for _ in range(design.kv_heads)):
+        first = max(0, last + 1 - (limit or last + 1))
+        rows = last + 1 - first
+        loaded = max(1 + job * queries + QUERY_LATENCY, swap + 1) + queries - 1
+        swap = max(loaded + 1, k.cycle(k_last))
+        reads.job(swap + 1, first, last)
+        for _ in range(rows):
+            for _ in range(design.kv_places.head_beats):
+                reads.take(reads.peek())
+            for _ in range(words):
+                k_last = max(k.at_least(max(swap + 1, reads.peek())), k_last + 1)
+                reads.take(k.cycle(k_last))
+        take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)
+        for word in range(rows * words):
+            v.delay(take + 1 + word + V_TAKEN, reads.peek())
+            reads.take(v.cycle(take + 1 + word + V_TAKEN))
         v_last = take + rows * words
         v.delay(v_last + 1 + V_STAGES, free)
         handed = v.cycle(v_last + 1 + V_STAGES)

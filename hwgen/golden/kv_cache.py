@@ -6,10 +6,11 @@ import numpy as np
 
 from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
+from .kv_port import copy_cycles, write_cycles
 from .vector_buffer import READ_LATENCY as HEAD_LATENCY
 
 __all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write",
-           "kv_write_cycles", "look_up", "read_latency"]
+           "kv_settled", "kv_write_cycles", "look_up", "read_latency"]
 
 #: Cycles from an accepted read request to its row, without error correction.
 READ_LATENCY = 4
@@ -195,8 +196,10 @@ def _owned(table: Iterable[int | None]) -> list[int]:
 
 
 def copy_words(design: Design, positions: int) -> int:
-    """Words of K (and as many of V, at the same time) that a copy of a block's first ``positions`` reads and writes: a
-    cycle each."""
+    """Cycles of a copy of a block's first ``positions``: one for each word of K, and one of V at the same time. Of a
+    memory outside `hwgen.golden.kv_port.copy_cycles`."""
+    if design.hw.kv_port:
+        return copy_cycles(design, positions)
     return design.layers * design.kv_heads * positions * (design.padded_head_dim // design.hw.attention_lanes)
 
 
@@ -204,7 +207,18 @@ def kv_write_cycles(design: Design, entries: int, *, read_latency: int = 2) -> i
     """Cycle of `done` of `KvWriter`, from the accept of the first of ``entries`` commands that follow each other.
 
     A command's first request goes out in the cycle after it, and the next command is taken with the last request of
-    this one. A slice that the buffer answers is taken in the same cycle, and is readable in the next.
+    this one. A slice that the buffer answers is taken in the same cycle, and is readable in the next. A memory outside
+    takes them more slowly.
     """
+    if design.hw.kv_port:
+        return write_cycles(design, entries, 1 + HEAD_LATENCY).done
     requests = entries * 2 * design.kv_heads * (design.padded_head_dim // design.hw.attention_lanes)
     return requests + HEAD_LATENCY + 1
+
+
+def kv_settled(design: Design, entries: int) -> int:
+    """Cycles from the one after that of `kv_write_cycles` until what was written is in a memory outside."""
+    if not design.hw.kv_port:
+        return 0
+    written = write_cycles(design, entries, 1 + HEAD_LATENCY)
+    return written.settled - written.done - 1

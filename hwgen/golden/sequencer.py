@@ -11,7 +11,7 @@ from .adapters import adapted_cycles, runs
 from .alternating import alternating_timeline
 from .attention import attention_cycles
 from .engines import norm_end, sink_end
-from .kv_cache import kv_write_cycles
+from .kv_cache import kv_settled, kv_write_cycles
 from .mac_array import MatmulTimes, matmul_cycles
 from .rmsnorm import norm_cycles
 from .sampler import sample_latency
@@ -86,7 +86,7 @@ class _Pass:
             return sink_end(design, step, self.matmul(step.name, layer, n, start), n)
         if isinstance(step, Store):
             return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
-        return start + attention_cycles(design, self.positions, design.window(layer))[1]
+        return start + attention_cycles(design, self.positions, design.window(layer), kv_settled(design, n))[1]
 
     def layer(self, layer: int, start: int) -> int:
         for step in self.design.block.steps:

@@ -8,10 +8,10 @@ from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import connect, flipped
 
-from .layouts import kv_read_layout
+from .layouts import kv_job_layout
 from .skid import SkidRegister
 
-__all__ = ["Queue", "ask_queries", "ask_rows"]
+__all__ = ["Queue", "ask_queries", "ask_rows", "offer_jobs"]
 
 JOBS = 16            # commands and jobs that the queues hold: more than can be on their way
 
@@ -27,21 +27,22 @@ class Queue(NamedTuple):
         return data.View(self.layout, self.fifo.r_data[:self.layout.size])
 
 
-def ask_queries(m, cmd, r, *, sizes, entries, group, windows):
+def ask_queries(m, cmd, r, *, sizes, entries, group, windows, outside=False):
     """Takes commands at ``cmd``, and asks at ``r`` for the queries of their jobs, a word a cycle. Sizes are as in
     `hwgen.units.attention`.
 
-    Gives the `Queue` of jobs for the K stage, that for the V stage, both {slot, layer, head, position}, with ``first``
-    where a layer has a window, and that of entries for the output: {entry, last}. A job or entry is there from the
-    cycle after its first request.
+    Gives the `Queue` of jobs for the K stage, that for the V stage, both `kv_job_layout`, and that of entries for the
+    output: {entry, last}. A job or entry is there from the cycle after its first request. Where rows are ``outside``,
+    the K stage's jobs are for both stages, and the others None.
     """
     kv_heads, windowed = sizes.num_key_value_heads, any(windows)
-    job_layout = data.StructLayout({field: kv_read_layout(sizes)[field].shape
-                                    for field in ("slot", "layer", "head", "position")}
-                                   | ({"first": range(sizes.context)} if windowed else {}))
+    job_layout = kv_job_layout(sizes, windowed)
     entry_layout = data.StructLayout({"entry": range(entries), "last": 1})
     m.submodules.k_jobs = k_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
-    m.submodules.v_jobs = v_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
+    jobs = [k_jobs]
+    if not outside:
+        m.submodules.v_jobs = v_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
+        jobs.append(v_jobs)
     m.submodules.entries = entry_fifo = SyncFIFO(width=max(1, entry_layout.size), depth=JOBS)
 
     busy, first, last, fire = Signal(name="busy"), Signal(name="first"), Signal(name="last"), Signal(name="fire")
@@ -52,7 +53,7 @@ def ask_queries(m, cmd, r, *, sizes, entries, group, windows):
     last_part, last_query, last_head = part == sizes.words - 1, query == group - 1, kv_head == kv_heads - 1
     # of a cycle ago: a place more than one
     room = Signal(name="room")
-    m.d.sync += room.eq(reduce(and_, (queue.w_level < JOBS - 1 for queue in (k_jobs, v_jobs, entry_fifo))))
+    m.d.sync += room.eq(reduce(and_, (queue.w_level < JOBS - 1 for queue in (*jobs, entry_fifo))))
     m.d.comb += [first.eq((query == 0) & (part == 0)), last.eq(last_part & last_query & last_head),
                  r.valid.eq(busy & (~first | room)), r.p.row.eq(row), r.p.part.eq(part), fire.eq(r.valid & r.ready),
                  cmd.ready.eq(~busy | fire & last)]
@@ -73,10 +74,21 @@ def ask_queries(m, cmd, r, *, sizes, entries, group, windows):
 
     first_seen = [_first_seen(m, place, sizes.context, windows)] if windowed else []
     job = Cat(place.slot, place.layer, kv_head, place.position, *first_seen)
-    m.d.comb += [k_jobs.w_data.eq(job), v_jobs.w_data.eq(job), entry_fifo.w_data.eq(Cat(place.entry, place.last)),
-                 k_jobs.w_en.eq(fire & first), v_jobs.w_en.eq(fire & first),
+    m.d.comb += [*(queue.w_data.eq(job) for queue in jobs), entry_fifo.w_data.eq(Cat(place.entry, place.last)),
+                 *(queue.w_en.eq(fire & first) for queue in jobs),
                  entry_fifo.w_en.eq(fire & first & (kv_head == 0))]
-    return Queue(k_jobs, job_layout), Queue(v_jobs, job_layout), Queue(entry_fifo, entry_layout)
+    queues = [Queue(queue, job_layout) for queue in jobs]
+    return queues[0], None if outside else queues[1], Queue(entry_fifo, entry_layout)
+
+
+def offer_jobs(m, jobs, begins, port):
+    """Offers each job of a `Queue` at ``port`` from the cycle after that in which it ``begins``. The one before it has
+    been taken by then: all of its K rows have come."""
+    m.d.comb += jobs.fifo.r_en.eq(begins)
+    with m.If(begins):
+        m.d.sync += [port.valid.eq(1), port.payload.eq(jobs.item)]
+    with m.Elif(port.ready):
+        m.d.sync += port.valid.eq(0)
 
 
 def ask_rows(m, jobs, port, words, name):

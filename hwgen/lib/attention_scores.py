@@ -23,6 +23,7 @@ class Job(NamedTuple):
     last_row            the number of rows, less one
     bank                half of the memories in which the job is
     memories, exponents BlockRams of the scores, one for each query head, and of the exponents of V rows
+    begins              the next job's queries become current, in this cycle
     """
     pending: object
     maxima: list
@@ -31,6 +32,7 @@ class Job(NamedTuple):
     bank: object
     memories: list
     exponents: object
+    begins: object
 
 
 class _Queries(NamedTuple):
@@ -40,11 +42,13 @@ class _Queries(NamedTuple):
     words       of each query head those of a row, the one that is next first
     exponents   of each query head
     part        number of the word that is next
+    swap        the next job's become current, in this cycle
     """
     have: Signal
     words: list
     exponents: list
     part: Signal
+    swap: Signal
 
 
 def _load(m, sizes, group, q_i, swap):
@@ -82,7 +86,7 @@ def _current(m, sizes, group, q_i, k):
     part = Signal(range(sizes.words))
     with m.If(taken):
         m.d.sync += part.eq(Mux(part == sizes.words - 1, 0, part + 1))
-    return _Queries(have, q, q_exp, part)
+    return _Queries(have, q, q_exp, part, swap)
 
 
 def score_rows(m, q_i, k, take, *, sizes, group, fmt, rows_seen, score_cap):
@@ -118,10 +122,10 @@ def score_rows(m, q_i, k, take, *, sizes, group, fmt, rows_seen, score_cap):
         scores.append(score(m, pipe, unit.dot, amount, f"score{g}"))
         if score_cap:
             scores[g] = softcap(m, pipe, score_cap, scores[g], name=f"capped{g}")
-    return _store(m, rows_seen, final, scores, v_exp, row_end, last, take)
+    return _store(m, rows_seen, final, scores, v_exp, row_end, last, take, queries.swap)
 
 
-def _store(m, rows_seen, final, scores, v_exp, row_end, last, take):
+def _store(m, rows_seen, final, scores, v_exp, row_end, last, take, begins):
     """Stores a row's scores, and keeps the largest. The next job's wait until this one has been taken."""
     pending, fresh, bank = Signal(name="pending"), Signal(init=1, name="fresh"), Signal()
     row, last_row = Signal(range(rows_seen), name="row"), Signal(range(rows_seen), reset_less=True, name="rows")
@@ -148,4 +152,4 @@ def _store(m, rows_seen, final, scores, v_exp, row_end, last, take):
         m.d.sync += [fresh.eq(last), row.eq(Mux(last, 0, row + 1))]
         with m.If(last):
             m.d.sync += [pending.eq(1), last_row.eq(row), bank.eq(~bank)]
-    return Job(pending, maxima, top, last_row, ~bank, memories, exponents)
+    return Job(pending, maxima, top, last_row, ~bank, memories, exponents, begins)

@@ -11,7 +11,7 @@ __all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "KvSi
            "ask_layout", "bias_layout", "command_layout",
            "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout",
-           "kv_command_layout", "kv_fault_layout",
+           "kv_command_layout", "kv_fault_layout", "kv_job_layout", "kv_put_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout",
            "place_layout",
            "residual_read_layout", "residual_row_layout", "result_layout", "runs_layout", "signature_layout",
@@ -258,6 +258,13 @@ def kv_read_layout(sizes):
                          "part": range(sizes.words), "last": 1})
 
 
+def kv_job_layout(sizes, windowed):
+    """All rows of a slot's layer and head up to a position; where a layer has a window (``windowed``) from ``first``
+    on."""
+    return StructLayout({field: kv_read_layout(sizes)[field].shape for field in ("slot", "layer", "head", "position")}
+                        | ({"first": range(sizes.context)} if windowed else {}))
+
+
 def k_row_layout(lanes):
     """A word of a K row, the row's exponent, and that of the V row of the same position."""
     return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS),
@@ -267,6 +274,11 @@ def k_row_layout(lanes):
 def v_row_layout(lanes):
     """A word of a V row; the row's exponent came with the K row."""
     return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "last": 1})
+
+
+def kv_put_layout(*, beats, beat_bytes):
+    """A beat for a memory of so many, and which of its bytes are written."""
+    return StructLayout({"address": range(beats), "data": 8 * beat_bytes, "strobe": beat_bytes})
 
 
 def kv_fault_layout(*, slots, context):

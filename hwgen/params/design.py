@@ -7,6 +7,7 @@ from .adapters import AdapterMap
 from .block import Block, Matrix, Norm, Project, Vector
 from .formats import E2M1, Fp8
 from .hardware import HwShape, Recipe
+from .kv_port import KvPlaces, kv_axi
 from .model import ModelShape
 from .stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, Stream, Tiling
 
@@ -128,6 +129,14 @@ class Design:
     def padded_head_dim(self) -> int:
         """Elements of one attention head as stored."""
         return up_to(self.model.head_dim, self.hw.attention_lanes)
+
+    @property
+    def kv_places(self) -> KvPlaces:
+        """Where keys and values are, of a machine whose memory of them is outside."""
+        axi = kv_axi(self.hw)
+        return KvPlaces(beat_bytes=self.hw.attention_lanes, words=self.padded_head_dim // self.hw.attention_lanes,
+                        kv_block=self.hw.kv_block, blocks=self.hw.blocks, lines=self.layers * self.kv_heads,
+                        alignment=axi.burst_words * axi.word_bytes)
 
     @property
     def padded_intermediate_size(self) -> int:

@@ -178,6 +178,8 @@ class HwShape:
                         full. A single slot has a block table only with fewer blocks than a whole context needs, which a
                         model's sliding window allows
     kv_ecc              1: single errors of the KV memory are corrected, double errors reported (SECDED)
+    kv_port             bits of the AXI4 port to a memory outside that has the keys and values, a power of two, 8 to
+                        1024; 0: they are in the machine. Only with source "stream"
     residual_fraction   fraction bits of the 32-bit fixed-point residual; on a command line the default is auto, which
                         suits the model
     source              source of the weights: "rom" (memory image), "stream" (ports), or "wired" (matrices are logic,
@@ -208,6 +210,7 @@ class HwShape:
     adapter_rank: int = later(8)
     dsp_pairs: int = later(0)
     wire_levels: int = later(1)
+    kv_port: int = later(0)
 
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
@@ -266,7 +269,20 @@ class HwShape:
                              f"for that, not {self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
+        self._check_kv_port()
         self._check_adapters()
+
+    def _check_kv_port(self):
+        check_int("KV port", self.kv_port)
+        if not self.kv_port:
+            return
+        if not 8 <= self.kv_port <= 1024 or self.kv_port & (self.kv_port - 1):
+            raise ValueError("KV port must be a power of two, 8 to 1024 bits, or 0 for keys and values in the machine, "
+                             f"not {self.kv_port}")
+        for noun, value, only in (("Weight source", self.source, "stream"), ("KV ECC", int(self.kv_ecc), 0),
+                                  ("Half-batch count", self.halves, 1)):
+            if value != only:
+                raise ValueError(f"{noun} must be {only} where keys and values are outside (kv_port), not {value}")
 
     def _check_adapters(self):
         check_int("Adapter count", self.adapters)

@@ -5,11 +5,11 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed, unsigne
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.attention_requests import ask_queries, ask_rows
+from ..lib.attention_requests import ask_queries, ask_rows, offer_jobs
 from ..lib.attention_scores import score_rows
 from ..lib.attention_sums import SUMMED, WEIGHED, Numerators, operands_of
-from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout,
-                           slice_layout, v_row_layout)
+from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_job_layout, kv_read_layout,
+                           place_layout, slice_layout, v_row_layout)
 from ..lib.pipeline import Pipeline, Registers
 from ..lib.softmax import QUOTIENT_STAGES, exp2_codes, quotient, reciprocal, unpack_code
 from ..lib.verilog import shared
@@ -113,13 +113,17 @@ class Attention(wiring.Component):
     windows : sequence              of each layer: positions that an entry sees, its own included, fewer than the
                                     context; None: all
     score_cap : float or None       scores s are ``c * tanh(s / c)``
+    outside : bool                  rows come from a memory outside, whole jobs in order: all K rows of a job, then its
+                                    V rows. A job is asked for when its queries are there and the K rows of the job
+                                    before have come
 
     Members
     -------
     cmd : In(stream)        `place_layout`: {entry, slot, position, layer, last}
     q_r : Out(stream)       `head_read_layout`: {row, part, meta}, for the qkv buffer; meta is 0
     q_i : In(stream)        `slice_layout`: {codes, exp, meta}, its answers
-    k_req, v_req : Out(stream)    `kv_read_layout`, for the KV cache
+    k_req, v_req : Out(stream)    `kv_read_layout`, for the KV cache; or, with ``outside``, ...
+    jobs : Out(stream)      ... `kv_job_layout`
     k_o : In(stream)        `k_row_layout`, its answers
     v_o : In(stream)        `v_row_layout`, its answers
     o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * head_dim) / V + granule in order; ``last`` is
@@ -128,7 +132,8 @@ class Attention(wiring.Component):
     """
 
     def __init__(self, *, sizes, entries, num_attention_heads, vector_lanes, kv_format, p_format, windows,
-                 score_cap=None):
+                 score_cap=None, outside=False):
+        self._outside = outside
         self._sizes, self._entries, self._windows = sizes, entries, windows
         self._kv_format, self._p_format, self._score_cap = kv_format, p_format, score_cap
         self._group, self._vector_lanes = num_attention_heads // sizes.num_key_value_heads, vector_lanes
@@ -138,8 +143,9 @@ class Attention(wiring.Component):
             "cmd": In(stream.Signature(place_layout(sizes, entries))),
             "q_r": Out(stream.Signature(head_read_layout(sizes, entries * heads))),
             "q_i": In(stream.Signature(slice_layout(sizes.lanes, head_meta_layout(sizes)))),
-            "k_req": Out(request), "k_o": In(stream.Signature(k_row_layout(sizes.lanes))),
-            "v_req": Out(request), "v_o": In(stream.Signature(v_row_layout(sizes.lanes))),
+            **({"jobs": Out(stream.Signature(kv_job_layout(sizes, any(windows))))} if outside else {}),
+            **({} if outside else {"k_req": Out(request)}), "k_o": In(stream.Signature(k_row_layout(sizes.lanes))),
+            **({} if outside else {"v_req": Out(request)}), "v_o": In(stream.Signature(v_row_layout(sizes.lanes))),
             "o": Out(stream.Signature(data.StructLayout({
                 "x": data.ArrayLayout(unsigned(16), vector_lanes), "entry": range(entries),
                 "part": range(num_attention_heads * sizes.head_dim // vector_lanes), "last": 1}))),
@@ -176,13 +182,17 @@ class Attention(wiring.Component):
         m.submodules.values = values = _Values()
         m.submodules.division = division = _Division()
         k_jobs, v_jobs, entry_queue = ask_queries(requests.m, self.cmd, self.q_r, sizes=self._sizes,
-                                                  entries=self._entries, group=self._group, windows=self._windows)
-        ask_rows(requests.m, k_jobs, self.k_req, self._sizes.words, "k")
-        ask_rows(requests.m, v_jobs, self.v_req, self._sizes.words, "v")
+                                                  entries=self._entries, group=self._group, windows=self._windows,
+                                                  outside=self._outside)
+        if not self._outside:
+            ask_rows(requests.m, k_jobs, self.k_req, self._sizes.words, "k")
+            ask_rows(requests.m, v_jobs, self.v_req, self._sizes.words, "v")
         take = Signal()
         hold = _Hold(Signal(name="hold_free"), Signal(name="hand_over"))
         job = score_rows(scores.m, self.q_i, self.k_o, take, sizes=self._sizes, group=self._group, fmt=self._kv_format,
                          rows_seen=self._rows_seen, score_cap=self._score_cap)
+        if self._outside:
+            offer_jobs(requests.m, k_jobs, job.begins, self.jobs)
         slots = self._slots(values.m, job, take)
         weights, sums = self._weigh(softmax.m, values.m, slots, job)
         numerators = self._sum_rows(values.m, slots, weights, hold)

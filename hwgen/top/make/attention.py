@@ -1,10 +1,14 @@
 """Of a design: the KV memory, what writes it, and what attends to it."""
 from ...lib.layouts import KvSizes
 from ...units.attention import Attention
+from ...params.kv_port import kv_axi
+from ...units.axi_reader import AxiReader
+from ...units.axi_writer import AxiWriter
 from ...units.kv_blocks import KvBlocks
 from ...units.kv_cache import KvCache, KvWriter
+from ...units.kv_port import KvPort
 
-__all__ = ["attention", "kv_blocks", "kv_cache", "kv_sizes", "kv_writer"]
+__all__ = ["attention", "kv_blocks", "kv_bus", "kv_cache", "kv_port", "kv_sizes", "kv_writer"]
 
 
 def kv_sizes(design):
@@ -19,7 +23,7 @@ def attention(design):
     return Attention(sizes=kv_sizes(design), entries=design.hw.entries, num_attention_heads=design.heads,
                      vector_lanes=design.hw.vector_lanes, kv_format=design.recipe.kv_format,
                      p_format=design.recipe.p_format, windows=[design.window(layer) for layer in range(design.layers)],
-                     score_cap=design.model.score_cap)
+                     score_cap=design.model.score_cap, outside=design.hw.kv_port > 0)
 
 
 def _of_blocks(design):
@@ -35,6 +39,19 @@ def kv_blocks(design):
 def kv_cache(design):
     """Its `KvCache`."""
     return KvCache(sizes=kv_sizes(design), **_of_blocks(design), ecc=design.hw.kv_ecc)
+
+
+def kv_port(design):
+    """Its `KvPort`, where keys and values are outside."""
+    return KvPort(sizes=kv_sizes(design), places=design.kv_places, blocks=kv_blocks(design),
+                  windowed=any(design.window(layer) for layer in range(design.layers)))
+
+
+def kv_bus(design, axi=None):
+    """What reads and what writes that memory: (`AxiReader`, `AxiWriter`), beside the bus ``axi`` of the weights."""
+    bus, places = kv_axi(design.hw, axi), design.kv_places
+    return (AxiReader(bus, stream_beats=places.beats, beat_bytes=places.beat_bytes, tile_beats=1),
+            AxiWriter(bus, beats=places.beats, beat_bytes=places.beat_bytes))
 
 
 def kv_writer(design):
