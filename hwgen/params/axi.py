@@ -91,11 +91,13 @@ class AxiShape:
                              "take a smaller adapter_rank")
         if design.hw.source == "stream":
             self.check_reach(design.stream_beats * design.hw.beat_bytes)
+        if design.hw.kv_port:
+            self.check_reach(design.kv_base + design.kv_places.size, "weights, keys and values")
 
-    def check_reach(self, size: int) -> None:
-        """Refuse so many bytes of weights that they go beyond the addresses. Raises ValueError."""
+    def check_reach(self, size: int, what: str = "weights") -> None:
+        """Refuse so many bytes of something that they go beyond the addresses. Raises ValueError."""
         if size > 1 << self.address_width:
-            raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")
+            raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of {what}")
 
 
 @dataclass(frozen=True, kw_only=True)

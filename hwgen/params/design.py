@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import ClassVar, Protocol
 
 from .adapters import AdapterMap
+from .axi import PAGE
 from .block import Block, Matrix, Norm, Project, Vector
 from .formats import E2M1, Fp8
 from .hardware import HwShape, Recipe
@@ -137,6 +138,11 @@ class Design:
         return KvPlaces(beat_bytes=self.hw.attention_lanes, words=self.padded_head_dim // self.hw.attention_lanes,
                         kv_block=self.hw.kv_block, blocks=self.hw.blocks, lines=self.layers * self.kv_heads,
                         alignment=axi.burst_words * axi.word_bytes)
+
+    @property
+    def kv_base(self) -> int:
+        """Where these are in a memory that has the weights at its beginning: the next multiple of 4 KiB."""
+        return up_to(self.stream_beats * self.hw.beat_bytes, PAGE)
 
     @property
     def padded_intermediate_size(self) -> int:

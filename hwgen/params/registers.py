@@ -301,6 +301,19 @@ def _kv_registers(register, ecc):
                  _field("slot", 20, 10, "ro", "slot"))
 
 
+def _kv_port_registers(register, design, axi):
+    """Registers of the port to keys and values."""
+    first = design.kv_base
+    register(0x0E8, "KV_BASE_LO", f"where keys and values are, {design.kv_places.size} bytes: write it while no slot has "
+                                  "a position",
+             _field("value", 12, min(20, axi.address_width - 12), "rw",
+                    "address of the first byte, a multiple of 4096; at first behind weights that begin at 0",
+                    (first & 0xFFFFFFFF) >> 12))
+    if axi.address_width > 32:
+        register(0x0EC, "KV_BASE_HI", "upper bits",
+                 _value("rw", "upper bits of the address", axi.address_width - 32, first >> 32))
+
+
 def _loop_registers(register, hw):
     """Passes that the machine goes on with by itself; and what a fourth word of an entry says."""
     register(0x090, "LOOP", "a text that goes on by itself",
@@ -360,5 +373,7 @@ def register_map(design: "Design", axi: AxiShape) -> RegisterMap:
         _adapter_registers(register, design)
     if axi.card:
         _card_registers(register)
+    if hw.kv_port:
+        _kv_port_registers(register, design, axi)
     _result_registers(register, design, {**EVENTS, **(AXI_EVENTS if bus else {})})
     return RegisterMap(registers=tuple(found))

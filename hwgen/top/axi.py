@@ -18,6 +18,7 @@ from ..units.memory_loader import MemoryLoader
 from . import make
 from .axi_adapters import AxiAdapters
 from .decoder import Decoder
+from .kv_port import follow_kv_bus, kv_bus_ports
 from .payloads import beyond, packed, payload
 
 __all__ = ["AxiDecoder", "card_pins"]
@@ -44,6 +45,7 @@ class AxiDecoder(wiring.Component):
     aclk, aresetn               clock, and synchronous reset, active low
     m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on. Only with source
                                 "stream"
+    m_axi_kv_*                  AXI4 master: keys and values, from the address in KV_BASE on. Only with kv_port
     s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
     busy, phase                 a pass is under way, and where it is, by number: for lights and logic analyzers
     irq                         high while a cause is set that IRQ_ENABLE enables
@@ -66,6 +68,7 @@ class AxiDecoder(wiring.Component):
         self._rom_file, self._wires, self._silence = rom_file, wires, silence
         self._map = register_map(design, axi)
         weights = read_master(axi) if design.hw.source == "stream" else {}
+        weights |= kv_bus_ports(design, axi) if design.hw.kv_port else {}
         members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
                    "busy": Out(1), "phase": Out(4)}
         if axi.host == "stream":
@@ -99,10 +102,11 @@ class AxiDecoder(wiring.Component):
         m.domains.core = ClockDomain(local=True)
         # Registers, for they go to everything. ``closed``: as long as one of the others, nothing comes in.
         resetting, core_reset, closed = Signal(), Signal(init=1), Signal(init=1)
-        m.d.sync += core_reset.eq(resetting)
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
                      ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(core_reset)]
-        decoder = Decoder(design, rom_file=self._rom_file, wires=self._wires)
+        decoder = Decoder(design, rom_file=self._rom_file, wires=self._wires, axi=self._axi)
+        # what the core owes to a bus comes first
+        m.d.sync += core_reset.eq(resetting & decoder.kv_flushed if design.hw.kv_port else resetting)
         m.submodules.decoder = DomainRenamer("core")(decoder)
         m.submodules.registers = regs = AxiRegisters(self._map)
         self._pass_on(m, regs, lite_slave(0))
@@ -111,7 +115,7 @@ class AxiDecoder(wiring.Component):
         m.d.comb += [self.busy.eq(busy), self.phase.eq(decoder.phase)]
         m.d.comb += [regs.status_resetting.eq(closed | regs.control_reset), regs.weights_id_value.eq(decoder.model_id)]
         if design.hw.source == "stream":
-            bad = self._weights(m, decoder, regs, resetting)
+            bad = self._weights(m, decoder, regs, resetting, core_reset)
         else:
             bad = Const(0)
             m.d.sync += resetting.eq(regs.control_reset)
@@ -157,8 +161,9 @@ class AxiDecoder(wiring.Component):
             outside, inside = getattr(self, name), getattr(unit, name)
             m.d.comb += inside.eq(outside) if self.signature.members[name].flow == In else outside.eq(inside)
 
-    def _weights(self, m, decoder, regs, resetting):
-        """The reader and what software sees of it. Returns: the pass has beats that could not be read."""
+    def _weights(self, m, decoder, regs, resetting, core_reset):
+        """The reader and what software sees of it, and of the bus of keys and values. Returns: the pass has beats that
+        failed."""
         m.submodules.reader = self._reader = reader = make.axi_reader(self._design, self._axi)
         if self._axi.loader:
             self._share(m, reader)
@@ -171,11 +176,15 @@ class AxiDecoder(wiring.Component):
                      reader.timeout.eq(regs.timeout_value), reader.flush.eq(resetting)]
         with m.If(regs.control_reset):
             m.d.sync += resetting.eq(1)
-        with m.Elif(reader.flushed):
+        with m.Elif(reader.flushed & core_reset if self._design.hw.kv_port else reader.flushed):
             m.d.sync += resetting.eq(0)
-        self._errors(m, reader, regs)
+        error, wrong = reader.error, reader.beats.valid & reader.beats.ready & reader.beats_bad
+        if self._design.hw.kv_port:
+            self._pass_on(m, decoder, kv_bus_ports(self._design, self._axi))
+            error, wrong = follow_kv_bus(m, decoder, regs, resetting, error), wrong | decoder.kv_bad
+        self._errors(m, error, regs)
         bad = Signal()
-        with m.If(reader.beats.valid & reader.beats.ready & reader.beats_bad):
+        with m.If(wrong):
             m.d.core += bad.eq(1)
         with m.Elif(decoder.outcome.valid & decoder.outcome.ready & decoder.outcome.p.last):
             m.d.core += bad.eq(0)
@@ -372,15 +381,15 @@ class AxiDecoder(wiring.Component):
                 m.d.comb += getattr(regs, f"result_{half}_{field.name}").eq(value)
         return outcome.valid & outcome.ready, last
 
-    def _errors(self, m, reader, regs):
+    def _errors(self, m, error, regs):
         """The first error since software cleared the cause, and how many."""
         code, address, count = Signal(3, name="code"), Signal(self._axi.address_width, name="address"), Signal(16)
-        m.d.comb += regs.irq_status_error_set.eq(reader.error.valid)
-        with m.If(reader.error.valid):
+        m.d.comb += regs.irq_status_error_set.eq(error.valid)
+        with m.If(error.valid):
             with m.If(regs.irq_status_error):
                 m.d.sync += count.eq(Mux(count.all(), count, count + 1))
             with m.Else():
-                m.d.sync += [code.eq(reader.error.code), address.eq(reader.error.address), count.eq(1)]
+                m.d.sync += [code.eq(error.code), address.eq(error.address), count.eq(1)]
         with m.If(regs.irq_status_error):
             m.d.comb += [regs.error_code.eq(code), regs.error_count.eq(count), regs.error_address_lo_value.eq(address)]
             if self._axi.address_width > 32:

@@ -16,6 +16,7 @@ from ..units.weights import request_layout
 from . import make
 from .adapters import place_adapters
 from .engines import Engines
+from .kv_port import KV_PREFIX, kv_members
 from .paths import (
     connect_array_input, connect_array_results, connect_attention, connect_commands, connect_converted,
     connect_embedding, connect_gains, connect_norm, connect_vectors,
@@ -37,6 +38,8 @@ class Decoder(wiring.Component):
     design : Design
     rom_file : str      memory image of the weights, for source "rom" and what "wired" leaves of it
     wires : dict        for source "wired": {(name, layer): FixedMatrix} (`hwgen.models.wires.fixed_matrices`)
+    axi : AxiShape      the bus of the weights, whose addresses and identifiers the one of kv_port has; by default 32
+                        bits of addresses
 
     Members
     -------
@@ -56,16 +59,18 @@ class Decoder(wiring.Component):
     signature_data      Out(32)        ... the CRC-32 of that row's residual after that layer, one cycle later
     adapter             In(stream)     only with adapters: beats of one that is loaded (`adapter_layout`), between
                                        passes
+    m_axi_kv_*, kv_*    only with kv_port: the AXI4 master of the memory of keys and values, and kv_base, kv_timeout,
+                        kv_flush, kv_flushed, kv_bad and kv_fault, which are those of `hwgen.top.kv_port.KvBus`
     kv_corrected        Out(32)        only with kv_ecc: rows of the KV memory in which an error was corrected, since
                                        reset
     kv_failed           Out(32)        only with kv_ecc: those in which an error could not be corrected ...
     kv_fault            Out            only with kv_ecc: ... and where the first of them was (`kv_fault_layout`)
     """
 
-    def __init__(self, design, *, rom_file=None, wires=None):
+    def __init__(self, design, *, rom_file=None, wires=None, axi=None):
         if design.hw.wired and wires is None:
             raise ValueError("Matrices must be given to a machine in which they are logic")
-        self._design, self._rom_file, self._wires = design, rom_file, wires
+        self._design, self._rom_file, self._wires, self._axi = design, rom_file, wires, axi
         sizes, place = make.request_sizes(design), dict(slots=design.hw.slots, context=design.hw.context)
         members = {
             "command": In(stream.Signature(command_layout(sizes))),
@@ -86,7 +91,8 @@ class Decoder(wiring.Component):
                 adapters=design.hw.adapters, beat_bytes=design.hw.beat_bytes)))}
         if design.hw.kv_ecc:
             members |= {"kv_corrected": Out(32), "kv_failed": Out(32), "kv_fault": Out(kv_fault_layout(**place))}
-        super().__init__(members)
+        self._kv_members = kv_members(design, axi) if design.hw.kv_port else {}
+        super().__init__({**members, **self._kv_members})
 
     @property
     def design(self):
@@ -94,7 +100,7 @@ class Decoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        engines = Engines(m, self._design, self._wires)
+        engines = Engines(m, self._design, self._wires, self._axi)
         self._connect_host(m, engines)
         connect_commands(m, engines)
         self._connect_exponents(m, engines)
@@ -134,6 +140,9 @@ class Decoder(wiring.Component):
         m.d.comb += admission.error.eq(kv.error)
         if self._design.hw.kv_ecc:
             m.d.comb += [self.kv_corrected.eq(kv.corrected), self.kv_failed.eq(kv.failed), self.kv_fault.eq(kv.fault)]
+        for name, member in self._kv_members.items():
+            outside, inside = getattr(self, name), getattr(kv, name if name.startswith(KV_PREFIX) else name[len("kv_"):])
+            m.d.comb += inside.eq(outside) if member.flow == In else outside.eq(inside)
         m.d.comb += [self.phase.eq(seq.phase), self.layer.eq(seq.layer)]
 
     def _connect_exponents(self, m, engines):

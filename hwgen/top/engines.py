@@ -8,6 +8,7 @@ from ..params.phases import member
 from ..units.vector_buffer import VectorBuffer
 from . import make
 from .alternating import AlternatingSequencer
+from .kv_port import KvBus
 from .sequencer import Sequencer
 
 __all__ = ["Engines"]
@@ -23,7 +24,7 @@ class Engines:
     ----------
     m : Module
     design : Design
-    wires : dict            as of `Decoder`
+    wires, axi : dict, AxiShape     as of `Decoder`
 
     Attributes
     ----------
@@ -41,7 +42,8 @@ class Engines:
     norm_half : Value       half-batch of the norm
     """
 
-    def __init__(self, m, design, wires):
+    def __init__(self, m, design, wires, axi=None):
+        self._axi = axi
         self._m, self.design, self.half_design = m, design, design.half_batch()
         self.alternating, self.rows = design.hw.halves == 2, self.half_design.hw.entries
         self._place_units(wires)
@@ -72,10 +74,17 @@ class Engines:
             m.submodules.qk_norm = self.qk_norm
         m.submodules.rope = self.rope = make.rope(design)
         m.submodules.swiglu = self.swiglu = make.swiglu(half_design)
-        m.submodules.kv_cache = self.kv = make.kv_cache(design)
+        self._place_kv()
         m.submodules.kv_writer = self.kv_writer = make.kv_writer(half_design)
         m.submodules.attention = self.attention = make.attention(half_design)
         m.submodules.sampler = self.sampler = make.sampler(half_design)
+
+    def _place_kv(self):
+        """The KV cache, or what has its place where keys and values are outside."""
+        if self.design.hw.kv_port:
+            self._m.submodules.kv_bus = self.kv = KvBus(self.design, self._axi)
+        else:
+            self._m.submodules.kv_cache = self.kv = make.kv_cache(self.design)
 
     def _by_half(self, name, build):
         """[A unit for each half-batch], the second one with a number behind its name."""

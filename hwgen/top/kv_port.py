@@ -1,5 +1,5 @@
 """Keys and values outside: the unit that has them in place of the KV cache, and its bus."""
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -9,7 +9,7 @@ from ..params.kv_port import kv_axi
 from ..units.axi_reader import ReadError
 from . import make
 
-__all__ = ["KV_PREFIX", "KvBus", "kv_bus_ports"]
+__all__ = ["KV_PREFIX", "KvBus", "follow_kv_bus", "kv_bus_ports", "kv_members"]
 
 KV_PREFIX = "m_axi_kv_"
 
@@ -18,6 +18,27 @@ def kv_bus_ports(design, axi=None):
     """Members of the port to the memory of keys and values: an AXI4 master. ``axi``: the bus of the weights."""
     bus = kv_axi(design.hw, axi)
     return {**write_master(bus, KV_PREFIX), **read_master(bus, KV_PREFIX)}
+
+
+def kv_members(design, axi=None):
+    """Members of a decoder: the port, and what belongs to it."""
+    width = kv_axi(design.hw, axi).address_width
+    fault = StructLayout({"valid": 1, "code": ReadError, "address": width})
+    return {**kv_bus_ports(design, axi), "kv_base": In(width), "kv_timeout": In(32), "kv_flush": In(1),
+            "kv_flushed": Out(1), "kv_bad": Out(1), "kv_fault": Out(fault)}
+
+
+def follow_kv_bus(m, decoder, regs, resetting, error):
+    """What software says to the bus of keys and values of a decoder. Returns the error of either bus; of both at once,
+    that of the weights, ``error``."""
+    either = Signal.like(error, name="bus_error")
+    high = getattr(regs, "kv_base_hi_value", Const(0, 0))
+    m.d.comb += [decoder.kv_base.eq(Cat(Const(0, 12), regs.kv_base_lo_value, high)),
+                 decoder.kv_timeout.eq(regs.timeout_value), decoder.kv_flush.eq(resetting),
+                 either.eq(decoder.kv_fault)]
+    with m.If(error.valid):
+        m.d.comb += either.eq(error)
+    return either
 
 
 class KvBus(wiring.Component):
@@ -37,11 +58,9 @@ class KvBus(wiring.Component):
     def __init__(self, design, axi=None):
         self._port, (self._reader, self._writer) = make.kv_port(design), make.kv_bus(design, axi)
         self._bus = kv_axi(design.hw, axi)
-        port, width = self._port.signature.members, self._bus.address_width
+        port = self._port.signature.members
         super().__init__({**{name: port[name] for name in ("ask", "error", "write", "jobs", "k_o", "v_o")},
-                          **kv_bus_ports(design, axi), "base": In(width), "timeout": In(32), "flush": In(1),
-                          "flushed": Out(1), "bad": Out(1),
-                          "fault": Out(StructLayout({"valid": 1, "code": ReadError, "address": width}))})
+                          **{name.removeprefix("kv_"): member for name, member in kv_members(design, axi).items()}})
 
     def elaborate(self, platform):
         m = Module()

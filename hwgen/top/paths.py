@@ -263,9 +263,12 @@ def connect_attention(m, engines):
         with m.If(selected):
             m.d.comb += qkv.o.ready.eq(user.ready)
     connect(m, kv_writer.write, kv.write)
-    connect(m, attention.k_req, kv.k_req)
+    if engines.design.hw.kv_port:
+        connect(m, attention.jobs, kv.jobs)
+    else:
+        connect(m, attention.k_req, kv.k_req)
+        connect(m, attention.v_req, kv.v_req)
     connect(m, kv.k_o, attention.k_o)
-    connect(m, attention.v_req, kv.v_req)
     connect(m, kv.v_o, attention.v_o)
     m.d.comb += [xo.w.valid.eq(attention.o.valid), attention.o.ready.eq(xo.w.ready), xo.w.p.x.eq(attention.o.p.x),
                  xo.w.p.row.eq(attention.o.p.entry), xo.w.p.part.eq(attention.o.p.part)]
