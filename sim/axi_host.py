@@ -110,10 +110,10 @@ class Host:
         if answer.resp:
             raise BusError(f"write of {name}: {answer.resp!r}")
 
-    async def set_base(self, base):
-        await self.write("WEIGHT_BASE_LO", value=(base & 0xFFFFFFFF) >> 12)
-        if "WEIGHT_BASE_HI" in self.registers:
-            await self.write("WEIGHT_BASE_HI", value=base >> 32)
+    async def set_base(self, base, of="WEIGHT"):
+        await self.write(f"{of}_BASE_LO", value=(base & 0xFFFFFFFF) >> 12)
+        if f"{of}_BASE_HI" in self.registers:
+            await self.write(f"{of}_BASE_HI", value=base >> 32)
 
     async def start(self, base, inv_temperature=0, seed=0):
         """Bring-up: where the weights are, and go."""

@@ -14,7 +14,8 @@ from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.counters import EVENTS
 from hwgen.params.registers import register_map
 from sim.axi_host import AxiClock, BusError, Host
-from sim.axi_memory import AxiMemory, Timing
+from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
+from sim.axi_memory import AxiMemory, AxiWrites, Timing
 from sim.designs import small_design
 from sim.stream_bench import bench_params
 
@@ -45,9 +46,31 @@ async def begin(dut, timing=None, hesitate=0, start=True):
     memory = AxiMemory(dut, clock, WEIGHTS, base=bases()[0], width=AXI.data_width, outstanding=AXI.outstanding,
                        timing=timing)
     host = Host(dut, clock, DESIGN, AXI, hesitate)
+    if DESIGN.hw.kv_port:
+        host.kv_memory = KvMemory(dut, clock, timing if hesitate else None)
     if start:
-        await host.start(memory.base, **PARAMS["sampling"])
+        await bring_up(memory, host)
     return clock, memory, host
+
+
+async def bring_up(memory, host):
+    await host.start(memory.base, **PARAMS["sampling"])
+    if DESIGN.hw.kv_port:
+        await host.set_base(host.kv_memory.base, "KV")
+
+
+class KvMemory:
+    """The memory of keys and values, at first with anything in it: that of the cycle model, or of another ``timing``."""
+
+    def __init__(self, dut, clock, timing=None):
+        places = DESIGN.kv_places
+        first, last = DESIGN.kv_base, (1 << AXI.address_width) - places.size
+        self.base = BASES.randrange(-(-first >> 12), (last >> 12) + 1) << 12
+        self.reads = AxiMemory(dut, clock, bytearray(BASES.randbytes(places.size)), base=self.base,
+                               width=DESIGN.hw.kv_port, outstanding=4, prefix="m_axi_kv",
+                               timing=timing or Timing(latency=READ_CYCLES))
+        self.writes = AxiWrites(self.reads, latency=WRITE_CYCLES if timing is None else 7,
+                                stall=timing.stall if timing else 0, busy=timing.busy if timing else 0, prefix="m_axi_kv")
 
 
 def check(results, expected, bus_error=0, lost=False):
@@ -84,7 +107,7 @@ async def passes(dut):
     assert [await each for each in pair] == [MAP[name].fields[0].reset for name in ("ID", "VERSION")]
     with pytest.raises(BusError):
         await host.read(MAP.registers[-1].name, MAP.registers[-1].count)
-    await host.start(memory.base, **PARAMS["sampling"])
+    await bring_up(memory, host)
     for expected in PASSES[:4]:
         memory.clear()
         start = clock.cycle
@@ -97,6 +120,8 @@ async def passes(dut):
         assert counts["weight_beats"] == sum(count for _, count, _ in requests)
         assert {name: counts[name] for name in ("mac_busy", "saturated")} == {name: expected[name]
                                                                               for name in ("mac_busy", "saturated")}
+        if DESIGN.hw.kv_port:           # whose memory is that of the cycle model
+            assert counts["attention"] == expected["attention"]
         assert 0 < counts["cycles"] < clock.cycle - start and not (await host.fields("STATUS"))["busy"]
         assert counts["axi_waits"] + counts["axi_words"] <= counts["cycles"]
     assert await host.read("WEIGHTS_ID") == PARAMS["weights_id"]
@@ -309,6 +334,28 @@ async def each_bit_of_an_address(dut):
         if (address := MAP["ID"].offset ^ 1 << bit) not in there:
             result = await host.master.read(address, 4)
             assert result.resp != 0, f"{address:#x}"
+
+
+@cocotb.test(skip=not DESIGN.hw.kv_port)
+async def outside(dut):
+    """Keys and values that cannot be written or read: the pass says so, the place is kept, and after a reset all is as
+    ever. Registers say where they are; at first that is behind the weights."""
+    _, memory, host = await begin(dut)
+    kv, first = host.kv_memory, PASSES[0]
+    for code, failing in ((2, kv.reads), (1, kv.reads), (2, kv.writes), (1, kv.writes)):
+        seen = []
+        failing.fail = lambda address, code=code, seen=seen: seen.append(address) or code + 1
+        check(await host.run(first["entries"]), first, bus_error=1)
+        error = await host.fields("ERROR")
+        assert error["code"] == code and error["count"] == len(seen)
+        low, high = await host.read("ERROR_ADDRESS_LO"), await host.read("ERROR_ADDRESS_HI")
+        assert low | high << 32 == seen[0]
+        failing.fail = lambda address: 0
+        await host.reset()
+        await host.write("IRQ_STATUS", error=1)
+        await checked_pass(host, first)
+        await host.reset()
+    assert MAP["KV_BASE_LO"].fields[0].reset << 12 == -(-len(WEIGHTS) // 4096) * 4096
 
 
 # which shows a bench the memories

@@ -240,5 +240,6 @@ def bus_steps(design, quantized, steps, sampling=None, adapters=()):
                    "tokens": result.tokens,
                    "errors": [int(error.code) for error in result.errors.values()],
                    "rows": len(step) - len(result.errors),
-                   "mac_busy": result.counters["mac_busy"], "saturated": result.counters["saturated"],
+                   **{name: result.counters[name] for name in ("mac_busy", "saturated", "attention")
+                      if name in result.counters},
                    "signatures": result.signatures}

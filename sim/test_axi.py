@@ -19,6 +19,9 @@ SHAPES = {
     "queue": (dict(SMALLEST, num_hidden_layers=2, entries=3, tile_beats=1, lanes=4, sampler="gumbel",
                    residual_fraction=22),
               dict(data_width=128, burst=4, host="queue", address_width=34)),
+    "outside": (dict(SMALLEST, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=4,
+                     hidden_size=8, entries=3, slots=3, kv_block=4, kv_blocks=9, kv_port=32),
+                dict(data_width=32, host="queue", address_width=35)),
     "adapters": (dict(SMALLEST, num_hidden_layers=1, entries=3, slots=3, lanes=4, hidden_size=8,
                       intermediate_size=6, head_dim=6,
                       adapters=3, adapter_rank=2),
@@ -63,6 +66,12 @@ def test_queue(tmp_path):
     simulate(*SHAPES["queue"], tmp_path, testcase=["passes", "kv_operations", "history", "bus_errors",
                                                    "numbers_without_bits",
                                                    "offers_stay", "reset_by_software", "not_before_it_may"])
+
+
+def test_outside(tmp_path):
+    """Keys and values in a memory on a bus of their own."""
+    simulate(*SHAPES["outside"], tmp_path, testcase=["passes", "hesitant", "kv_operations", "history", "bus_errors",
+                                                     "reset_by_software", "outside"])
 
 
 def test_adapters(tmp_path):

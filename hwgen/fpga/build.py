@@ -91,10 +91,11 @@ def write_sources(board, design, quantized, work):
                                                                                           **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
     if board.memory is not None:
-        for name, text in memory_verilog(board.memory, board.clock, **memory_settings(board)).items():
+        kv = design.hw.kv_port > 0
+        for name, text in memory_verilog(board.memory, board.clock, kv=kv, **memory_settings(board)).items():
             write_text(work / name, text)
             sources.append(name)
-    write_text(work / "top.v", files.top(board, MACHINE))
+    write_text(work / "top.v", files.top(board, MACHINE, design.hw.kv_port > 0))
     if files.pll(board, work):
         sources.append("pll.v")
     return sources

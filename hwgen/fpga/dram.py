@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ..lib.verilog import emit_design
 from ..params.dram import POSTPONED, Ddr3, StartPlan
+from ..params.kv_port import KV_PREFIX
 from ..units.ddr3_start import Ddr3Start
 from ..units.sdram_start import SdramStart
 from .dram_start import SLOWER, start_plan, start_steps
 from .tools import ToolError
 
-__all__ = ["Controller", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog", "pin_ports",
+__all__ = ["Controller", "PREFIXES", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog", "pin_ports",
            "sdram_ports", "start_steps"]
 
 #: The package that makes controllers, and the extra that has it.
@@ -58,9 +59,9 @@ class Controller:
     start: tuple | StartPlan
 
 
-def controller(memory, clock, **settings):
-    """LiteDRAM's `Controller` for an `Sdram` at ``clock`` MHz, made by its own generator. ``settings`` are those of its
-    `ControllerSettings`.
+def controller(memory, clock, ports=1, **settings):
+    """LiteDRAM's `Controller` for an `Sdram` at ``clock`` MHz, made by its own generator, with so many ``ports``.
+    ``settings`` are those of its `ControllerSettings`.
 
     Raises
     ------
@@ -76,7 +77,8 @@ def controller(memory, clock, **settings):
     config = {"cpu": "None", **(_DDR3 if ddr3 else _SDR), "sdram_module": memory.name,
               "sdram_module_nb": memory.data_width // 8,
               "sys_clk_freq": clock * 1e6, "input_clk_freq": clock * 1e6,
-              "user_ports": {"0": {"type": "axi", "id_width": 1, "data_width": memory.port_width}},
+              "user_ports": {str(number): {"type": "axi", "id_width": 1, "data_width": memory.port_width}
+                             for number in range(ports)},
               **SETTINGS, **settings}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -149,13 +151,11 @@ module {module} (
   wire [29:0] wb_adr;
   wire [31:0] wb_dat_w{read_wire};
   wire wb_cyc, wb_stb, wb_we, wb_ack, wb_err;
-  wire started, failed, awready, wready, arready;
+  wire started, failed, {readies};
   // Nothing gets in before the start is over: of itself LiteDRAM holds back addresses, and not the words of a write.
   assign memory_ready = started;
   assign memory_failed = failed;
-  assign m_axi_awready = awready && started;
-  assign m_axi_wready = wready && started;
-  assign m_axi_arready = arready && started;
+{gates}
 
   {start} start (
       .clk({clock}),
@@ -189,43 +189,36 @@ module {module} (
       .wb_ctrl_err(wb_err),
       .wb_ctrl_cti(3'd0),
       .wb_ctrl_bte(2'd0),
-      .user_port_0_awvalid(m_axi_awvalid && started),
-      .user_port_0_awready(awready),
-      .user_port_0_awaddr(m_axi_awaddr),
-      .user_port_0_awburst(m_axi_awburst),
-      .user_port_0_awlen(m_axi_awlen),
-      .user_port_0_awsize({{1'b0, m_axi_awsize}}),
-      .user_port_0_awid(m_axi_awid),
-      .user_port_0_wvalid(m_axi_wvalid && started),
-      .user_port_0_wready(wready),
-      .user_port_0_wlast(m_axi_wlast),
-      .user_port_0_wstrb(m_axi_wstrb),
-      .user_port_0_wdata(m_axi_wdata),
-      .user_port_0_bvalid(m_axi_bvalid),
-      .user_port_0_bready(m_axi_bready),
-      .user_port_0_bresp(m_axi_bresp),
-      .user_port_0_bid(m_axi_bid),
-      .user_port_0_arvalid(m_axi_arvalid && started),
-      .user_port_0_arready(arready),
-      .user_port_0_araddr(m_axi_araddr),
-      .user_port_0_arburst(m_axi_arburst),
-      .user_port_0_arlen(m_axi_arlen),
-      .user_port_0_arsize({{1'b0, m_axi_arsize}}),
-      .user_port_0_arid(m_axi_arid),
-      .user_port_0_rvalid(m_axi_rvalid),
-      .user_port_0_rready(m_axi_rready),
-      .user_port_0_rlast(m_axi_rlast),
-      .user_port_0_rresp(m_axi_rresp),
-      .user_port_0_rdata(m_axi_rdata),
-      .user_port_0_rid(m_axi_rid),
+      {users},
       {pins}
   );
 endmodule
 """
 
 
-def axi_ports(memory):
-    """[(name, bits, whether the memory drives it)] of the port ``m_axi_*``: what a memory needs of a master's."""
+#: The ports of a memory: that of the weights, and the one of keys and values where they are in it too.
+PREFIXES = ("m_axi_", KV_PREFIX)
+#: Signals of a user port, in LiteDRAM's order.
+_USER = ("awvalid", "awready", "awaddr", "awburst", "awlen", "awsize", "awid", "wvalid", "wready", "wlast", "wstrb",
+         "wdata", "bvalid", "bready", "bresp", "bid", "arvalid", "arready", "araddr", "arburst", "arlen", "arsize",
+         "arid", "rvalid", "rready", "rlast", "rresp", "rdata", "rid")
+
+
+def _readies(prefix):
+    """{signal: LiteDRAM's own} of those that are held back before the start."""
+    return {name: prefix.removeprefix("m_axi_") + name for name in ("awready", "wready", "arready")}
+
+
+def _user_port(number, prefix):
+    """Connections of LiteDRAM's user port of that number."""
+    there = {name: f"{prefix}{name}" for name in _USER} | _readies(prefix)
+    there |= {name: f"{prefix}{name} && started" for name in ("awvalid", "wvalid", "arvalid")}
+    there |= {name: f"{{1'b0, {prefix}{name}}}" for name in ("awsize", "arsize")}
+    return ",\n      ".join(f".user_port_{number}_{name}({there[name]})" for name in _USER)
+
+
+def axi_ports(memory, prefix="m_axi_"):
+    """[(name, bits, whether the memory drives it)] of a port ``m_axi_*``: what a memory needs of a master's."""
     address, data = memory.address_width, memory.port_width
     channel = {"addr": address, "len": 8, "size": 3, "burst": 2, "id": 1, "valid": 1}
     ports = [(f"{c}{name}", bits, False) for c in ("aw", "ar") for name, bits in channel.items()]
@@ -235,7 +228,7 @@ def axi_ports(memory):
     ports += [("bid", 1, True), ("bresp", 2, True), ("bvalid", 1, True), ("bready", 1, False)]
     ports += [("rid", 1, True), ("rdata", data, True), ("rresp", 2, True), ("rlast", 1, True), ("rvalid", 1, True),
               ("rready", 1, False)]
-    return [(f"m_axi_{name}", bits, out) for name, bits, out in ports]
+    return [(prefix + name, bits, out) for name, bits, out in ports]
 
 
 def pin_ports(memory):
@@ -266,21 +259,26 @@ _CLOCKING = dict(clock_ports="\n    output wire        memory_clock,\n    output
                  locked="\n      .pll_locked(),", read="wb_dat_r")
 
 
-def memory_verilog(memory, clock, module="memory", **settings):
-    """{file name: Verilog} of a memory path with top module ``module``, for an `Sdram` at ``clock`` MHz. More are
-    LiteDRAM's settings.
+def memory_verilog(memory, clock, module="memory", kv=False, **settings):
+    """{file name: Verilog} of a memory path with top module ``module``, for an `Sdram` at ``clock`` MHz. ``kv``: keys
+    and values are in it too, on a port of their own. More are LiteDRAM's settings.
 
     Its ports are `clk`, `rst`, those of `axi_ports`, `memory_ready` and `memory_failed`, and the chip's of
     `pin_ports`. Of a `Ddr3` `clk` is the oscillator's (``input_clk_freq``, in Hz, of the settings), and there are
     `memory_clock` and `memory_reset`, which all the others belong to.
     """
-    core = controller(memory, clock, **settings)
+    prefixes = PREFIXES[:1 + kv]
+    core = controller(memory, clock, len(prefixes), **settings)
     start, pins, ddr3 = f"{module}_start", pin_ports(memory), isinstance(memory, Ddr3)
-    ports = [*((name, bits, "output" if out else "input") for name, bits, out in axi_ports(memory)), *pins]
+    ports = [*((name, bits, "output" if out else "input") for prefix in prefixes
+               for name, bits, out in axi_ports(memory, prefix)), *pins]
     declared = ",\n".join(f"    {kind:6} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}"
                           for name, bits, kind in ports)
     text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared,
-                          **(_CLOCKING if ddr3 else _CLOCKED),
+                          **(_CLOCKING if ddr3 else _CLOCKED), users=",\n      ".join(_user_port(number, prefix) for number, prefix in enumerate(prefixes)),
+                          readies=", ".join(own for prefix in prefixes for own in _readies(prefix).values()),
+                          gates="\n".join(f"  assign {prefix}{name} = {own} && started;" for prefix in prefixes
+                                          for name, own in _readies(prefix).items()),
                           pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
     unit = Ddr3Start(core.start) if ddr3 else SdramStart(core.start)
     return {f"{module}.v": text + "\n" + emit_design(unit, start), f"{CORE}.v": core.verilog}

@@ -1,6 +1,6 @@
 """The files around a machine on a board: its top with clock and reset, and the script of the synthesis."""
 from ..params.dram import Ddr3
-from .dram import axi_ports, pin_ports
+from .dram import PREFIXES, axi_ports, pin_ports
 from .families import FAMILIES
 
 __all__ = ["divisor", "has_pll", "pll", "synthesis_script", "top"]
@@ -43,9 +43,9 @@ def divisor(board):
     return round(board.clock * 1e6 / board.baud)
 
 
-def top(board, machine):
+def top(board, machine, kv=False):
     """Verilog of the top module. With a memory it has the chip's pins, and a module ``memory`` (`hwgen.fpga.dram`)
-    between machine and pins."""
+    between machine and pins; ``kv``: the machine's keys and values are in it."""
     leds = board.pins()["led"]
     invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
     more = "" if board.memory is None else ".clkout1(shifted), "
@@ -57,14 +57,15 @@ def top(board, machine):
                        led_port=f",\n    output wire [{n - 1}:0] led" if n else "",
                        led_wire=f"  wire [7:0] light;\n  assign led = light[{n - 1}:0] ^ {n}'b{invert};\n" if n
                        else "  wire [7:0] light;\n",
-                       led_use="light", **_memory(board), **_card(board))
+                       led_use="light", **_memory(board, kv), **_card(board))
 
 
-def _memory(board):
+def _memory(board, kv):
     """What a memory adds to a top."""
     if board.memory is None:
         return dict.fromkeys(("memory_wires", "memory_ports", "memory_use", "memory"), "")
-    pins, bus, ddr3 = pin_ports(board.memory), axi_ports(board.memory), isinstance(board.memory, Ddr3)
+    pins, ddr3 = pin_ports(board.memory), isinstance(board.memory, Ddr3)
+    bus = [port for prefix in PREFIXES[:1 + kv] for port in axi_ports(board.memory, prefix)]
     wires = [*((name, bits) for name, bits, _ in bus), ("memory_ready", 1), ("memory_failed", 1)]
     joined = "".join(f",\n      .{name}({name})" for name, _ in wires)
     return {

@@ -8,8 +8,10 @@ from .axi import AxiShape
 if TYPE_CHECKING:
     from .hardware import HwShape
 
-__all__ = ["EXPONENT_BYTES", "KvPlaces", "READ_CYCLES", "WRITE_CYCLES", "kv_axi"]
+__all__ = ["EXPONENT_BYTES", "KV_PREFIX", "KvPlaces", "READ_CYCLES", "WRITE_CYCLES", "kv_axi"]
 
+#: Of the port's names.
+KV_PREFIX = "m_axi_kv_"
 #: Of an exponent in front of a K row: a signed number, the lowest byte first.
 EXPONENT_BYTES = 2
 #: The memory of which the cycle model speaks: cycles from an address to the first word, a word in each cycle behind it;

@@ -11,6 +11,7 @@ from ..params.loader import SILENT_BITS
 from ..units.uart import UartReceiver, UartTransmitter
 from ..units.uart_bridge import UartBridge
 from .axi import AxiDecoder, card_pins
+from .kv_port import kv_bus_ports
 
 __all__ = ["BUSES", "BoardMachine", "memory_buses", "memory_ports"]
 
@@ -26,10 +27,10 @@ def memory_buses(axi, card=False):
                  | {"host": BUSES.host, "queue": BUSES.queue})
 
 
-def memory_ports(axi):
-    """Members of a machine whose weights are in a memory beside it, and of its card."""
-    return {**write_master(axi), **read_master(axi), "memory_ready": In(1), "memory_failed": In(1),
-            **(card_pins() if axi.card else {})}
+def memory_ports(design, axi):
+    """Members of a machine whose weights, or keys and values too, are in a memory beside it, and of its card."""
+    return {**write_master(axi), **read_master(axi), **(kv_bus_ports(design, axi) if design.hw.kv_port else {}),
+            "memory_ready": In(1), "memory_failed": In(1), **(card_pins() if axi.card else {})}
 
 
 class BoardMachine(wiring.Component):
@@ -49,7 +50,7 @@ class BoardMachine(wiring.Component):
     clk, rst                clock, and synchronous reset
     rx, tx                  the UART
     led                     0: alive, 1: a pass is under way, 2: a byte came, 3: one went, 7..4: phase of the pass
-    m_axi_*                 AXI4 master of the memory, for source "stream"
+    m_axi_*                 AXI4 master of the memory, for source "stream"; m_axi_kv_*: the one of keys and values
     memory_ready, memory_failed     its start-up is over, or has failed: levels, of the machine's clock
     card_*                  pins of the card, for a `CardShape`
 
@@ -66,7 +67,10 @@ class BoardMachine(wiring.Component):
                              "take source=rom or source=wired for the shape")
         self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
         self._axi, self._card = axi or BUSES, card
-        self._memory = memory_ports(axi) if axi else {}
+        if axi and design.hw.kv_port not in (0, axi.data_width):
+            raise ValueError(f"KV port must be {axi.data_width} bits on a memory with ports of as many, or 0 for keys and "
+                             f"values in the machine, not {design.hw.kv_port}")
+        self._memory = memory_ports(design, axi) if axi else {}
         super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8),
                           **self._memory})
 

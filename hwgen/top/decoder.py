@@ -10,13 +10,14 @@ from ..lib.skid import SkidRegister, cut
 from ..lib.steps import phase_shape
 from ..params.block import Norm, Project
 from ..params.counters import EVENTS
+from ..params.kv_port import KV_PREFIX
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
 from ..units.weights import request_layout
 from . import make
 from .adapters import place_adapters
 from .engines import Engines
-from .kv_port import KV_PREFIX, kv_members
+from .kv_port import kv_members
 from .paths import (
     connect_array_input, connect_array_results, connect_attention, connect_commands, connect_converted,
     connect_embedding, connect_gains, connect_norm, connect_vectors,

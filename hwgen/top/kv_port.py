@@ -5,13 +5,11 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.axi import read_master, write_master
-from ..params.kv_port import kv_axi
+from ..params.kv_port import KV_PREFIX, kv_axi
 from ..units.axi_reader import ReadError
 from . import make
 
-__all__ = ["KV_PREFIX", "KvBus", "follow_kv_bus", "kv_bus_ports", "kv_members"]
-
-KV_PREFIX = "m_axi_kv_"
+__all__ = ["KvBus", "follow_kv_bus", "kv_bus_ports", "kv_members"]
 
 
 def kv_bus_ports(design, axi=None):

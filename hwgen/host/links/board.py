@@ -80,9 +80,9 @@ def _component(board, divisor, card_clock):
     return lambda design, **wires: BoardMachine(design, divisor=divisor, **more, **wires)
 
 
-def _memory_top(board, card_clock):
+def _memory_top(board, design, card_clock):
     """Verilog of a machine's top in a simulation, whose memory is outside. A card is inside, and its bytes outside."""
-    members = memory_ports(buses(board))
+    members = memory_ports(design, buses(board))
     connections = "".join(f", .{name}({name})" for name in members)
     members = {name: member for name, member in members.items() if not name.startswith("card_")}
     card, inside = card_verilog(*card_periods(card_clock or board.clock)) if board.card else ("", "")
@@ -103,7 +103,7 @@ def build_pins(board: Board, design: Design, quantized: QuantizedModel, *, divis
     """
     divisor = divisor or files.divisor(board)
     component = _component(board, divisor, card_clock)
-    top = _memory_top(board, card_clock) if board.memory else files.top(board, "machine")
+    top = _memory_top(board, design, card_clock) if board.memory else files.top(board, "machine")
     cache_folder().mkdir(parents=True, exist_ok=True)
     more = [card_clock] if board.card else []
     return remembered(("pins", top, files.has_pll(board), divisor, design, buses(board), quantized.digest, *more),
@@ -140,16 +140,18 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
     cache_folder().mkdir(parents=True, exist_ok=True)
     with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor, card_clock))
-        path = memory_verilog(memory, board.clock, **memory_settings(board)).values()
+        kv = design.hw.kv_port > 0
+        path = memory_verilog(memory, board.clock, kv=kv, **memory_settings(board)).values()
+        top = files.top(board, "machine", kv)
         if isinstance(memory, Ddr3):
             rows = kept_bits(memory, design.stream_beats * design.hw.beat_bytes)
-            text = simulated_ddr3([board_with_ddr3(memory, board.clock, rows), files.top(board, "machine"), *path])
+            text = simulated_ddr3([board_with_ddr3(memory, board.clock, rows), top, *path])
             # the simulation's cycle is one of the pins' clock, and the machine's are two
             numbers = {"DIVISOR": 2 * divisor, "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
         else:
             card = card_periods(card_clock or board.clock) if board.card else None
             text = simulated([board_with_chip(memory, board.clock, len(board.pins()["led"]), card),
-                              files.top(board, "machine"), *path, _PLL_2])
+                              top, *path, _PLL_2])
             numbers = {"DIVISOR": divisor, "SDRAM_ROWS": memory.rows}
         (work / "board.v").write_text(text)
         sources = [work / "machine/machine.v", work / "board.v", *([CARD] if board.card else [])]
