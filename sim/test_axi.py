@@ -70,7 +70,7 @@ def test_queue(tmp_path):
 
 def test_outside(tmp_path):
     """Keys and values in a memory on a bus of their own."""
-    simulate(*SHAPES["outside"], tmp_path, testcase=["passes", "hesitant", "kv_operations", "history", "bus_errors",
+    simulate(*SHAPES["outside"], tmp_path, testcase=["passes", "hesitant/timing=0/hesitate=0", "kv_operations", "history", "bus_errors",
                                                      "reset_by_software", "outside"])
 
 

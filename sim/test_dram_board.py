@@ -1,5 +1,6 @@
 """The whole top of a board with SDRAM, as it goes into the bitstream, and a chip behind its pins: through its UART
 pins. It needs the extra `dram`."""
+import dataclasses
 import zlib
 
 import pytest
@@ -31,20 +32,23 @@ def executable():
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("outside", [False, True], ids=["weights", "keys_too"])
 @pytest.mark.parametrize("chosen", [BOARD, board("ecpix-5-85f")], ids=lambda chosen: chosen.name)
-def test_empty_then_loaded_and_equal_to_golden(chosen):
+def test_empty_then_loaded_and_equal_to_golden(chosen, outside):
     """An empty memory is answered with an error, not with text; behind the load every pass is golden's, refreshes or
-    not; a bit that flips is found. The ECP5's own cells at the pins of DDR3 are models (ecp5_ddr_cells.v)."""
-    executable = build_with_chip(chosen, DESIGN, MODEL, divisor=DIVISOR)
-    with pins_link(executable, DESIGN, MODEL, axi=buses(chosen), loaded=False) as machine:
+    not; a bit that flips is found. The same where keys and values are in that memory too. The ECP5's own cells at the
+    pins of DDR3 are models (ecp5_ddr_cells.v)."""
+    design = dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, kv_port=chosen.memory.port_width * outside))
+    executable = build_with_chip(chosen, design, MODEL, divisor=DIVISOR)
+    with pins_link(executable, design, MODEL, axi=buses(chosen), loaded=False) as machine:
         with pytest.raises(LinkError, match="memory holds no weights that were loaded .*hwgen load"):
             machine.check_weights()
         (_, error), = machine.run_pass([Entry(0, 0, 3, True), Entry(1, 0, 4, True)]).errors.items()
         assert error.code == ErrorCode.NO_WEIGHTS
         assert load_weights(machine, STREAM).sent == 1
         machine.check_weights()
-        checked = CheckedLink(machine, GoldenLink(DESIGN, MODEL), values_only=True)
-        for step in History(DESIGN, wrong=0.1).steps(6):
+        checked = CheckedLink(machine, GoldenLink(design, MODEL), values_only=True)
+        for step in History(design, wrong=0.1).steps(6):
             run_step(checked, step)
         machine.reset()
         machine.control(f"memory flip {DESIGN.body_address * DESIGN.hw.beat_bytes + 9} 6")

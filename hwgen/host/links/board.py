@@ -121,6 +121,7 @@ def _built_pins(board, design, quantized, divisor, top, component):
         header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder", design) + f"#define DIVISOR {divisor}\n"
         if board.memory:
             header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {buses(board).word_bytes}\n"
+            header += "#define KV_PORT 1\n" if design.hw.kv_port else ""
         if board.card:
             header, sources = f"{header}#define CARD 1\n", [*sources, CARD]
         return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),

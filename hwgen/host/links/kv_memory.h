@@ -14,10 +14,12 @@ static bool flip_kv(Vtop *top, const char *line) {
     char name[32];
     unsigned word, bit;
     if (sscanf(line, "flip %31s %u %u", name, &word, &bit) != 3) return false;
+#ifdef KV_MEMORY
     if (!strcmp(name, "k_codes")) flip_bit(KV_MEMORY(k_codes)[word], bit);
     if (!strcmp(name, "v_codes")) flip_bit(KV_MEMORY(v_codes)[word], bit);
     if (!strcmp(name, "k_exps")) flip_bit(KV_MEMORY(k_exps)[word], bit);
     if (!strcmp(name, "v_exps")) flip_bit(KV_MEMORY(v_exps)[word], bit);
+#endif
 #ifdef ADAPTER_MEMORY
     if (!strcmp(name, "adapters")) flip_bit(ADAPTER_MEMORY[word], bit);
 #endif

@@ -48,9 +48,23 @@ static uint8_t *memory;
 static uint64_t refused = MEMORY_BYTES;
 static bool up, failed;
 struct Burst { uint64_t address, left, first; };
-static std::deque<Burst> reads;
-static Burst write_burst;               // left: words to come; first: when it is answered
-static bool writing;
+struct Port {                           // what is under way
+    std::deque<Burst> reads;
+    Burst write;                        // left: words to come; first: when it is answered
+    bool writing;
+};
+static Port ports[2];
+// A bus of the top by the names of its signals, whatever the names of its ports begin with.
+#define WIRE(prefix, name) decltype(Vtop::prefix##name) name = top.prefix##name;
+#define BUS(bus, p) struct bus { Vtop &top; \
+    WIRE(p, arready) WIRE(p, arvalid) WIRE(p, araddr) WIRE(p, arlen) WIRE(p, arsize) WIRE(p, arburst) WIRE(p, arid) \
+    WIRE(p, rvalid) WIRE(p, rready) WIRE(p, rresp) WIRE(p, rlast) WIRE(p, rdata) WIRE(p, awready) WIRE(p, awvalid) \
+    WIRE(p, awaddr) WIRE(p, awlen) WIRE(p, awsize) WIRE(p, awburst) WIRE(p, awid) WIRE(p, wready) WIRE(p, wvalid) \
+    WIRE(p, wdata) WIRE(p, wstrb) WIRE(p, wlast) WIRE(p, bvalid) WIRE(p, bresp) };
+BUS(WeightBus, m_axi_)
+#if KV_PORT
+BUS(KvBus, m_axi_kv_)
+#endif
 
 static void demand(bool right, const char *what) {
     if (!right) fprintf(stderr, "the memory: %s\n", what), exit(4);
@@ -70,41 +84,48 @@ static bool start_memory(Vtop &, int argc, char **argv) {
 static uint8_t response(uint64_t address) { return address >= MEMORY_BYTES ? 3 : address / MEMORY_WORD == refused / MEMORY_WORD ? 2 : 0; }
 
 // A cycle: what the machine offers is looked at, what the memory says is driven for the next edge.
+template <class Bus> static void port_cycle(Bus bus, Port &port, uint64_t now) {
+    bus.arready = 1;
+    if (bus.arvalid) {
+        demand_burst(bus.araddr, bus.arlen + 1, bus.arsize, bus.arburst, bus.arid);
+        port.reads.push_back({bus.araddr, bus.arlen + 1ull, now + LATENCY});
+    }
+    bus.rvalid = !port.reads.empty() && port.reads.front().first <= now;
+    if (bus.rvalid) {
+        Burst &b = port.reads.front();
+        demand(bus.rready, "a word is not taken");
+        bus.rresp = response(b.address), bus.rlast = b.left == 1;
+        if (b.address < MEMORY_BYTES) memcpy(&bus.rdata, memory + b.address, MEMORY_WORD);
+        b.address += MEMORY_WORD;
+        if (--b.left == 0) port.reads.pop_front();
+    }
+    Burst &write = port.write;
+    bus.awready = !port.writing, bus.wready = port.writing && write.left;
+    bus.bvalid = port.writing && !write.left && write.first <= now;
+    if (bus.bvalid) port.writing = false;
+    if (bus.wready && bus.wvalid) {
+        uint8_t word[MEMORY_WORD];
+        memcpy(word, &bus.wdata, MEMORY_WORD);
+        for (unsigned k = 0; k < MEMORY_WORD; k++)
+            if (bus.wstrb >> k & 1 && write.address < MEMORY_BYTES) memory[write.address + k] = word[k];
+        bus.bresp = response(write.address);
+        write.address += MEMORY_WORD;
+        demand((--write.left == 0) == bus.wlast, "a burst's last word is another one");
+        write.first = now + LATENCY;
+    }
+    if (bus.awready && bus.awvalid) {
+        demand_burst(bus.awaddr, bus.awlen + 1, bus.awsize, bus.awburst, bus.awid);
+        write = {bus.awaddr, bus.awlen + 1ull, 0};
+        port.writing = true;
+    }
+}
 static void memory_cycle(Vtop &top, uint64_t now) {
     if (now == STARTUP) up = true;
     top.memory_ready = up, top.memory_failed = failed;
-    top.m_axi_arready = 1;
-    if (top.m_axi_arvalid) {
-        demand_burst(top.m_axi_araddr, top.m_axi_arlen + 1, top.m_axi_arsize, top.m_axi_arburst, top.m_axi_arid);
-        reads.push_back({top.m_axi_araddr, top.m_axi_arlen + 1ull, now + LATENCY});
-    }
-    top.m_axi_rvalid = !reads.empty() && reads.front().first <= now;
-    if (top.m_axi_rvalid) {
-        Burst &b = reads.front();
-        demand(top.m_axi_rready, "a word is not taken");
-        top.m_axi_rresp = response(b.address), top.m_axi_rlast = b.left == 1;
-        if (b.address < MEMORY_BYTES) memcpy(&top.m_axi_rdata, memory + b.address, MEMORY_WORD);
-        b.address += MEMORY_WORD;
-        if (--b.left == 0) reads.pop_front();
-    }
-    top.m_axi_awready = !writing, top.m_axi_wready = writing && write_burst.left;
-    top.m_axi_bvalid = writing && !write_burst.left && write_burst.first <= now;
-    if (top.m_axi_bvalid) writing = false;
-    if (top.m_axi_wready && top.m_axi_wvalid) {
-        uint8_t word[MEMORY_WORD];
-        memcpy(word, &top.m_axi_wdata, MEMORY_WORD);
-        for (unsigned k = 0; k < MEMORY_WORD; k++)
-            if (top.m_axi_wstrb >> k & 1 && write_burst.address < MEMORY_BYTES) memory[write_burst.address + k] = word[k];
-        top.m_axi_bresp = response(write_burst.address);
-        write_burst.address += MEMORY_WORD;
-        demand((--write_burst.left == 0) == top.m_axi_wlast, "a burst's last word is another one");
-        write_burst.first = now + LATENCY;
-    }
-    if (top.m_axi_awready && top.m_axi_awvalid) {
-        demand_burst(top.m_axi_awaddr, top.m_axi_awlen + 1, top.m_axi_awsize, top.m_axi_awburst, top.m_axi_awid);
-        write_burst = {top.m_axi_awaddr, top.m_axi_awlen + 1ull, 0};
-        writing = true;
-    }
+    port_cycle(WeightBus{top}, ports[0], now);
+#if KV_PORT
+    port_cycle(KvBus{top}, ports[1], now);
+#endif
 }
 static void control_memory(const char *line) {
     unsigned long long a, b;

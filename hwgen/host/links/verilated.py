@@ -60,7 +60,7 @@ def kv_header(decoder: str, design: Design) -> str:
     adapters = f"#define ADAPTER_MEMORY top->rootp->{decoder}__DOT__adapters__DOT__memory__DOT__memory__DOT__rows\n"
     adapters *= bool(design.hw.adapters)
     rows = f"top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows"
-    return f"{adapters}#define KV_MEMORY(name) {rows}\n"
+    return adapters + f"#define KV_MEMORY(name) {rows}\n" * (design.hw.kv_port == 0)
 
 
 def _user_cache():
