@@ -1,4 +1,4 @@
-"""What benches of KvCache share: the cache, and what its slots should hold."""
+"""What benches of KvCache and KvPort share: the unit, and what its slots should hold."""
 import itertools
 import random
 
@@ -8,11 +8,14 @@ from hwgen.golden.kv_cache import KvBlocks
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.top import make
+from hwgen.top.kv_port import KvBus
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 
 DESIGN = small_design(**bench_params())
-PORTS = make.kv_cache(DESIGN)
+PORTS = KvBus(DESIGN) if DESIGN.hw.kv_port else make.kv_cache(DESIGN)
+#: Streams that ask for K and for V.
+ASKS = {"k": "jobs", "v": "jobs"} if DESIGN.hw.kv_port else {"k": "k_req", "v": "v_req"}
 HW = DESIGN.hw
 LANES = HW.attention_lanes
 WORDS = DESIGN.padded_head_dim // LANES
@@ -29,13 +32,13 @@ class Cache:
 
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock, self.rng = dut, clock, random.Random(cocotb.RANDOM_SEED)
-        self.start = dict.fromkeys(("write", "k_req", "v_req", "ask"), 0)       # first cycle of an offer
+        self.start = dict.fromkeys(("write", *ASKS.values(), "ask"), 0)       # first cycle of an offer
         self.sources = {name: StreamSource(dut, name, clock, idle=name != "ask" and idle
                                            or (lambda cycle, name=name: cycle < self.start[name]),
                                            shape=getattr(PORTS, name).p.shape()) for name in self.start}
         self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall,
                                        shape=getattr(PORTS, f"{name}_o").p.shape(),
-                                       numbers={"codes": DESIGN.recipe.kv_format}, source=self.sources[f"{name}_req"])
+                                       numbers={"codes": DESIGN.recipe.kv_format}, source=self.sources[ASKS[name]])
                       for name in ("k", "v")}
         self.forget()
 

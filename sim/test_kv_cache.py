@@ -1,6 +1,7 @@
 import pytest
 
 from hwgen.top import make
+from hwgen.top.kv_port import KvBus
 from sim.designs import small_design
 from sim.kv_units import HeadsToAttention
 from sim.runner import run, simulators
@@ -51,6 +52,16 @@ OUTSIDE = {
 }
 
 
+# as CACHES
+PORTS = {
+    "odd": {**CACHES["odd"], "source": "stream", "kv_port": 64},
+    "window": {**CACHES["window"], "source": "stream", "kv_port": 8},
+    "exponents": {**CACHES["odd"], "slots": 2, "context": 9, "attention_lanes": 8, "head_dim": 16, "source": "stream",
+                  "kv_blocks": 5, "kv_port": 32},
+    "single": {**CACHES["smallest"], "context": 6, "source": "stream", "kv_port": 16},
+}
+
+
 # One shape on all simulators; the others, to save time, on the one that builds fastest.
 FASTEST = simulators()[-1]
 
@@ -85,6 +96,11 @@ def test_flipped_bits():
 def test_kv_writer(shape, sim):
     run(HeadsToAttention(small_design(**SYSTEMS[shape])), f"kv_writer_{shape}", "bench_kv_writer",
         params=SYSTEMS[shape], sim=sim)
+
+
+@pytest.mark.parametrize("shape", PORTS)
+def test_kv_port(shape):
+    run(KvBus(small_design(**PORTS[shape])), f"kv_port_{shape}", "bench_kv_port", params=PORTS[shape], sim=FASTEST)
 
 
 @pytest.mark.parametrize("shape", OUTSIDE)

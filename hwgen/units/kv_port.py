@@ -228,13 +228,12 @@ class KvPort(wiring.Component):
             with m.If(req.valid & req.ready):
                 m.d.sync += position.eq(position + asked.rows)
                 m.next = "LOOK"
-                with m.If(to_end == asked.rows):
+                with m.If(copy.active):
+                    m.next = "MOVE" if self._copies else "IDLE"
+                with m.Elif(to_end == asked.rows):
                     m.d.sync += [asked.value.eq(1), position.eq(first)]
                     with m.If(asked.value):
                         m.next = "IDLE"
-                if self._copies:
-                    with m.If(copy.active):
-                        m.next = "MOVE"
 
     def _copy_blocks(self, m, asked, copy):
         """States of a copy: where a line's rows go, where they are; and what comes is put."""
