@@ -18,8 +18,9 @@ from hwgen.fpga import files
 from hwgen.fpga.tools import run_tool
 from hwgen.fpga.tools import version as tool_version
 from hwgen.lib.verilog import emit_design
+from hwgen.params.axi import AxiShape
 from hwgen.params.design import Design
-from hwgen.top.board import BoardMachine
+from hwgen.top.board import BoardMachine, memory_buses
 
 __all__ = ["TARGETS", "Unit", "emit", "route", "silicon_cost", "split", "synthesize", "whole"]
 from tools import silicon
@@ -43,8 +44,10 @@ class Unit(NamedTuple):
 
 
 def emit(design: Design):
-    """Verilog of a board's machine (at a baud rate of a 40th of its clock)."""
-    return emit_design(BoardMachine(design, divisor=40), TOP)
+    """Verilog of a board's machine (at a baud rate of a 40th of its clock); beside a memory, whose words are as wide as
+    those of keys and values, where these are there."""
+    axi = memory_buses(AxiShape(data_width=design.hw.kv_port)) if design.hw.kv_port else None
+    return emit_design(BoardMachine(design, divisor=40, axi=axi), TOP)
 
 
 def _children(text, modules):

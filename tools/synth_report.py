@@ -73,6 +73,12 @@ BLOCKS |= {"4x4 rows": (DEMO, SHAPES["4x4"][1], "scales=row"),
 #: And room for adapters.
 BLOCKS |= {f"{shape} adapters": (DEMO, f"{SHAPES[shape][1]},adapters={room}")
            for shape, room in (("4x4", 1), ("8x16", 3))}
+#: And keys and values outside.
+_OUTSIDE = "tiny,lanes=8,columns=16,vector_lanes=4,source=stream,context=256"
+BLOCKS |= {"4x4 outside": (MINI, "tiny,context=32,source=stream,kv_port=16"),
+           "8x16 outside": (WIDE, f"{_OUTSIDE},attention_lanes=4,slots=8,kv_port=128"),
+           "8x16 wide outside": (WIDE, f"{_OUTSIDE},attention_lanes=16,kv_port=128"),
+           "8x16 narrow outside": (WIDE, f"{_OUTSIDE},attention_lanes=4,slots=8,entries=8,kv_port=16")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
 TABLES = dict.fromkeys(("gowin", "gowin5", "ice40", "xilinx7", "cmos"), ("4x4", "8x16"))

@@ -93,10 +93,12 @@ FEATURES: dict[str, Callable[[Design], tuple[int, ...]]] = {
     "adapters": lambda d: (1, d.hw.beat_bytes),
     "adapter_sums": lambda d: (1, d.hw.vector_lanes),
     "xz": lambda d: (1, d.hw.lanes),
+    "kv_bus": lambda d: (1, d.hw.attention_lanes, d.hw.kv_port, d.hw.slots * d.hw.paged),
 }
 
 #: Units that Llama has not -> the unit that is most like it.
-OWN = {"qk_norm": "rmsnorm", "sums": "residual", "adapters": "dispatcher", "adapter_sums": "convert", "xz": "xa"}
+OWN = {"qk_norm": "rmsnorm", "sums": "residual", "adapters": "dispatcher", "adapter_sums": "convert", "xz": "xa",
+       "kv_bus": "kv_cache"}
 #: And units that no machine has of which another family's table is made.
 ALIKE = {"dsp_column": "column", "column_pair": "column"}
 #: Families whose multipliers have 18 bits, as a pair of columns needs.
@@ -174,7 +176,8 @@ def _absent(design):
     return ({"array", "column", "dsp_column"} if design.hw.wired
             else set()) | ({"qk_norm"} if design.block.qk_norm is None
                            else set()) | (set() if design.block.post_norms else {"sums"}) | (
-        set() if design.hw.adapters else {"adapters", "adapter_sums", "xz"})
+        set() if design.hw.adapters else {"adapters", "adapter_sums", "xz"}) | (
+        {"kv_cache"} if design.hw.kv_port else {"kv_bus"})
 
 
 def unknown(design: Design) -> list[str]:

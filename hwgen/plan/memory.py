@@ -11,6 +11,7 @@ from ..lib.secded import stored_bits
 from ..params.block import Project
 from ..params.counters import EVENTS
 from ..params.design import Design
+from ..params.kv_port import kv_axi
 from ..params.tables import ROPE_BLOCK, SCORE_BITS
 
 __all__ = ["BLOCKS", "Blocks", "Memory", "Placed", "memories", "place"]
@@ -77,7 +78,11 @@ def memories(design: Design) -> list[Memory]:
     kept = stored_bits if hw.kv_ecc else lambda bits: bits
     positions = design.layers * design.kv_heads * hw.blocks * hw.kv_block
     words = positions * head // hw.attention_lanes
-    made += 2 * [Memory("kv_cache", kept(8 * hw.attention_lanes), words), Memory("kv_cache", kept(EXP_BITS), positions)]
+    if hw.kv_port:
+        made.append(Memory("kv_bus", hw.kv_port + 1, kv_axi(hw).fifo_words))
+    else:
+        made += 2 * [Memory("kv_cache", kept(8 * hw.attention_lanes), words),
+                     Memory("kv_cache", kept(EXP_BITS), positions)]
     made += [Memory("attention", bits, 2 * design.rows_seen()) for bits in (*design.group * [SCORE_BITS], EXP_BITS)]
 
     def buffer(unit, rows, length, lanes, granule):
