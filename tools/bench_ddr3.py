@@ -6,7 +6,8 @@ Every word is compared, and the chip must have no complaint. The FPGA's cells at
 settings that are taken: refreshes each alone. It needs the extra `dram`.
 
 ``--decode``: instead, the board's whole top through its UART pins, with the demo model in the chip from the beginning;
-each token must be golden's. Its own counters say how much of the bandwidth a pass uses.
+each token must be golden's. Its own counters say how much of the bandwidth a pass uses. ``--outside``: with keys and
+values in the chip too; how long attention takes, beside the cycle model's memory.
 
 ``--smollm2``: instead, tokens a second of SmolLM2-135M on the board, and the time to load it: from the board's clock,
 which no build has met yet, the cycle model and the bound of a stream. Nothing is simulated, and nothing has run on
@@ -37,6 +38,8 @@ SHAPE = ("lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,t
          "kv_blocks=11,sampler=greedy,source=stream")
 #: A machine that its memory keeps waiting.
 DECODES = "tiny,lanes=8,columns=8,tile_beats=4,entries=1,slots=1,sampler=greedy,source=stream,context=64"
+#: The same with keys and values outside.
+OUTSIDE = f"{DECODES},attention_lanes=4,kv_block=16,kv_port=128"
 #: Streams of 170,720 bytes in beats of 16.
 CHANGES = dict(source="stream", hidden_size=64, intermediate_size=256, vocab_size=1024, num_hidden_layers=2, lanes=8,
                columns=8, vector_lanes=4, tile_beats=4)
@@ -66,6 +69,20 @@ def of_decode(tokens):
             {"name": "ddr3_cycles_per_token", "value": round(cycles / tokens), "unit": "cycles", **how}]
 
 
+def of_outside(tokens):
+    """The ledger's rows of such a text with keys and values in the chip."""
+    text, passes, bound, _ = decode(tokens, shape=OUTSIDE, held=True, name=BOARD)
+    cycles, took, model = (sum(counts[name] for counts in passes)
+                           for name in ("cycles", "attention", "attention_model"))
+    told = bound * tokens + model
+    print(f"{text!r}: {cycles / tokens:,.0f} cycles a token, {cycles / told:.4f} of what the planner says "
+          f"({bound:,} for its weights, {model / tokens:,.0f} for attention); attention took {took / tokens:,.0f}, "
+          "as weights came meanwhile")
+    how = {"kind": "measured", "command": f"python -m tools.bench_ddr3 --outside {tokens}"}
+    return [{"name": "ddr3_kv_cycles_per_token", "value": round(cycles / tokens), "unit": "cycles", **how},
+            {"name": "ddr3_kv_cycles_ratio", "value": round(cycles / told, 4), "unit": "", **how}]
+
+
 def smollm2():
     """The ledger's rows of SmolLM2-135M on the board, of its shape there in 8 bits, and with layers of 4 bits."""
     chosen, rows = board(BOARD), []
@@ -90,10 +107,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=3, help="one behind the other (default: 3)")
     parser.add_argument("--decode", type=int, metavar="N", help="only the board's top, for a text of N tokens")
+    parser.add_argument("--outside", type=int, metavar="N", help="the same with keys and values in the chip")
     parser.add_argument("--smollm2", action="store_true", help="only the speeds of SmolLM2-135M")
     options = parser.parse_args()
-    if options.smollm2 or options.decode:
-        ledger.record("ddr3.json", smollm2() if options.smollm2 else of_decode(options.decode))
+    if options.smollm2 or options.decode or options.outside:
+        ledger.record("ddr3.json", smollm2() if options.smollm2 else of_decode(options.decode) if options.decode
+                      else of_outside(options.outside))
         return
     clock = board(BOARD).clock
     words = f" --streams {options.streams}" if options.streams != parser.get_default("streams") else ""

@@ -26,7 +26,8 @@ DIVISOR = 4
 def decode(tokens, *, model="demo", shape, held=False, prompt="She was", name="ulx3s-85f-sdram",
            progress=lambda done, total: None):
     """(Text behind the prompt, counters of each of its passes, the bound of their cycles for the memory, `Loaded`) of a
-    board's top that decodes a model from its chip, as golden does. ``held``: the chip has the weights already."""
+    board's top that decodes a model from its chip, as golden does. ``held``: the chip has the weights already. Beside
+    the counters ``attention_model``, the cycle model's attention."""
     chosen = board(name)
     checkpoint = load(model)
     design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
@@ -50,6 +51,7 @@ def decode(tokens, *, model="demo", shape, held=False, prompt="She was", name="u
             if entry.want:
                 text.append(result.tokens[0])
                 counts = link._port.read(link._register("COUNTER"), len(EVENTS) + len(AXI_EVENTS))
-                passes.append(dict(zip((*EVENTS, *AXI_EVENTS), counts, strict=True)))
+                passes.append(dict(zip((*EVENTS, *AXI_EVENTS), counts, strict=True),
+                                   attention_model=wanted.counters["attention"]))
     return (checkpoint.tokenizer.decode(text), passes,
             read_cycles(chosen.memory, chosen.clock, pass_bytes(design, 1)), loaded)

@@ -92,7 +92,7 @@ class AxiShape:
         if design.hw.source == "stream":
             self.check_reach(design.stream_beats * design.hw.beat_bytes)
         if design.hw.kv_port:
-            self.check_reach(design.kv_base + design.kv_places.size, "weights, keys and values")
+            self.check_reach(design.memory_bytes, "weights, keys and values")
 
     def check_reach(self, size: int, what: str = "weights") -> None:
         """Refuse so many bytes of something that they go beyond the addresses. Raises ValueError."""

@@ -140,6 +140,11 @@ class Design:
                         alignment=axi.burst_words * axi.word_bytes)
 
     @property
+    def memory_bytes(self) -> int:
+        """Of a memory that has the weights at its beginning, and behind them keys and values if they are outside."""
+        return self.kv_base + self.kv_places.size if self.hw.kv_port else self.stream_beats * self.hw.beat_bytes
+
+    @property
     def kv_base(self) -> int:
         """Where these are in a memory that has the weights at its beginning: the next multiple of 4 KiB."""
         return up_to(self.stream_beats * self.hw.beat_bytes, PAGE)

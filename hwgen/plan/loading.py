@@ -10,9 +10,10 @@ from ..params.design import Design
 from ..params.dram import Sdram
 from ..params.frames import FRAME_BYTES, MOST_WRITTEN
 from ..params.loader import BLOCK, BURST, ROUND_TRIP
-from .throughput import decode_cycles
+from .throughput import decode_counts, decode_cycles
 
-__all__ = ["Reading", "adapter_seconds", "card_seconds", "check_seconds", "load_seconds", "pass_bytes", "reading"]
+__all__ = ["Reading", "adapter_seconds", "card_seconds", "check_seconds", "kv_bytes", "load_seconds", "pass_bytes",
+           "reading"]
 
 #: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a
 #: read of five words, and its answer).
@@ -66,7 +67,8 @@ class Reading:
     """A decoded token of ``texts`` at once.
 
     machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all
-                        texts have room for; and those that the memory takes for a pass' weights, at most
+                        texts have room for; and those that the memory takes for a pass' weights, at most, and for
+                        keys and values if it has them
     """
     texts: int
     machine: float
@@ -83,6 +85,20 @@ class Reading:
         return max(self.machine, self.memory) / self.texts
 
 
+def kv_bytes(design: Design, texts: int) -> float:
+    """Bytes of keys and values that such a pass reads, the mean over positions."""
+    places, rows = design.kv_places, design.room(texts) / 2
+    return texts * places.lines * rows * (places.k_beats + places.v_beats) * places.beat_bytes
+
+
 def reading(design: Design, memory: Sdram, clock: float, texts: int) -> Reading:
-    """`Reading` of a design whose weights are in a board's memory, at ``clock`` MHz."""
-    return Reading(texts, decode_cycles(design, texts), read_cycles(memory, clock, pass_bytes(design, texts)))
+    """`Reading` of a design whose weights are in a board's memory, at ``clock`` MHz.
+
+    While attention reads keys and values from the same memory, weights wait: the reader's places for them are soon
+    full. Without a window: all positions are counted.
+    """
+    needs = read_cycles(memory, clock, pass_bytes(design, texts))
+    if design.hw.kv_port:
+        needs += max(round(decode_counts(design, texts, "attention")),
+                     read_cycles(memory, clock, round(kv_bytes(design, texts))))
+    return Reading(texts, decode_cycles(design, texts), needs)

@@ -8,7 +8,7 @@ from ..golden.sequencer import pass_timeline
 from ..params.design import Design
 from ..params.hardware import HwShape
 
-__all__ = ["TARGET", "decode_cycles", "engine_use", "fewest_lanes", "traffic"]
+__all__ = ["TARGET", "decode_counts", "decode_cycles", "engine_use", "fewest_lanes", "traffic"]
 
 TARGET = 0.95       # of the cycles in which the array shall be busy
 
@@ -16,10 +16,15 @@ TARGET = 0.95       # of the cycles in which the array shall be busy
 def decode_cycles(design: Design, texts: int = 1, **more: Any) -> float:
     """Cycles of a pass in which each of ``texts`` decodes a token, to the next one's begin: the mean over the positions
     that all of them have room for. ``more`` is for the cycle model (`pass_timeline`)."""
+    return decode_counts(design, texts, "cycles", **more) + GAP
+
+
+def decode_counts(design: Design, texts: int, counter: str, **more: Any) -> float:
+    """A counter of such passes, the mean."""
     last = design.room(texts) - 1
     # attention takes a time that is linear in the position
     positions = sorted({round(k * last / 8) for k in range(9)})
-    passes = (pass_timeline(design, [p] * texts, [True] * texts, **more).counters["cycles"] + GAP for p in positions)
+    passes = (pass_timeline(design, [p] * texts, [True] * texts, **more).counters[counter] for p in positions)
     return sum(passes) / len(positions)
 
 

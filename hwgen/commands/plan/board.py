@@ -71,8 +71,8 @@ class _Estimate:
 
     @property
     def too_large(self):
-        """Whether the weights do not fit in the memory."""
-        return bool(self.memory) and self.weight_bytes > self.memory.size
+        """Whether the weights, and keys and values beside them, do not fit in the memory."""
+        return bool(self.memory) and self.design.memory_bytes > self.memory.size
 
     @property
     def fits(self):
@@ -199,9 +199,12 @@ def _say_memory(estimate):
     print("         with the memory's controller, the reader of weights and the loader, as one build took them"
           + ("; the card's reader is not counted" if estimate.board.card else ""))
     print(f"memory   {memory.title}: {size:,} bytes of weights of {memory.size:,}"
-          + (": too many, take a smaller model or --formats weights=e2m1" if estimate.too_large else
+          + (": too many, take a smaller model or --formats weights=e2m1" if estimate.weight_bytes > memory.size else
+             ": with keys and values too many, take a smaller context or fewer slots" if estimate.too_large else
              f"; {load_seconds(size, baud):,.1f} s to load them, at {baud:,} baud"
              + (f", or {_from_card(estimate):,.1f} s from an SD card" if estimate.board.card else "")))
+    if estimate.design.hw.kv_port:
+        print(f"         {estimate.design.kv_places.size:,} bytes of keys and values in it")
 
 
 def _from_card(estimate):

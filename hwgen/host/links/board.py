@@ -145,7 +145,7 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
         path = memory_verilog(memory, board.clock, kv=kv, **memory_settings(board)).values()
         top = files.top(board, "machine", kv)
         if isinstance(memory, Ddr3):
-            rows = kept_bits(memory, design.stream_beats * design.hw.beat_bytes)
+            rows = kept_bits(memory, design.memory_bytes)
             text = simulated_ddr3([board_with_ddr3(memory, board.clock, rows), top, *path])
             # the simulation's cycle is one of the pins' clock, and the machine's are two
             numbers = {"DIVISOR": 2 * divisor, "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
