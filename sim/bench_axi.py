@@ -60,7 +60,8 @@ async def bring_up(memory, host):
 
 
 class KvMemory:
-    """The memory of keys and values, at first with anything in it: that of the cycle model, or of another ``timing``."""
+    """The memory of keys and values, at first with anything in it: that of the cycle model, or of another
+    ``timing``."""
 
     def __init__(self, dut, clock, timing=None):
         places = DESIGN.kv_places
@@ -70,7 +71,8 @@ class KvMemory:
                                width=DESIGN.hw.kv_port, outstanding=4, prefix="m_axi_kv",
                                timing=timing or Timing(latency=READ_CYCLES))
         self.writes = AxiWrites(self.reads, latency=WRITE_CYCLES if timing is None else 7,
-                                stall=timing.stall if timing else 0, busy=timing.busy if timing else 0, prefix="m_axi_kv")
+                                stall=timing.stall if timing else 0, busy=timing.busy if timing else 0,
+                                prefix="m_axi_kv")
 
 
 def check(results, expected, bus_error=0, lost=False):
@@ -340,7 +342,7 @@ async def each_bit_of_an_address(dut):
 async def outside(dut):
     """Keys and values that cannot be written or read: the pass says so, the place is kept, and after a reset all is as
     ever. Registers say where they are; at first that is behind the weights."""
-    _, memory, host = await begin(dut)
+    _, _, host = await begin(dut)
     kv, first = host.kv_memory, PASSES[0]
     for code, failing in ((2, kv.reads), (1, kv.reads), (2, kv.writes), (1, kv.writes)):
         seen = []

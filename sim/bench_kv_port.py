@@ -203,8 +203,8 @@ async def writes_beyond_the_end_are_dropped(dut):
     before = bytes(p.memory.data)
     at = next(at for at in addresses(0, 0))
     for position in (1, HW.context - 1):
-        p.sources["write"].send([{**at, "position": position, "value": value, "codes": [1] * HW.attention_lanes, "exp": 3}
-                                 for value in (0, 1)])
+        p.sources["write"].send([{**at, "position": position, "value": value, "codes": [1] * HW.attention_lanes,
+                                  "exp": 3} for value in (0, 1)])
     await p.sources["write"].drained()
     await p.settle()
     assert bytes(p.memory.data) == before and HW.context > 1

@@ -20,7 +20,8 @@ class HeadsToAttention(wiring.Component):
                          write_lanes=design.hw.vector_lanes,
                          read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format,
                          meta=head_meta_layout(make.kv_sizes(design))),
-            make.kv_writer(design), KvBus(design) if design.hw.kv_port else make.kv_cache(design), make.attention(design))
+            make.kv_writer(design), KvBus(design) if design.hw.kv_port else make.kv_cache(design),
+            make.attention(design))
         self._bus = {**kv_bus_ports(design), "base": In(32)} if design.hw.kv_port else {}
         qkv, writer, cache, attention = self._parts
         super().__init__({"ask": In(cache.ask.signature.flip()), "w": In(qkv.w.signature.flip()),

@@ -354,7 +354,7 @@ def test_a_top_with_a_memory(tools, tmp_path):
 def test_a_build_with_a_memory(tools, tmp_path, monkeypatch, capsys):
     """What is between machine and pins is synthesized with it."""
     monkeypatch.setattr("hwgen.fpga.build.memory_verilog",
-                        lambda memory, clock: {"memory.v": f"// {memory.name} at {clock:g} MHz\n"})
+                        lambda memory, clock, kv: {"memory.v": f"// {memory.name} at {clock:g} MHz\n"})
     line = "fpga build --board ulx3s-85f-sdram --shape tiny,context=16,source=stream"
     assert main(line.split()) == 0
     assert "yosys" in tools()

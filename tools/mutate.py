@@ -39,9 +39,9 @@ EXPLAINED = ROOT / "tools" / "mutants.json"
 UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu",
          "admission", "decode_loop",
          "axi_registers",
-         "axi_reader", "memory_loader", "card_reader", "sdram_start", "ddr3_start", "rope", "sampler",
+         "axi_reader", "axi_writer", "memory_loader", "card_reader", "sdram_start", "ddr3_start", "rope", "sampler",
          "weights", "rmsnorm", "qk_norm", "residual",
-         "kv_cache", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
+         "kv_cache", "kv_port", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
          "wired", "wired_decoder")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
 VERSION = 3

@@ -17,8 +17,8 @@ from ..units.sdram_start import SdramStart
 from .dram_start import SLOWER, start_plan, start_steps
 from .tools import ToolError
 
-__all__ = ["Controller", "PREFIXES", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog", "pin_ports",
-           "sdram_ports", "start_steps"]
+__all__ = ["Controller", "PREFIXES", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog",
+           "pin_ports", "sdram_ports", "start_steps"]
 
 #: The package that makes controllers, and the extra that has it.
 PACKAGE, EXTRA = "litedram", "dram"
@@ -274,8 +274,9 @@ def memory_verilog(memory, clock, module="memory", kv=False, **settings):
                for name, bits, out in axi_ports(memory, prefix)), *pins]
     declared = ",\n".join(f"    {kind:6} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}"
                           for name, bits, kind in ports)
-    text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared,
-                          **(_CLOCKING if ddr3 else _CLOCKED), users=",\n      ".join(_user_port(number, prefix) for number, prefix in enumerate(prefixes)),
+    users = ",\n      ".join(_user_port(number, prefix) for number, prefix in enumerate(prefixes))
+    text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared, users=users,
+                          **(_CLOCKING if ddr3 else _CLOCKED),
                           readies=", ".join(own for prefix in prefixes for own in _readies(prefix).values()),
                           gates="\n".join(f"  assign {prefix}{name} = {own} && started;" for prefix in prefixes
                                           for name, own in _readies(prefix).items()),

@@ -131,11 +131,10 @@ def reading(design: Design, axi: AxiShape, requests: Iterable[tuple[int, int, in
     for request in requests:
         pieces = _pieces(design, *request)
         given = reads.request(0, piece_bursts(axi, pieces), beats_of_words(axi, design.hw.beat_bytes, pieces))
-        cycle = next(given)
-        while cycle is not None:
-            beats.append(cycle)
-            try:
-                cycle = given.send(cycle)
-            except StopIteration:
-                cycle = None
+        try:
+            beats.append(next(given))
+            while True:
+                beats.append(given.send(beats[-1]))
+        except StopIteration:
+            pass
     return Reading(reads.addresses, reads.words, beats)

@@ -32,9 +32,10 @@ def kv_axi(hw: "HwShape", axi: AxiShape | None = None) -> AxiShape:
 class KvPlaces:
     """Addresses in the memory of keys and values, in beats of A codes (`HwShape.attention_lanes`).
 
-    A layer's K/V head is a *line*; a line has all blocks, one after the other. A block has the K rows of its positions,
-    then their V rows. In front of the codes of a K row are its exponent and that of the V row of its position, two bytes
-    each. A block begins where a longest burst may: so the cycles of a read depend on positions, not on blocks.
+    A layer's K/V head is a *line*; a line has all blocks, one after the other. A block has the K rows of its
+    positions, then their V rows. In front of the codes of a K row are its exponent and that of the V row of its
+    position, two bytes each. A block begins where a longest burst may: so the cycles of a read depend on positions, not
+    on blocks.
 
     Parameters
     ----------

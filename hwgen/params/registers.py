@@ -304,8 +304,8 @@ def _kv_registers(register, ecc):
 def _kv_port_registers(register, design, axi):
     """Registers of the port to keys and values."""
     first = design.kv_base
-    register(0x0E8, "KV_BASE_LO", f"where keys and values are, {design.kv_places.size} bytes: write it while no slot has "
-                                  "a position",
+    register(0x0E8, "KV_BASE_LO", f"where keys and values are, {design.kv_places.size} bytes: write it while no slot "
+                                  "has a position",
              _field("value", 12, min(20, axi.address_width - 12), "rw",
                     "address of the first byte, a multiple of 4096; at first behind weights that begin at 0",
                     (first & 0xFFFFFFFF) >> 12))

@@ -68,8 +68,8 @@ class BoardMachine(wiring.Component):
         self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
         self._axi, self._card = axi or BUSES, card
         if axi and design.hw.kv_port not in (0, axi.data_width):
-            raise ValueError(f"KV port must be {axi.data_width} bits on a memory with ports of as many, or 0 for keys and "
-                             f"values in the machine, not {design.hw.kv_port}")
+            raise ValueError(f"KV port must be {axi.data_width} bits on a memory with ports of as many, or 0 for keys "
+                             f"and values in the machine, not {design.hw.kv_port}")
         self._memory = memory_ports(design, axi) if axi else {}
         super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8),
                           **self._memory})

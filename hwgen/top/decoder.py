@@ -10,7 +10,6 @@ from ..lib.skid import SkidRegister, cut
 from ..lib.steps import phase_shape
 from ..params.block import Norm, Project
 from ..params.counters import EVENTS
-from ..params.kv_port import KV_PREFIX
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
 from ..units.weights import request_layout
@@ -142,7 +141,7 @@ class Decoder(wiring.Component):
         if self._design.hw.kv_ecc:
             m.d.comb += [self.kv_corrected.eq(kv.corrected), self.kv_failed.eq(kv.failed), self.kv_fault.eq(kv.fault)]
         for name, member in self._kv_members.items():
-            outside, inside = getattr(self, name), getattr(kv, name if name.startswith(KV_PREFIX) else name[len("kv_"):])
+            outside, inside = getattr(self, name), getattr(kv, name.removeprefix("kv_"))
             m.d.comb += inside.eq(outside) if member.flow == In else outside.eq(inside)
         m.d.comb += [self.phase.eq(seq.phase), self.layer.eq(seq.layer)]
 

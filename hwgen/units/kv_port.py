@@ -10,7 +10,7 @@ from ..lib.layouts import (ERROR_BITS, EXP_BITS, ask_layout, k_row_layout, kv_jo
                            kv_write_layout, v_row_layout)
 from ..lib.skid import SkidRegister
 from ..params.kv_port import EXPONENT_BYTES
-from .kv_blocks import KvBlocks, scaled
+from .kv_blocks import scaled
 from .weights import request_layout
 
 __all__ = ["KvPort"]

@@ -13,6 +13,7 @@ from .vectors import convert, qk_norm, residual, rmsnorm, rope, sampler, swiglu
 from .weights import axi_reader, dispatcher, rom_source, stream_params, stream_port
 
 __all__ = ["adapter_sums", "adapter_tiles", "admission", "array_grid", "array_params", "attention", "axi_reader",
-           "convert", "decode_loop", "dispatcher", "feeder", "grid_params", "kv_blocks", "kv_bus", "kv_cache", "kv_port", "kv_sizes",
+           "convert", "decode_loop", "dispatcher", "feeder", "grid_params", "kv_blocks", "kv_bus",
+           "kv_cache", "kv_port", "kv_sizes",
            "kv_writer", "mac_array", "qk_norm", "request_sizes", "residual", "rmsnorm", "rom_grid", "rom_grid_params",
            "rom_source", "rope", "sampler", "stream_params", "stream_port", "swiglu", "wired"]
