@@ -70,7 +70,7 @@ def test_queue(tmp_path):
 
 def test_outside(tmp_path):
     """Keys and values in a memory on a bus of their own."""
-    simulate(*SHAPES["outside"], tmp_path, testcase=["passes", "hesitant/timing=0/hesitate=0", "kv_operations",
+    simulate(*SHAPES["outside"], tmp_path, testcase=["passes", "hesitant/timing=0/hesitate=0.6", "kv_operations",
                                                      "history", "reset_by_software", "outside"])
 
 

@@ -2,9 +2,8 @@ import pytest
 
 from hwgen.top.kv_port import KvBus
 from sim.designs import small_design
-from sim.kv_units import HeadsToAttention
+from sim.kv_units import CACHES, SYSTEMS, HeadsToAttention
 from sim.runner import run, simulators
-from sim.test_kv_cache import CACHES, SYSTEMS
 
 FASTEST = simulators()[-1]
 
