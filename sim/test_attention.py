@@ -29,13 +29,23 @@ SHAPES = {
     # fewer rows than positions in all layers: memories and sums are smaller
     "sliding": dict(entries=1, context=19, sliding_window=5, head_dim=8, vector_lanes=8, attention_lanes=8,
                     kv_format="e4m3"),
+    # sums that are divided where they are: words of several granules, and of one; and beside windows
+    "in_place": dict(entries=3, context=13, num_attention_heads=6, num_key_value_heads=2, head_dim=8, hidden_size=24,
+                     vector_lanes=2, attention_lanes=4, attention_hold=False),
+    "in_place_wide": dict(entries=2, context=9, num_attention_heads=2, num_key_value_heads=2, head_dim=10,
+                          vector_lanes=4, attention_lanes=4, attention_hold=False,
+                          layer_types=[{"window": 4}, {}]),
+    "in_place_small": dict(entries=1, slots=1, context=3, num_hidden_layers=1, num_attention_heads=1,
+                           num_key_value_heads=1, head_dim=2, hidden_size=8, vector_lanes=2, attention_lanes=2,
+                           kv_block=1, attention_hold=False),
 }
 
 
 # One shape on all simulators; the others, to save time, on the one that builds fastest.
 CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1])
                                                       for shape in ("smallest", "groups", "windows", "capped",
-                                                                    "capped_wide", "sliding"))]
+                                                                    "capped_wide", "sliding", "in_place", "in_place_wide",
+                                                                    "in_place_small"))]
 
 
 @pytest.mark.parametrize("shape, sim", CASES)

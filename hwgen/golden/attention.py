@@ -130,7 +130,8 @@ def attention_cycles(design: Design, positions: Sequence[int],
     K stage; with the ``swap`` they become current. Its K words enter in rows * head_dim / A slots of the K pipeline
     (rows: position + 1, or the window if that is less), at the end of which its first one waits until the V stage has
     taken the job before. The V stage takes the job when it is complete and that job's last word is on its way; a slot
-    after the last word its sums are handed over, if those of the job before have left.
+    after the last word its sums are handed over, if those of the job before have left. Without `attention_hold` they
+    leave from there, and the V stage waits.
 
     Where rows come from a memory outside (`hwgen.golden.kv_port`), a job is asked for a cycle after the ``swap``, or
     when what was written before is there (``settled``), and each word takes a slot when it comes.
@@ -156,11 +157,21 @@ def attention_cycles(design: Design, positions: Sequence[int],
         take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)
         taken = v.cycle(take)
         v_last = take + rows * words
-        v.delay(v_last + 1 + V_STAGES, free)
-        handed = v.cycle(v_last + 1 + V_STAGES)
-        out += range(handed + 1 + O_STAGES, handed + 1 + O_STAGES + granules)
-        free = handed + granules + 1
+        first, free = _hand_over(design, v, v_last + 1 + V_STAGES, granules, free)
+        out += range(first, first + granules)
     return out, out[-1] + 1
+
+
+def _hand_over(design, v, slot, granules, free):
+    """(cycle of a job's first granule, from when on the next job's results can be handed over), in the V stage's slot
+    in which its sums are final."""
+    if design.hw.attention_hold:
+        v.delay(slot, free)
+        handed = v.cycle(slot)
+        return handed + 1 + O_STAGES, handed + granules + 1
+    there = v.cycle(slot - 1) + 1
+    v.delay(slot, there + granules)
+    return there + O_STAGES, free
 
 
 @lru_cache(1024)
@@ -190,10 +201,8 @@ def _outside_cycles(design, positions, window, settled):
             v.delay(take + 1 + word + V_TAKEN, reads.peek())
             reads.take(v.cycle(take + 1 + word + V_TAKEN))
         v_last = take + rows * words
-        v.delay(v_last + 1 + V_STAGES, free)
-        handed = v.cycle(v_last + 1 + V_STAGES)
-        out += range(handed + 1 + O_STAGES, handed + 1 + O_STAGES + granules)
-        free = handed + granules + 1
+        first_out, free = _hand_over(design, v, v_last + 1 + V_STAGES, granules, free)
+        out += range(first_out, first_out + granules)
     return out, out[-1] + 1
 
 

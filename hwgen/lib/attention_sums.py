@@ -57,18 +57,21 @@ class Numerators(wiring.Component):
     weight : In(8)                  a code, stage WEIGHED
     operands : In                   stage WEIGHED: lanes decoded codes
     add, clear : In(1)              stage SUMMED: the products are added, or all sums start from 0
+    turn : In(1)                    only with ``turns``, and without ``advance``: the next word's sums come first
     totals : Out                    words * lanes signed sums; those of the word that is added next come first
     """
 
-    def __init__(self, fmt, kv, lanes, words, weight_max, bits):
+    def __init__(self, fmt, kv, lanes, words, weight_max, bits, turns=False):
+        self._turns = turns
         self._fmt, self._kv, self._lanes, self._words = fmt, kv, lanes, words
         self._weight_max, self._bits = weight_max, bits
         super().__init__({"advance": In(1), "weight": In(8), "operands": In(lanes * operand_layout(kv).size),
-                          "add": In(1), "clear": In(1), "totals": Out(words * lanes * bits)})
+                          "add": In(1), "clear": In(1), "totals": Out(words * lanes * bits),
+                          **({"turn": In(1)} if turns else {})})
 
     @property
     def module_name(self):
-        return f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._words}_b{self._bits}"
+        return f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._words}_b{self._bits}{'_t' * self._turns}"
 
     def elaborate(self, platform):
         m = Module()
@@ -88,6 +91,9 @@ class Numerators(wiring.Component):
                     m.d.sync += [total.eq(0) for total in totals]
                 with m.Else():
                     m.d.sync += [total.eq(following) for total, following in zip(totals, [*totals[1:], new])]
+            if self._turns:
+                with m.Elif(self.turn):
+                    m.d.sync += [total.eq(following) for total, following in zip(totals, [*totals[1:], totals[0]])]
             for word, total in zip(words, totals):
                 word.append(total)
         m.d.comb += self.totals.eq(Cat(words))

@@ -182,6 +182,9 @@ class HwShape:
                         1024; 0: they are in the machine. Only with source "stream"
     residual_fraction   fraction bits of the 32-bit fixed-point residual; on a command line the default is auto, which
                         suits the model
+    attention_hold      1: the sums of a job of attention (an entry's query heads of a K/V head) are held for their
+                        division while the next job's are made; 0: they wait where they are, which takes a cycle for
+                        each V of them, and saves a register of each
     source              source of the weights: "rom" (memory image), "stream" (ports), or "wired" (matrices are logic,
                         the rest is a memory image)
     wire_levels         adders behind each other in a cycle where matrices are logic: more adders need fewer registers
@@ -211,6 +214,7 @@ class HwShape:
     dsp_pairs: int = later(0)
     wire_levels: int = later(1)
     kv_port: int = later(0)
+    attention_hold: bool = later(True)
 
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
@@ -269,6 +273,8 @@ class HwShape:
                              f"for that, not {self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
+        if not isinstance(self.attention_hold, bool):
+            raise TypeError(f"Attention's hold must be True or False, not {self.attention_hold!r}")
         self._check_kv_port()
         self._check_adapters()
 

@@ -85,9 +85,16 @@ class _Results(NamedTuple):
 
 
 class _Hold(NamedTuple):
-    """The hand-over of `_Results` to the output: it is ``free`` to take them; they are final, ``hand_over``."""
+    """The hand-over of `_Results` to the output: it is ``free`` to take them; they are final, ``hand_over``. Where they
+    wait in their place, ``free`` says that the output has had them all.
+
+    ends        they are final, and wait for ``free``
+    turns       of each query head: the sums of the next word are wanted; None where they are held
+    """
     free: Signal
     hand_over: Signal
+    ends: Signal
+    turns: list | None
 
 
 class Attention(wiring.Component):
@@ -116,6 +123,8 @@ class Attention(wiring.Component):
     outside : bool                  rows come from a memory outside, whole jobs in order: all K rows of a job, then its
                                     V rows. A job is asked for when its queries are there and the K rows of the job
                                     before have come
+    hold : bool                     the sums of a job are held while they are divided; or they wait in their place, and
+                                    with them the next job's
 
     Members
     -------
@@ -132,8 +141,8 @@ class Attention(wiring.Component):
     """
 
     def __init__(self, *, sizes, entries, num_attention_heads, vector_lanes, kv_format, p_format, windows,
-                 score_cap=None, outside=False):
-        self._outside = outside
+                 score_cap=None, outside=False, hold=True):
+        self._outside, self._hold = outside, hold
         self._sizes, self._entries, self._windows = sizes, entries, windows
         self._kv_format, self._p_format, self._score_cap = kv_format, p_format, score_cap
         self._group, self._vector_lanes = num_attention_heads // sizes.num_key_value_heads, vector_lanes
@@ -188,7 +197,8 @@ class Attention(wiring.Component):
             ask_rows(requests.m, k_jobs, self.k_req, self._sizes.words, "k")
             ask_rows(requests.m, v_jobs, self.v_req, self._sizes.words, "v")
         take = Signal()
-        hold = _Hold(Signal(name="hold_free"), Signal(name="hand_over"))
+        turns = None if self._hold else [Signal(name=f"turn{g}") for g in range(self._group)]
+        hold = _Hold(Signal(name="hold_free"), Signal(name="hand_over"), Signal(name="ends"), turns)
         job = score_rows(scores.m, self.q_i, self.k_o, take, sizes=self._sizes, group=self._group, fmt=self._kv_format,
                          rows_seen=self._rows_seen, score_cap=self._score_cap)
         if self._outside:
@@ -196,7 +206,9 @@ class Attention(wiring.Component):
         slots = self._slots(values.m, job, take)
         weights, sums = self._weigh(softmax.m, values.m, slots, job)
         numerators = self._sum_rows(values.m, slots, weights, hold)
-        self._divide(division.m, _Results(sums, numerators, slots.top_out), hold, entry_queue)
+        divide = self._divide if self._hold else self._divide_in_place
+        divide(division.m, _Results(sums, numerators, slots.top_out), hold)
+        self._address(division.m, entry_queue)
         return m
 
     # -- V stage
@@ -267,7 +279,7 @@ class Attention(wiring.Component):
         kv, fmt, lanes, words = self._kv_format, self._p_format, self._sizes.lanes, self._sizes.words
         # Of the slot in stage WEIGHED that it has a word, of that behind SUMMED that it clears: registers, for all
         # stages wait for them
-        weighs, ends = Signal(name="weighs"), Signal()
+        weighs, ends = Signal(name="weighs"), hold.ends
         with m.If(pipe.advance):
             m.d.sync += [weighs.eq(pipe.valid[WEIGHED - 1] & ~clears[WEIGHED - 1]),
                          ends.eq(pipe.valid[SUMMED - 1] & clears[SUMMED - 1])]
@@ -275,10 +287,12 @@ class Attention(wiring.Component):
         operands = operands_of(m, v.p.codes, kv, "v")
         bits, numerators = self._numerator_bits + 1, []
         for g, weight in enumerate(weights):
-            unit = Numerators(fmt, kv, lanes, words, self._weight_max, bits)
+            unit = Numerators(fmt, kv, lanes, words, self._weight_max, bits, turns=not self._hold)
             m.submodules[f"numerators{g}"] = shared(unit, unit.module_name)
             m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[SUMMED]), unit.clear.eq(clears[SUMMED]),
                          unit.weight.eq(weight), unit.operands.eq(Cat(operands))]
+            if hold.turns:
+                m.d.comb += unit.turn.eq(hold.turns[g])
             numerators.append([[unit.totals.word_select(w * lanes + i, bits).as_signed() for i in range(lanes)]
                                for w in range(words)])
         m.d.comb += [slots.final.ready.eq(hold.free | ~ends), hold.hand_over.eq(pipe.advance & ends)]
@@ -286,7 +300,7 @@ class Attention(wiring.Component):
 
     # -- output
 
-    def _divide(self, m, results, hold, entry_queue):
+    def _divide(self, m, results, hold):
         """Sends granule after granule of a finished job through the division: a reciprocal, and beside it numerators to
         bf16; then their product."""
         held, valid = self._registers(results), Signal()
@@ -294,12 +308,48 @@ class Attention(wiring.Component):
         pipe = Pipeline(m, source, self.o, stages=QUOTIENT_STAGES, name="o_pipe")
         m.d.comb += [hold.free.eq(~valid), source.valid.eq(valid)]
         self._hold_results(m, results, held, valid, hold.hand_over, pipe.advance)
-        divisor = reciprocal(m, pipe, held.sums[0], self._weight_max)       # at least one weight
+        self._quotients(m, pipe, held.numerators[:self._vector_lanes], held.sums[0], held.top)
+
+    def _divide_in_place(self, m, results, hold):
+        """The same from where the sums are: the word of a query head that comes first, a part of it after another."""
+        v, words = self._vector_lanes, self._sizes.words
+        parts = self._sizes.lanes // v
+        source, sent = stream.Signature(0).create(), Signal(name="sent")
+        pipe = Pipeline(m, source, self.o, stages=QUOTIENT_STAGES, name="o_pipe")
+        part, word, query = (Signal(range(count), name=name) for count, name in (
+            (parts, "part_of_word"), (words, "word"), (self._group, "query")))
+        goes, last_part, last_word, last_query = (Signal(name="goes"), part == parts - 1, word == words - 1,
+                                                  query == self._group - 1)
+        m.d.comb += [hold.free.eq(sent), source.valid.eq(hold.ends & ~sent), goes.eq(source.valid & pipe.advance),
+                     *(turn.eq(goes & last_part & (query == g)) for g, turn in enumerate(hold.turns))]
+        with m.If(goes):
+            m.d.sync += part.eq(part + 1)
+            with m.If(last_part):
+                m.d.sync += [part.eq(0), word.eq(word + 1)]
+                with m.If(last_word):
+                    m.d.sync += [word.eq(0), query.eq(Mux(last_query, 0, query + 1)), sent.eq(last_query)]
+        with m.If(hold.hand_over):
+            m.d.sync += sent.eq(0)
+
+        chosen = [Signal.like(x, name=f"chosen{i}") for i, x in enumerate(results.numerators[0][0][:v])]
+        total = Signal.like(results.sums[0], name="chosen_sum")
+        with m.Switch(query):
+            for g, numerators in enumerate(results.numerators):
+                with m.Case(g):
+                    m.d.comb += total.eq(results.sums[g])
+                    with m.Switch(part):
+                        for k in range(parts):
+                            with m.Case(k):
+                                m.d.comb += [a.eq(b) for a, b in zip(chosen, numerators[0][k * v:(k + 1) * v])]
+        self._quotients(m, pipe, chosen, total, results.top)
+
+    def _quotients(self, m, pipe, numerators, total, top):
+        """What goes out: V numerators divided by the sum of their weights."""
+        divisor = reciprocal(m, pipe, total, self._weight_max)       # at least one weight
         unit = self._kv_format.unit_exp + 127
-        biased = pipe.reg(held.top + (unit + self._numerator_bits - 1), name="n_exponent", stages=2)
-        for i, numerator in enumerate(held.numerators[:self._vector_lanes]):
+        biased = pipe.reg(top + (unit + self._numerator_bits - 1), name="n_exponent", stages=2)
+        for i, numerator in enumerate(numerators):
             m.d.comb += self.o.p.x[i].eq(quotient(m, pipe, numerator, self._numerator_bits, biased, divisor, i))
-        self._address(m, entry_queue)
 
     def _registers(self, results):
         """For `_Results`, with the numerators in one list: of the granule that is next first."""

@@ -23,7 +23,8 @@ def attention(design):
     return Attention(sizes=kv_sizes(design), entries=design.hw.entries, num_attention_heads=design.heads,
                      vector_lanes=design.hw.vector_lanes, kv_format=design.recipe.kv_format,
                      p_format=design.recipe.p_format, windows=[design.window(layer) for layer in range(design.layers)],
-                     score_cap=design.model.score_cap, outside=design.hw.kv_port > 0)
+                     score_cap=design.model.score_cap, outside=design.hw.kv_port > 0,
+                     hold=design.hw.attention_hold)
 
 
 def _of_blocks(design):
