@@ -44,8 +44,8 @@ SHAPES = {
 # One shape on all simulators; the others, to save time, on the one that builds fastest.
 CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1])
                                                       for shape in ("smallest", "groups", "windows", "capped",
-                                                                    "capped_wide", "sliding", "in_place", "in_place_wide",
-                                                                    "in_place_small"))]
+                                                                    "capped_wide", "sliding", "in_place",
+                                                                    "in_place_wide", "in_place_small"))]
 
 
 @pytest.mark.parametrize("shape, sim", CASES)

@@ -79,6 +79,8 @@ BLOCKS |= {"4x4 outside": (MINI, "tiny,context=32,source=stream,kv_port=16"),
            "8x16 outside": (WIDE, f"{_OUTSIDE},attention_lanes=4,slots=8,kv_port=128"),
            "8x16 wide outside": (WIDE, f"{_OUTSIDE},attention_lanes=16,kv_port=128"),
            "8x16 narrow outside": (WIDE, f"{_OUTSIDE},attention_lanes=4,slots=8,entries=8,kv_port=16")}
+#: And attention that divides sums where they are.
+BLOCKS |= {f"{shape} in place": (DEMO, f"{SHAPES[shape][1]},attention_hold=0") for shape in ("4x4", "8x16")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
 TABLES = dict.fromkeys(("gowin", "gowin5", "ice40", "xilinx7", "cmos"), ("4x4", "8x16"))

@@ -71,7 +71,8 @@ class Numerators(wiring.Component):
 
     @property
     def module_name(self):
-        return f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._words}_b{self._bits}{'_t' * self._turns}"
+        name = f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._words}_b{self._bits}"
+        return name + "_t" * self._turns
 
     def elaborate(self, platform):
         m = Module()

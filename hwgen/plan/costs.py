@@ -114,6 +114,8 @@ def check_pairs(hw: HwShape, family: str) -> None:
 
 #: A softcap, of one query head's scores or one lane's logits.
 SOFTCAP = "attention, softcap"
+#: What attention is less without registers that hold a job's sums.
+IN_PLACE = "attention, in place"
 #: The shift before the sums of a column, of each kind of columns.
 SHIFTED = "column, adapters"
 
@@ -122,6 +124,8 @@ def growth(row: str, design: Design, unit: str | None = None) -> tuple[int, ...]
     """The numbers that a row ``UNIT, WHAT`` is proportional to, such as lanes, columns or weights of a tile."""
     if row == SOFTCAP:
         return (design.hw.vector_lanes if unit == "sampler" else design.group,)
+    if row == IN_PLACE:
+        return (design.group * design.padded_head_dim,)
     if row == SHIFTED:
         return (design.acc_bits * (2 if unit == "column_pair" else 1),)
     hw = design.hw
@@ -152,6 +156,7 @@ def _changes(design):
         "rope": ["" if model.ropes() else "none"],
         "qk_norm": ["projection" * bool(block.qk_norm and block.qk_norm.span == "projection")],
         "swiglu": [activation], "xh": ["" if block.gated else "no gate"],
+        "attention": ["" if design.hw.attention_hold else "in place"],
         "column": [f"weights in {design.array_format}" * (design.array_format.bits < 8)],
         "array": ["offsets of rows" * design.scaled], "sampler": ["offsets of rows" * design.scaled],
         "dispatcher": [", ".join(["offsets of rows"] * design.scaled + ["e2m1"] * design.narrow),
