@@ -16,7 +16,7 @@ hardware.
 import argparse
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hwgen.fpga.boards import board
@@ -33,9 +33,11 @@ from tools import ledger
 from tools.board_text import decode
 
 BOARD = "ecpix-5-85f"
-#: Of SmolLM2-135M there (fpga/ecpix-5-85f/README.md): as many positions as block RAM has room for.
-SHAPE = ("lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=4,context=22,kv_block=2,"
-         "kv_blocks=11,sampler=greedy,source=stream")
+#: Of SmolLM2-135M there (fpga/ecpix-5-85f/README.md).
+SHAPE = ("lanes=8,columns=8,vector_lanes=2,attention_lanes=4,entries=8,slots=8,tile_beats=4,context=2048,kv_block=64,"
+         "dsp_columns=8,kv_port=128,attention_hold=0,sampler=greedy,source=stream")
+#: Positions over which its speeds are the mean.
+LENGTHS = {"": 256, "_2048": 2048}
 #: A machine that its memory keeps waiting.
 DECODES = "tiny,lanes=8,columns=8,tile_beats=4,entries=1,slots=1,sampler=greedy,source=stream,context=64"
 #: The same with keys and values outside.
@@ -84,16 +86,19 @@ def of_outside(tokens):
 
 
 def smollm2():
-    """The ledger's rows of SmolLM2-135M on the board, of its shape there in 8 bits, and with layers of 4 bits."""
+    """The ledger's rows of SmolLM2-135M on the board, of its shape there in 8 bits, and with layers of 4 bits: over the
+    first 256 positions, and over all."""
     chosen, rows = board(BOARD), []
     for suffix, formats in (("", None), ("_4_bits", "weights=e2m1,head=e3m4")):
         design = Design(model=SMOLLM2_135M, hw=hw_shape(SHAPE, SMOLLM2_135M), recipe=recipe(formats))
         size = design.stream_beats * design.hw.beat_bytes
         for name, texts in (("smollm2_board_tokens_per_second", 1), ("smollm2_board_batch_tokens_per_second", 8)):
-            found = reading(design, chosen.memory, chosen.clock, texts)
-            print(f"{name}{suffix}: {found.memory:,.0f} cycles of a pass for its weights, "
-                  f"{found.machine:,.0f} for the rest")
-            rows.append((f"{name}{suffix}", round(1e6 * chosen.clock / found.cycles, 2), "tokens/s"))
+            for length, context in LENGTHS.items():
+                of = replace(design, hw=replace(design.hw, context=context))
+                found = reading(of, chosen.memory, chosen.clock, texts)
+                print(f"{name}{length}{suffix}: {found.memory:,.0f} cycles of a pass for what it reads, "
+                      f"{found.machine:,.0f} for the rest")
+                rows.append((f"{name}{length}{suffix}", round(1e6 * chosen.clock / found.cycles, 2), "tokens/s"))
         rows += [(f"smollm2_board_bytes{suffix}", size, "bytes"),
                  (f"smollm2_board_load_seconds{suffix}", round(load_seconds(size, chosen.baud), 1), "s")]
     for name, value, unit in rows:
