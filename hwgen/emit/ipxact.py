@@ -1,9 +1,10 @@
 """IP-XACT of a top (IEEE 1685-2014), from its manifest: ports, bus interfaces, registers and files."""
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ipxact", "ipxact_file"]
+__all__ = ["bus_ports", "ipxact", "ipxact_file"]
 
 _NAMESPACE = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
 _HEAD = {"xmlns:ipxact": _NAMESPACE, "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
@@ -20,8 +21,11 @@ _BUSES = {
 _INTERFACES = (
     ("clk", "clock", "slave", "CLK"), ("rst", "reset", "slave", "RST"),
     ("aclk", "clock", "slave", "CLK"), ("aresetn", "reset", "slave", "RST"),
-    ("m_axi", "axi", "master", None), ("s_axi", "lite", "slave", None), ("irq", "interrupt", "master", "INTERRUPT"),
+    ("m_axi", "axi", "master", None), ("m_axi_kv", "axi", "master", None), ("s_axi", "lite", "slave", None), ("irq", "interrupt", "master", "INTERRUPT"),
     ("s_axis_command", "stream", "slave", None), ("m_axis_result", "stream", "master", None))
+
+#: The AXI4 masters, and what is in the memory of each.
+_MEMORIES = {"m_axi": "the memory with the weights", "m_axi_kv": "the memory of keys and values"}
 
 #: What software may do with a field of each access: (access, what a written 1 does).
 _ACCESS = {"const": ("read-only", None), "ro": ("read-only", None), "rw": ("read-write", None),
@@ -57,10 +61,16 @@ def _parameters(tag, values):
     return _node(f"{tag}s", *made) if made else None
 
 
+def bus_ports(ports: Iterable[str], bus: str) -> list[str]:
+    """Those of a bus interface: their names begin with its own, and with no longer one's."""
+    longer = tuple(f"{name}_" for name, *_ in _INTERFACES if name.startswith(f"{bus}_"))
+    return [port for port in ports if port.startswith(f"{bus}_") and not port.startswith(longer)]
+
+
 def _interfaces(about):
     """(name, kind, role, {logical port: port}) of each bus interface."""
     for name, kind, role, single in _INTERFACES:
-        ports = [name] if single else [port for port in about["ports"] if port.startswith(f"{name}_")]
+        ports = [name] if single else bus_ports(about["ports"], name)
         if all(port in about["ports"] for port in ports) and ports:
             yield name, kind, role, {single or port[len(name) + 1:].upper(): port for port in ports}
 
@@ -103,11 +113,15 @@ def _memory_map(bus):
     return _node("memoryMaps", _named("memoryMap", "registers", block, _node("addressUnitBits", 8)))
 
 
-def _address_space(about):
-    address, data = (about["ports"][f"m_axi_{port}"]["width"] for port in ("araddr", "rdata"))
-    space = _named("addressSpace", "m_axi", _node("range", 1 << address), _node("width", data),
-                   _node("addressUnitBits", 8), text="the memory with the weights")
-    return _node("addressSpaces", space)
+def _address_spaces(about, buses):
+    """Of each AXI4 master."""
+    def space(bus, text):
+        address, data = (about["ports"][f"{bus}_{port}"]["width"] for port in ("araddr", "rdata"))
+        return _named("addressSpace", bus, _node("range", 1 << address), _node("width", data),
+                      _node("addressUnitBits", 8), text=text)
+
+    there = [space(bus, text) for bus, text in _MEMORIES.items() if bus in buses]
+    return [_node("addressSpaces", *there)] if there else []
 
 
 def _port(name, port):
@@ -149,7 +163,7 @@ def ipxact(about: dict[str, Any]) -> str:
     """The component that a manifest describes, as XML."""
     found = list(_interfaces(about))
     buses = [name for name, kind, _, _ in found if kind in ("axi", "lite", "stream")]
-    spaces = [_address_space(about)] if "m_axi" in buses else []
+    spaces = _address_spaces(about, buses)
     maps = [_memory_map(about["bus"])] if "s_axi" in buses else []
     identifier = (("vendor", "hwgen"), ("library", "decoder"), ("name", about["top"]), ("version", about["version"]))
     text = f"A machine that runs {about['model']['name']} and nothing else"

@@ -6,6 +6,7 @@ from amaranth.lib import data, wiring
 
 from ..params.axi import AxiShape
 from ..params.design import Design
+from ..params.kv_port import KV_PREFIX, kv_axi
 from ..params.phases import phases
 from ..params.registers import RESULT, command_fields
 
@@ -57,22 +58,41 @@ def _text(name, design, axi):
         "s_axis_command_tvalid": f"{entry} is offered", "s_axis_command_tready": f"{entry} is taken, if one is offered",
         "m_axis_result_tvalid": f"{result} is offered", "m_axis_result_tready": f"{result} is taken, if one is offered"}
     if axi:
-        size = axi.word_bytes.bit_length() - 1
-        always = {"id": 0, "size": size, "burst": "1 (INCR)", "lock": 0, "cache": "3 (modifiable, bufferable)",
-                  "prot": 0, "qos": 0}
-        singles |= {f"m_axi_ar{signal}": f"read address: {_SIGNALS[signal]}, always {value}"
-                    for signal, value in always.items()}
-        singles |= {"m_axi_rready": "read data: it is taken, always"}
+        singles |= _always("m_axi_", axi)
+    if design.hw.kv_port:
+        singles |= _always(KV_PREFIX, kv_axi(design.hw, axi)) | _KV_TEXTS
     if name in singles:
         return singles[name]
     stream, _, part = name.rpartition("__")
     if stream in _STREAMS:
         return _HANDSHAKE[part].format(_STREAMS[stream])
-    if axi and name.startswith(("m_axi_", "s_axi_")):
-        signal = name[len("m_axi_"):]
+    if name.startswith(("m_axi_", "s_axi_")):
+        signal = name.removeprefix(KV_PREFIX) if name.startswith(KV_PREFIX) else name[len("m_axi_"):]
         channel = next(start for start in _CHANNELS if signal.startswith(start) and signal[len(start):] in _SIGNALS)
         return f"{_CHANNELS[channel]}: {_SIGNALS[signal[len(channel):]]}"
     return ""
+
+
+#: Of a decoder with ports of streams.
+_KV_TEXTS = {
+    "kv_base": "address of the first byte of keys and values: a multiple of 4096, to be changed while no slot has a "
+               "position",
+    "kv_timeout": "cycles of silence of the memory of keys and values that are an error; 0: never",
+    "kv_flush": "before a reset: nothing more is asked of the memory of keys and values; hold it until kv_flushed",
+    "kv_flushed": "the memory of keys and values owes nothing",
+    "kv_bad": "for one cycle: a beat of keys or values could not be read or written",
+    "kv_fault": "for one cycle: a word that failed; code 1 SLVERR, 2 DECERR, 3 a burst's last word at the wrong place, "
+                "4 silence",
+    f"{KV_PREFIX}wstrb": "write data: its bytes that are written"}
+
+
+def _always(prefix, bus):
+    """Texts of an AXI4 master's outputs that do not change."""
+    constant = {"id": 0, "size": bus.word_bytes.bit_length() - 1, "burst": "1 (INCR)", "lock": 0,
+                "cache": "3 (modifiable, bufferable)", "prot": 0, "qos": 0}
+    return {**{f"{prefix}{channel}{signal}": f"{_CHANNELS[channel]}: {_SIGNALS[signal]}, always {value}"
+               for channel in ("ar", "aw") for signal, value in constant.items()},
+            f"{prefix}rready": "read data: it is taken, always", f"{prefix}bready": "write response: it is taken, always"}
 
 
 def _layout(shape, offset=0):

@@ -1,6 +1,9 @@
 """A script that packages a machine as an IP for Vivado. hwgen writes it and does not run it: the vendor's tool cannot
 be shipped."""
 from typing import Any
+
+from .ipxact import bus_ports
+
 __all__ = ["packaging", "script_file"]
 
 _SCRIPT = """\
@@ -70,8 +73,8 @@ def packaging(about: dict[str, Any]) -> str:
     rom, bus = "parameter" in about["weights"], "bus" in about
     clock, reset = ("aclk", "aresetn") if bus else ("clk", "rst")
     kinds = [(clock, "clock"), (reset, "reset"), *([("irq", "interrupt")] if bus else [])]
-    names = ("m_axi", "s_axi", "s_axis_command", "m_axis_result")
-    buses = [start for start in names if any(port.startswith(f"{start}_") for port in ports)]
+    names = ("m_axi", "m_axi_kv", "s_axi", "s_axis_command", "m_axis_result")
+    buses = [start for start in names if bus_ports(ports, start)]
     files = [f"{name}.v", *([image] if rom else [])]
     words = {"interfaces": _INFER + (_REGISTERS if bus else ""),
              "sources": "".join(f" [file join $here {file}]" for file in files),

@@ -3,7 +3,7 @@
 //   adapter A N   then N lines, a beat each in hexadecimal, byte 0 first: the adapter's memory; A: its number less 1
 //   pass N        then N lines `slot position token want key adapter`; runs them as one pass (of nothing, if N is 0)
 //   kv OP A B N   operation on the KV memory: number, slot, other slot, length; answers {"code": error code, "cycles": c}
-//   flip M W B    flips bit B of word W of the KV memory M (k_codes, v_codes, k_exps, v_exps)
+//   flip M W B    flips bit B of word W of the KV memory M (k_codes, v_codes, k_exps, v_exps; outside: byte W of kv_bus.h's)
 //   ecc           {"corrected": n, "failed": n, "fault": [slot, position]} since reset, if the model has error correction
 //   config T S    inverse temperature (Q8.8) and seed, if the model has a temperature
 //   reset         back to the state after reset
@@ -116,6 +116,8 @@ static bool held_back() {
     return stall > 0 && double(noise >> 11) / double(1ull << 53) < stall;
 }
 
+#include "kv_bus.h"
+
 #if HAS_WEIGHT_STREAM
 // External memory: a request accepted in cycle s has its first beat in cycle s + ROM_LATENCY and then one a cycle, like the ROM.
 static const uint8_t *weights;
@@ -167,9 +169,10 @@ static void dump() {}
 
 // One cycle: inputs are set by the caller before; outputs can be read between settle() and edge(). The falling edge, which nothing waits for, is
 // seen by the next settle().
-static void settle() { drive_weights(); top->eval(); }
+static void settle() { drive_weights(); drive_kv(now); top->eval(); }
 static void edge() {
     take_weights();
+    if (!top->rst) take_kv(now);
     dump();
     top->clk = 1, top->eval();
     top->clk = 0;
@@ -184,6 +187,7 @@ static void reset() {
 #if HAS_WEIGHT_STREAM
     requests.clear(), offering = false;
 #endif
+    forget_kv();
     top->rst = 1;
     for (int i = 0; i < 4; i++) settle(), edge();
     top->rst = 0;
@@ -252,6 +256,11 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
             outcomes += text;
         }
         edge();
+        if (!kv_wrong.empty()) {
+            printf("{\"error\": \"%s\"}\n", kv_wrong.c_str());
+            fflush(stdout);
+            return;
+        }
         if (++idle > limit) {
             printf("{\"error\": \"no answer after %llu cycles (phase %d, layer %d)\"}\n", (unsigned long long)limit, phase, layer);
             fflush(stdout);
@@ -330,6 +339,10 @@ int main(int argc, char **argv) {
     context.traceEverOn(true);
 #endif
     top = new Vtop(&context);
+#if KV_WORD
+    if (!start_kv(noise % KV_PAGES * 4096)) return perror("the memory of keys and values"), 2;
+    top->kv_base = kv_base, top->kv_timeout = 0, top->kv_flush = 0;
+#endif
     reset();
     char line[4096];
     while (fgets(line, sizeof line, stdin)) {
@@ -356,7 +369,7 @@ int main(int argc, char **argv) {
             printf("{}\n"), fflush(stdout);
         } else if (sscanf(line, "kv %lu %lu %lu %lu", &n, &s, &t, &l) == 4) {
             operate(n, s, t, l);
-        } else if (flip_kv(top, line)) {
+        } else if (flip_outside(line) || flip_kv(top, line)) {
             printf("{}\n"), fflush(stdout);
         } else if (!strncmp(line, "ecc", 3)) {
 #if HAS_ECC

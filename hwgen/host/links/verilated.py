@@ -20,9 +20,11 @@ from ...lib.layouts import (adapter_layout, command_layout, kv_answer_layout, kv
 from ...lib.quicker import quicker
 from ...lib.workdir import work_folder
 from ...models.adapter_codes import QuantizedAdapter
+from ...params.axi import PAGE
 from ...params.design import Design
 from ...params.errors import ErrorCode
 from ...params.counters import EVENTS
+from ...params.kv_port import READ_CYCLES, WRITE_CYCLES, kv_axi
 from ...params.tables import some_changed
 from ...top import make
 from ...units.weights import request_layout
@@ -30,11 +32,12 @@ from .link import (EccState, Entry, KvAnswer, Link, LinkError, PassResult, check
                    refusals)
 from ..diagnosis.waves import Window, probed
 
-__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept",
-           "kv_header", "remembered", "texts"]
+__all__ = ["KV_BUS", "TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept",
+           "kv_bus_header", "kv_header", "remembered", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
+KV_BUS = Path(__file__).with_name("kv_bus.h")
 _QUICKER = str(sys.modules[quicker.__module__].__file__)
 WORK = "run-"       # how names of work folders in the cache begin
 
@@ -61,6 +64,18 @@ def kv_header(decoder: str, design: Design) -> str:
     adapters *= bool(design.hw.adapters)
     rows = f"top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows"
     return adapters + f"#define KV_MEMORY(name) {rows}\n" * (design.hw.kv_port == 0)
+
+
+def kv_bus_header(design: Design) -> str:
+    """What kv_bus.h needs, the memory behind the port of keys and values; where there is none, that."""
+    hw = design.hw
+    if not hw.kv_port:
+        return "#define KV_WORD 0\n"
+    size = design.kv_places.size
+    return "".join(f"#define {name} {value}\n" for name, value in (
+        ("KV_WORD", hw.kv_port // 8), ("KV_BYTES", f"{size}ull"), ("KV_OUTSTANDING", kv_axi(hw).outstanding),
+        ("KV_PAGES", f"{((1 << kv_axi(hw).address_width) - size) // PAGE + 1}ull"),
+        ("KV_READ_CYCLES", READ_CYCLES), ("KV_WRITE_CYCLES", WRITE_CYCLES)))
 
 
 def _user_cache():
@@ -178,7 +193,7 @@ def compiled(work: Path, sources: Sequence[Path], top: str, main: Path, header: 
 
     All that is read lies in that folder: where hwgen itself lies, make might not read (`verilator.build_folder`).
     """
-    for file in (main, KV_MEMORY):
+    for file in (main, KV_MEMORY, KV_BUS):
         shutil.copy(file, work)
     sources = [Path(shutil.copy(source, work)) if source.parent != work else source for source in sources]
     for source in sources:
@@ -201,7 +216,7 @@ def build_model(verilog: str, top: str, design: Design, *, trace: str | None = N
     the executable. ``progress`` is called with one line when a build really starts. ``headers`` is as of
     `hwgen.lib.verilator.build`.
     """
-    header = _header(design) + kv_header(top, design)
+    header = _header(design) + kv_header(top, design) + kv_bus_header(design)
     if trace == "named":
         verilog = probed(verilog, top)
 
@@ -213,7 +228,7 @@ def build_model(verilog: str, top: str, design: Design, *, trace: str | None = N
                          opt=opt, headers=headers),
                 *images]
 
-    return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, fst, opt), make)
+    return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, KV_BUS, *images), trace, fst, opt), make)
 
 
 class TraceError(LinkError):
