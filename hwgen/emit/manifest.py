@@ -15,6 +15,7 @@ from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
 from ..params.counters import EVENTS
+from ..params.kv_port import kv_axi
 from ..params.phases import phases
 from ..params.stream import HEAD, POSITIONS
 from .images import adapter_name, image_name
@@ -40,7 +41,9 @@ def _plain(value):
 
 def _derived(design):
     """Every number that `Design` derives, and what goes through the array in a layer."""
-    found = {name: getattr(design, name) for name, member in inspect.getmembers(Design) if isinstance(member, property)}
+    left_out = () if design.hw.kv_port else ("kv_places", "kv_base")
+    found = {name: getattr(design, name) for name, member in inspect.getmembers(Design)
+             if isinstance(member, property) and name not in left_out}
     found |= {f"{matmul.name}_matmul": matmul for matmul in design.layer_matmuls}
     return {name: _plain(found[name]) for name in sorted(found)}
 
@@ -62,6 +65,18 @@ def _adapters(design, name, digests):
             "bytes_per_beat": design.hw.beat_bytes,
             "images": [{"number": number, "image": adapter_name(name, number), "sha256": digest}
                        for number, digest in enumerate(digests, 1)]}
+
+
+def _keys_and_values(design, axi):
+    """Of a machine whose keys and values are outside: its port, and where they are from an address on."""
+    places, bus = design.kv_places, kv_axi(design.hw, axi)
+    size = places.beat_bytes
+    return {"port": "m_axi_kv", "data_width": bus.data_width, "address_width": bus.address_width,
+            "burst": bus.burst_words, "outstanding": bus.outstanding, "alignment": PAGE, "bytes": places.size,
+            "order": "layers, of each its K/V heads, of each its blocks, of each K rows and then V rows",
+            "blocks": places.blocks, "positions_per_block": places.kv_block,
+            "bytes_per_block": places.block_beats * size, "bytes_of_exponents": places.head_beats * size,
+            "bytes_per_k_row": places.k_beats * size, "bytes_per_v_row": places.v_beats * size}
 
 
 def manifest(component: Component, design: Design, verilog: str, name: str, *, model_id: str, image_digest: str,
@@ -109,6 +124,7 @@ def manifest(component: Component, design: Design, verilog: str, name: str, *, m
                     "embedding": design.embed_address,
                     **({"records": records} if (records := _records(design)) else {}),
                     **({"positions": design.stream[POSITIONS].address} if design.model.learned_positions else {})},
+        **({"kv": _keys_and_values(design, axi)} if design.hw.kv_port else {}),
         **({"adapters": _adapters(design, name, adapters)} if design.hw.adapters else {}),
         "files": files,
     }

@@ -296,7 +296,7 @@ between passes, and
 ## Weights
 
 {source}
-{_adapters(about)}
+{_adapters(about)}{_keys_and_values(about)}
 ## Size and place
 
 {_tools(about)}For ECP5: `yosys -p 'read_verilog {name}.v; synth_ecp5
@@ -315,6 +315,10 @@ def _on_buses(about):
                  "last of all with `last`; read results from\n"
             "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
     host = ", `s_axis_command` and `m_axis_result` AXI4-Streams of entries and results" if streams else ""
+    kv = about.get("kv")
+    host += (f". `m_axi_kv` is an AXI4 master of {kv['data_width']} bits, which reads and writes keys and values"
+             if kv else "")
+    bases = "WEIGHT_BASE_LO (and _HI), KV_BASE_LO (and _HI), TIMEOUT" if kv else "WEIGHT_BASE_LO (and _HI), TIMEOUT"
     return f"""Verilog-2005, one clock. `m_axi` is an AXI4 read master of {bus["data_width"]} bits, which reads the \
 weights, `s_axi` an AXI4-Lite slave with the registers
 (`{name}_registers.md`){host}.
@@ -326,11 +330,11 @@ Bring-up:
 1. Put `{weights["image"]}` ({weights["beats"] * weights["bytes_per_beat"]:,} bytes) into the memory at `m_axi`, from \
 a multiple of {weights["alignment"]} on.
 2. Read ID, VERSION and DESIGN_ID, and compare them with the header's `_EXPECTED`.
-3. Write WEIGHT_BASE_LO (and _HI), TIMEOUT, IRQ_ENABLE; then CONTROL.run.
+3. Write {bases}, IRQ_ENABLE; then CONTROL.run.
 4. {give}
 5. After the first pass compare WEIGHTS_ID with the header's. On IRQ_STATUS.error read ERROR and ERROR_ADDRESS, then \
 write the bit.
-{_bus_adapters(about)}
+{_bus_adapters(about)}{_keys_and_values(about)}
 {_tools(about).rstrip()}
 """
 
@@ -362,6 +366,25 @@ then the ADAPTER_WORDS words of the adapter to ADAPTER_DATA, the first byte
 lowest, at any time when no entry with that number waits or runs; ADAPTER_STATUS says whether it is there. An entry \
 names it by its number in `adapter`, or has 0.
 {f"Images of adapters: {images}.{chr(10)}" * bool(images)}"""
+
+
+def _keys_and_values(about):
+    """Where keys and values are, of a machine that has them outside."""
+    if "kv" not in about:
+        return ""
+    kv, buses = about["kv"], "bus" in about
+    where = ("KV_BASE on, which is behind weights at 0 at first: one memory may have both" if buses
+             else "`kv_base` on. Hold\n`kv_flush` until `kv_flushed` before a reset; after `kv_bad` a pass's tokens are "
+                  "of no use")
+    return f"""
+## Keys and values
+
+They are {kv["bytes"]:,} bytes of the memory at `m_axi_kv`, from {where}.
+The address is a multiple of {kv["alignment"]}; change it while no slot has a position. What is there at first does not \
+matter. Each K/V head of a layer has {kv["blocks"]} blocks
+of {kv["positions_per_block"]} positions and {kv["bytes_per_block"]:,} bytes: K rows of {kv["bytes_per_k_row"]} bytes, \
+of which {kv["bytes_of_exponents"]} begin with the exponents of K and V, then V rows of {kv["bytes_per_v_row"]}.
+"""
 
 
 def _tools(about):

@@ -13,6 +13,7 @@ from ..params.registers import RESULT, command_fields, register_map
 from ..top import make
 from ..units.weights import request_layout
 from .images import adapter_name, image_name
+from .testbench_kv import kv_memory
 
 __all__ = ["has_testbench", "testbench"]
 
@@ -244,8 +245,8 @@ _ON_BUSES = """
 
 
 def has_testbench(design: Design) -> bool:
-    """Whether a design's passes are short enough for a simulator of Verilog."""
-    return design.stream_beats * design.hw.beat_bytes <= MOST
+    """Whether a design's passes are short enough for a simulator of Verilog, and its memories small enough."""
+    return max(design.stream_beats * design.hw.beat_bytes, design.kv_places.size if design.hw.kv_port else 0) <= MOST
 
 
 def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Sequence[Port], axi: AxiShape | None = None,
@@ -260,8 +261,8 @@ def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Seque
     parameter = "WEIGHTS" if stream else "ROM_FILE"
     functions = {"signature": (32, [word for _, _, words in expected for word in words])}
     words = {"model_id": f"32'h{model_id(quantized):08x}",
-             "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
-                                   if port.name not in ("clk", "aclk") and not port.name.startswith(driven))}
+             "idle": "\n    ".join(f"{p.name} = {PAGE * (p.name == 'kv_base') or int(p.name.endswith('ready'))};"
+                                   for p in inputs if not p.name.startswith(("clk", "aclk", *driven)))}
     body, more = (_on_buses(design, axi, expected, words, bool(adapters)) if axi else
                   _on_streams(design, ports, expected, words, bool(adapters)))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
@@ -274,7 +275,7 @@ def testbench(design: Design, quantized: QuantizedModel, name: str, ports: Seque
         "declarations": "\n".join(declarations),
         "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "")
         + (_filled(_ADAPTER, {"image": adapter_name(name, 1), "last": design.adapter_map.beats * hw.beat_bytes - 1})
-           if adapters else "") + body,
+           if adapters else "") + kv_memory(design, axi) + body,
         "parameters": "" if stream else "#(.ROM_FILE(ROM_FILE))",
         "connections": ",\n      ".join(f".{port.name}({port.name})" for port in ports),
         "passes": len(expected), "layers": design.layers, "limit": limit}) \
@@ -366,7 +367,7 @@ def _on_buses(design, axi, expected, words, adapted=False):
                         for _, token, _ in expected])}
     start = [f'read({at(name)}, 32\'h{registers[name].fields[0].reset:x}, "{name}");'
              for name in ("ID", "VERSION", "DESIGN_ID")]
-    start += [f"write({at('WEIGHT_BASE_LO')}, {PAGE});"] if stream else []
+    start += [f"write({at(name)}, {PAGE});" for name in ("WEIGHT_BASE_LO", "KV_BASE_LO") if name in registers]
     start += [f"write({at('IRQ_ENABLE')}, 1);", f"write({at('CONTROL')}, 1);"]
     if axi.host == "stream":
         give = ["@(negedge aclk);", "s_axis_command_tvalid = 1;", "s_axis_command_tlast = 1;",

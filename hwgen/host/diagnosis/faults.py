@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ...golden.admission import admit_pass
 from ...golden.kv_cache import KvBlocks
+from ...golden.kv_port import row_beat
 from ...lib.layouts import EXP_BITS
 from ...lib.wires import registers
 from ...models.adapter_codes import QuantizedAdapter
@@ -16,6 +17,7 @@ from ...models.wires import matrix_name
 from ...params.adapters import AdapterPlace
 from ...params.block import Project
 from ...params.design import Design
+from ...params.kv_port import EXPONENT_BYTES
 from ...params.secded import check_bits, pieces
 from ...params.stream import HEAD
 from ...params.tables import changed
@@ -178,6 +180,16 @@ class KvFault:
         lanes = design.hw.attention_lanes
         return (EXP_BITS, 1) if self.memory.endswith("exps") else (8 * lanes, design.padded_head_dim // lanes)
 
+    def outside(self, design: Design) -> tuple[int, int]:
+        """(byte, bit) where keys and values are outside, from their first byte on."""
+        layer, head, block, offset, part = self.place(design)
+        places, value = design.kv_places, int(self.memory == "v_codes")
+        beat = row_beat(design, layer * design.kv_heads + head, block, offset, value)
+        if self.memory.endswith("codes"):
+            beat += part + (0 if value else places.head_beats)
+        behind = EXPONENT_BYTES * (self.memory == "v_exps")     # both exponents are in front of the K row
+        return beat * places.beat_bytes + behind + self.bit // 8, self.bit % 8
+
     def where(self, design: Design) -> str:
         (layer, head, block, offset, part), (width, _) = self.place(design), self._shape(design)
         if self.bit >= width:
@@ -186,8 +198,9 @@ class KvFault:
             what = f"exponent, bit {self.bit}"
         else:
             what = f"element {part * design.hw.attention_lanes + self.bit // 8}, bit {self.bit % 8}"
-        return (f"KV memory {self.memory}, word {self.word}, bit {self.bit}: layer {layer}, {self.memory[0].upper()} "
-                f"head {head}, position {offset} of block {block}, {what}")
+        outside = "outside, byte {}, bit {}, which is ".format(*self.outside(design)) if design.hw.kv_port else ""
+        return (f"KV memory {outside}{self.memory}, word {self.word}, bit {self.bit}: layer {layer}, "
+                f"{self.memory[0].upper()} head {head}, position {offset} of block {block}, {what}")
 
 
 @dataclass(frozen=True)
@@ -285,7 +298,7 @@ class FlippingLink(Link):
 
     Parameters
     ----------
-    link                    has ``flip(memory, word, bit)``
+    link                    has ``flip(memory, word, bit)``; that of a board with a memory ``control`` too
     faults : list           those that are `KvFault` or `AdapterFault`
     """
 
@@ -302,9 +315,19 @@ class FlippingLink(Link):
         result = self._link.run_pass(entries)
         admit_pass(self.design, self._blocks, [(e.slot, e.position, e.token) for e in entries])
         for fault in [f for f in self._faults if self._holds(f)]:
-            self._link.flip(fault.memory, fault.word, fault.bit)
+            self._flip(fault)
             self._faults.remove(fault)
         return result
+
+    def _flip(self, fault):
+        if not self.design.hw.kv_port:
+            self._link.flip(fault.memory, fault.word, fault.bit)
+            return
+        byte, bit = fault.outside(self.design)
+        if hasattr(self._link, "control"):      # of a board: in the memory of the weights, behind them
+            self._link.control(f"memory flip {self.design.kv_base + byte} {bit}")
+        else:
+            self._link.flip("outside", byte, bit)
 
     def load_adapter(self, number: int, quantized: QuantizedAdapter) -> None:
         self._link.load_adapter(number, quantized)

@@ -256,13 +256,9 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
             outcomes += text;
         }
         edge();
-        if (!kv_wrong.empty()) {
-            printf("{\"error\": \"%s\"}\n", kv_wrong.c_str());
-            fflush(stdout);
-            return;
-        }
-        if (++idle > limit) {
-            printf("{\"error\": \"no answer after %llu cycles (phase %d, layer %d)\"}\n", (unsigned long long)limit, phase, layer);
+        if (!kv_wrong.empty() || ++idle > limit) {
+            if (!kv_wrong.empty()) printf("{\"error\": \"%s\"}\n", kv_wrong.c_str());
+            else printf("{\"error\": \"no answer after %llu cycles (phase %d, layer %d)\"}\n", (unsigned long long)limit, phase, layer);
             fflush(stdout);
             return;
         }

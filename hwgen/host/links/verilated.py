@@ -325,7 +325,8 @@ class VerilatedLink(Link):
         return KvAnswer(ErrorCode(answer["code"]), answer["cycles"])
 
     def flip(self, memory: str, word: int, bit: int) -> None:
-        """Flip a bit of a word of the KV memory ``k_codes``, ``v_codes``, ``k_exps`` or ``v_exps``."""
+        """Flip a bit of a word of the KV memory ``k_codes``, ``v_codes``, ``k_exps`` or ``v_exps``, or, where that is
+        outside, of a byte of ``outside``."""
         self._ask(f"flip {memory} {word} {bit}\n")
 
     def ecc(self) -> EccState:

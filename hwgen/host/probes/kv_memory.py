@@ -75,4 +75,5 @@ def _suspect(case: Case, memory: str, position: int, head: int, element: int | N
         array = getattr(decoder.kv, memory.replace("exps", "exp"))
         at = (case.index, case.slot, position, head) + (() if element is None else (element,))
         array[at] = flipped_exponent(array[at], bit) if element is None else array[at] ^ 1 << bit
-    return Suspect(fault, "kv_cache", f"{fault.where(design)} (slot {case.slot}, position {position})", alter)
+    unit = "kv_port" if hw.kv_port else "kv_cache"
+    return Suspect(fault, unit, f"{fault.where(design)} (slot {case.slot}, position {position})", alter)
