@@ -1,8 +1,8 @@
 // A machine on buses (hwgen.top.axi) as a Verilator model behind a pipe: commands on stdin, each a line that is answered with a line of
 // JSON.
 //
-//   memory L P B        weights at address B; a burst comes after 1 to L + 1 cycles, and with probability P a cycle has no word, takes no
-//                       address, takes no result
+//   memory L P B K      weights at address B, keys and values (where they are outside: kv_bus.h) at K; a burst of weights comes after 1 to
+//                       L + 1 cycles, and with probability P a cycle has no word, takes no address, takes no result
 //   read A N            {"words": [...]}: N registers from byte address A on
 //   write A V           {}; a register that refuses answers {"refused": 1}, as it does to a read
 //   give LOW HIGH LAST  an entry at the stream of commands, of two halves of 64 bits
@@ -35,6 +35,8 @@ static std::deque<uint64_t> results;
 
 static uint64_t random_bits() { return noise ^= noise << 13, noise ^= noise >> 7, noise ^= noise << 17, noise; }
 static bool held_back() { return stall > 0 && double(random_bits() >> 11) / double(1ull << 53) < stall; }
+
+#include "kv_bus.h"
 
 #if HAS_BUS
 static const uint8_t *weights;
@@ -80,7 +82,7 @@ static void take_memory() {}
 #endif
 
 static void settle() {
-    drive_memory();
+    drive_memory(), drive_kv(now);
 #if HAS_STREAMS
     top->m_axis_result_tready = !held_back();
 #endif
@@ -88,6 +90,7 @@ static void settle() {
 }
 static void edge() {
     take_memory();
+    if (top->aresetn) take_kv(now);
 #if HAS_STREAMS
     if (top->m_axis_result_tvalid && top->m_axis_result_tready) {
         uint64_t word = top->m_axis_result_tdata;
@@ -152,6 +155,7 @@ static void give(const uint64_t *word, bool last) {
 #endif
 
 static void answer(const std::string &text) {
+    if (wrong.empty()) wrong = kv_wrong;
     if (wrong.empty()) printf("{%s}\n", text.c_str());
     else printf("{\"error\": \"%s\"}\n", wrong.c_str());
     fflush(stdout);
@@ -173,17 +177,21 @@ int main(int argc, char **argv) {
 #endif
     }
     top = new Vtop(&context);
+    if (!start_kv(0)) return perror("the memory of keys and values"), 2;
     idle(4);
     top->aresetn = 1;
     char line[4096];
     while (fgets(line, sizeof line, stdin)) {
-        unsigned long long a, b, c;
+        unsigned long long a, b, c, d;
         double p;
         std::string words;
-        if (sscanf(line, "memory %llu %lf %llu", &a, &p, &b) == 3) {
+        if (sscanf(line, "memory %llu %lf %llu %llu", &a, &p, &b, &d) == 4) {
             latency = a, stall = p;
 #if HAS_BUS
             base = b;
+#endif
+#if KV_WORD
+            kv_base = d;
 #endif
             answer("");
         } else if (sscanf(line, "read %llu %llu", &a, &b) == 2) {
@@ -208,7 +216,7 @@ int main(int argc, char **argv) {
             results.clear();
             answer("\"results\": [" + words + "]");
 #endif
-        } else if (flip_kv(top, line)) {
+        } else if (flip_outside(line) || flip_kv(top, line)) {
             answer("");
         } else if (!strncmp(line, "quit", 4)) {
             break;

@@ -6,7 +6,8 @@ from pathlib import Path
 from hwgen.host.links.frames import Read
 from hwgen.host.links.link import EccState, LinkError
 from hwgen.host.links.register_link import RegisterLink
-from hwgen.host.links.verilated import KEEP, KV_MEMORY, VerilatedLink, compiled, kept, kv_header, texts
+from hwgen.host.links.verilated import (KEEP, KV_BUS, KV_MEMORY, VerilatedLink, compiled, kept, kv_bus_header,
+                                        kv_header, texts)
 from hwgen.params.axi import PAGE
 from hwgen.params.registers import RESULT, command_fields, register_map
 
@@ -17,7 +18,7 @@ MAIN = Path(__file__).with_name("axi_main.cpp")
 
 def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False):
     """As `hwgen.host.links.verilated.build_model`, of an `AxiDecoder`."""
-    header = kv_header(f"{top}__DOT__decoder", design) + "".join(f"#define {name} {int(value)}\n" for name, value in (
+    header = kv_header(f"{top}__DOT__decoder", design) + kv_bus_header(design) + "".join(f"#define {name} {int(value)}\n" for name, value in (
         ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"),
         ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
 
@@ -25,7 +26,7 @@ def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False)
         (work / "design.v").write_text(verilog)
         return [compiled(work, [work / "design.v"], top, MAIN, header, opt=opt, headers=headers), *images]
 
-    return kept(top, (verilog, header, KEEP, texts(MAIN, KV_MEMORY, *images), opt), make)
+    return kept(top, (verilog, header, KEEP, texts(MAIN, KV_MEMORY, KV_BUS, *images), opt), make)
 
 
 class AxiPort(VerilatedLink):
@@ -51,9 +52,9 @@ class AxiPort(VerilatedLink):
     def write(self, address, value):
         self._done(f"write {address} {value}\n")
 
-    def memory(self, latency, stall, base):
-        """How the memory of the weights behaves, and where they are."""
-        self._ask(f"memory {latency} {stall} {base}\n")
+    def memory(self, latency, stall, base, kv_base):
+        """How the memories behave, and where weights, and keys and values, are."""
+        self._ask(f"memory {latency} {stall} {base} {kv_base}\n")
 
     def give(self, word, last):
         self._ask(f"give {word % 2**64} {word >> 64} {int(last)}\n")
@@ -113,14 +114,18 @@ class AxiLink(RegisterLink):
 
 @contextlib.contextmanager
 def axi_link(design, axi, quantized, model, *, weights=None, latency=0, stall=0.0, seed=1):
-    """An `AxiLink` to what `build_axi` made. Weights are at the last page from which they fit."""
+    """An `AxiLink` to what `build_axi` made. Weights, and keys and values in a memory of their own, are at the last
+    page from which they fit."""
+    def last_page(size):
+        return ((1 << axi.address_width) - size) // PAGE * PAGE
+
     with AxiPort(design, model, weights=weights, stall=stall, seed=seed) as port:
-        size = design.stream_beats * design.hw.beat_bytes
-        base = ((1 << axi.address_width) - size) // PAGE * PAGE if weights else 0
-        port.memory(latency, stall, base)
-        if weights:
-            registers = register_map(design, axi)
-            for name, part in (("WEIGHT_BASE_LO", base & 0xFFFFFFFF), ("WEIGHT_BASE_HI", base >> 32)):
+        bases = {"WEIGHT": last_page(design.stream_beats * design.hw.beat_bytes) if weights else 0,
+                 "KV": last_page(design.kv_places.size) if design.hw.kv_port else 0}
+        port.memory(latency, stall, *bases.values())
+        registers = register_map(design, axi)
+        for of, base in bases.items():
+            for name, part in ((f"{of}_BASE_LO", base & 0xFFFFFFFF), (f"{of}_BASE_HI", base >> 32)):
                 if name in registers:
                     port.write(registers[name].offset, part)
         yield AxiLink(port, design, axi, quantized)

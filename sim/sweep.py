@@ -104,6 +104,12 @@ def _adapters(rng, hw):
     return rng.choice((0, 0, 0, 0, 0, 1, 3, 7)) if hw["halves"] == 1 or rng.random() < 0.02 else 0
 
 
+def _kv_port(rng, hw):
+    """Where it may be; seldom where it is refused."""
+    fits = hw["source"] == "stream" and hw["halves"] == 1 and not hw["kv_ecc"]
+    return rng.choice((0, 8, 16, 32, 64, 128, 1024)) if fits or rng.random() < 0.01 else 0
+
+
 def _kv_blocks(rng, hw):
     """All that slots can fill, or less: one slot needs nearly a whole context."""
     full = hw["slots"] * -(-hw["context"] // hw["kv_block"])
@@ -241,7 +247,8 @@ DRAWN = {
                                                                rng.randint(0, (hw["columns"] - hw["dsp_columns"])
                                                                            // 2))), 0),
         "adapters": _unless_wired(_adapters, 0),
-        "adapter_rank": _one(1, 2, 5, 8)},
+        "adapter_rank": _one(1, 2, 5, 8),
+        "kv_port": _kv_port},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
         **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),
