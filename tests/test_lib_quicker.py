@@ -75,3 +75,16 @@ def test_results_that_depend_on_each_other_in_a_circle():
 def test_units(unit, tmp_path):
     text = emit_design(UNITS[unit](small_design(sampler="gumbel", source="stream", kv_ecc=True, entries=3)), "top")
     assert same(text, quicker(text), tmp_path)
+
+
+@pytest.mark.parametrize("mark", ["", "/*verilator tracing_on*/"])
+def test_modules_behind_marks_stay_apart(mark):
+    """Names without a meaning are those of a module, though `hwgen.host.diagnosis.waves.probed` marks its first
+    line."""
+    def module(name, *sums):
+        wires = "".join(f"  wire [2:0] _sum{i};\n  assign _sum{i} = {what};\n" for i, what in enumerate(sums, 1))
+        return f"module {name};\n{wires}  assign out = _sum1 ^ _sum2;\nendmodule\n"
+    first, second = module("one", "a + b", "c + d"), module("two", "a + b", "a + b")
+    done = quicker(f"// a head\n{first}{mark}{second}")
+    assert done.startswith(f"// a head\n{first}{mark}module two;")
+    assert done.endswith("assign out = _sum1 ^ _sum1;\nendmodule\n")

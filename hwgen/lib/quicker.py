@@ -15,6 +15,8 @@ import re
 
 __all__ = ["quicker"]
 
+# where a module begins, behind a mark for Verilator or not (`hwgen.host.diagnosis.waves.probed`)
+_MODULE = re.compile(r"^(?=(?:/\*[^*]*\*/)?module )", re.MULTILINE)
 _MADE = re.compile(r"\b_[a-z]+\d+\b")
 _DECLARED = re.compile(r"^  wire ((?:signed )?(?:\[\d+:\d+\] )?)(_[a-z]+\d+);\n", re.MULTILINE)
 _ASSIGNED = re.compile(r"^  assign (_[a-z]+\d+) = (.*);\n", re.MULTILINE)
@@ -26,8 +28,7 @@ _PIECE = re.compile(r"(\w+)(?:\[(\d+)(?::(\d+))?\])?")
 
 def quicker(text):
     """The design ``text`` in other words."""
-    return "".join(_module(part) if part.startswith("module ") else part
-                   for part in re.split(r"^(?=module )", text, flags=re.MULTILINE))
+    return "".join(_module(part) if _MODULE.match(part) else part for part in _MODULE.split(text))
 
 
 def _module(text):
