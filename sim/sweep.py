@@ -248,7 +248,8 @@ DRAWN = {
                                                                            // 2))), 0),
         "adapters": _unless_wired(_adapters, 0),
         "adapter_rank": _one(1, 2, 5, 8),
-        "kv_port": _kv_port},
+        "kv_port": _kv_port,
+        "attention_hold": _chance(0.7)},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
         **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),

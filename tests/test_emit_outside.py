@@ -32,7 +32,7 @@ def chip(request, tmp_path_factory):
 
 
 def test_a_bus_of_its_own(chip, tmp_path):
-    folder, design, axi = chip
+    folder, _, axi = chip
     buses = ["m_axi", "m_axi_kv"] if axi else ["m_axi_kv"]
     check_ports(folder, "chip")
     check_template(folder, "chip", tmp_path)
