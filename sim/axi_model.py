@@ -18,7 +18,8 @@ MAIN = Path(__file__).with_name("axi_main.cpp")
 
 def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False):
     """As `hwgen.host.links.verilated.build_model`, of an `AxiDecoder`."""
-    header = kv_header(f"{top}__DOT__decoder", design) + kv_bus_header(design) + "".join(f"#define {name} {int(value)}\n" for name, value in (
+    header = kv_header(f"{top}__DOT__decoder", design) + kv_bus_header(design)
+    header += "".join(f"#define {name} {int(value)}\n" for name, value in (
         ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"),
         ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
 

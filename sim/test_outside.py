@@ -16,9 +16,10 @@ from sim.designs import small_design
 from sim.passes import History, random_model, run_step
 
 # slots that share blocks, of which there are too few; a window in one layer; words of the bus narrower than beats
-DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=3, kv_block=4, kv_blocks=9,
-                      context=16, hidden_size=10, intermediate_size=6, num_attention_heads=2, num_key_value_heads=2,
-                      head_dim=4, vocab_size=29, layer_types=[{}, {"window": 6}], source="stream", kv_port=16)
+DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=3, kv_block=4,
+                      kv_blocks=9, context=16, hidden_size=10, intermediate_size=6, num_attention_heads=2,
+                      num_key_value_heads=2, head_dim=4, vocab_size=29, layer_types=[{}, {"window": 6}],
+                      source="stream", kv_port=16)
 MODEL = random_model(DESIGN)
 
 

@@ -21,7 +21,8 @@ _BUSES = {
 _INTERFACES = (
     ("clk", "clock", "slave", "CLK"), ("rst", "reset", "slave", "RST"),
     ("aclk", "clock", "slave", "CLK"), ("aresetn", "reset", "slave", "RST"),
-    ("m_axi", "axi", "master", None), ("m_axi_kv", "axi", "master", None), ("s_axi", "lite", "slave", None), ("irq", "interrupt", "master", "INTERRUPT"),
+    ("m_axi", "axi", "master", None), ("m_axi_kv", "axi", "master", None),
+    ("s_axi", "lite", "slave", None), ("irq", "interrupt", "master", "INTERRUPT"),
     ("s_axis_command", "stream", "slave", None), ("m_axis_result", "stream", "master", None))
 
 #: The AXI4 masters, and what is in the memory of each.

@@ -92,7 +92,8 @@ def _always(prefix, bus):
                 "cache": "3 (modifiable, bufferable)", "prot": 0, "qos": 0}
     return {**{f"{prefix}{channel}{signal}": f"{_CHANNELS[channel]}: {_SIGNALS[signal]}, always {value}"
                for channel in ("ar", "aw") for signal, value in constant.items()},
-            f"{prefix}rready": "read data: it is taken, always", f"{prefix}bready": "write response: it is taken, always"}
+            f"{prefix}rready": "read data: it is taken, always",
+            f"{prefix}bready": "write response: it is taken, always"}
 
 
 def _layout(shape, offset=0):

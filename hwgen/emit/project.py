@@ -374,14 +374,14 @@ def _keys_and_values(about):
         return ""
     kv, buses = about["kv"], "bus" in about
     where = ("KV_BASE on, which is behind weights at 0 at first: one memory may have both" if buses
-             else "`kv_base` on. Hold\n`kv_flush` until `kv_flushed` before a reset; after `kv_bad` a pass's tokens are "
-                  "of no use")
+             else "`kv_base` on. Hold\n`kv_flush` until `kv_flushed` before a reset; after `kv_bad` a pass's tokens "
+                  "are of no use")
     return f"""
 ## Keys and values
 
 They are {kv["bytes"]:,} bytes of the memory at `m_axi_kv`, from {where}.
-The address is a multiple of {kv["alignment"]}; change it while no slot has a position. What is there at first does not \
-matter. Each K/V head of a layer has {kv["blocks"]} blocks
+The address is a multiple of {kv["alignment"]}; change it while no slot has a position. What is there at first does \
+not matter. Each K/V head of a layer has {kv["blocks"]} blocks
 of {kv["positions_per_block"]} positions and {kv["bytes_per_block"]:,} bytes: K rows of {kv["bytes_per_k_row"]} bytes, \
 of which {kv["bytes_of_exponents"]} begin with the exponents of K and V, then V rows of {kv["bytes_per_v_row"]}.
 """

@@ -32,8 +32,8 @@ from .link import (EccState, Entry, KvAnswer, Link, LinkError, PassResult, check
                    refusals)
 from ..diagnosis.waves import Window, probed
 
-__all__ = ["KV_BUS", "TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept",
-           "kv_bus_header", "kv_header", "remembered", "texts"]
+__all__ = ["KV_BUS", "TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled",
+           "kept", "kv_bus_header", "kv_header", "remembered", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
