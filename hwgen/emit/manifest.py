@@ -41,7 +41,7 @@ def _plain(value):
 
 def _derived(design):
     """Every number that `Design` derives, and what goes through the array in a layer."""
-    left_out = () if design.hw.kv_port else ("kv_places", "kv_base")
+    left_out = () if design.hw.kv_port else ("kv_places", "kv_base", "memory_bytes")
     found = {name: getattr(design, name) for name, member in inspect.getmembers(Design)
              if isinstance(member, property) and name not in left_out}
     found |= {f"{matmul.name}_matmul": matmul for matmul in design.layer_matmuls}
