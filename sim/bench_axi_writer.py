@@ -89,6 +89,66 @@ async def values(dut, pattern):
 
 
 @cocotb.test()
+async def silence(dut):
+    """A memory that is silent for so many cycles is reported once, in the next one: before the address, before each
+    word and before the answer; what it takes meanwhile begins the count anew."""
+    clock = await start_clock_reset(dut)
+    b = Bench(dut, clock)
+    words = max(1, SIZE // AXI.word_bytes)
+    for timeout in (1, 2, 5, 40):
+        for heard in range(words + 2):      # steps that the memory takes before it is silent
+            beat, = b.some(1)
+            dut.timeout.value = 0
+            b.put.send([beat])
+            await b.put.drained()
+            b.writes.mute = heard == 0
+            await clock.edge(heard)
+            b.writes.mute = True
+            dut.timeout.value = timeout
+            await clock.edge(timeout - 1)
+            for _ in range(3):
+                await clock.edge(2 * timeout + 9)
+            word = beat["address"] * SIZE // AXI.word_bytes * AXI.word_bytes
+            assert b.errors == [(ReadError.TIMEOUT, b.base + word)], (timeout, heard)
+            b.writes.mute = False
+            while not value_of(dut.settled):
+                await clock.edge()
+            b.errors.clear()
+
+
+@cocotb.test()
+async def each_bit_of_the_limit(dut):
+    """The count and its limit have 32 bits, and a reset clears the count."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock = await start_clock_reset(dut)
+    b = Bench(dut, clock)
+    for bit in range(3, 32):
+        limit = 1 << bit | rng.randrange(5, 1 << bit) if bit > 3 else 13
+        b.writes.mute, dut.timeout.value = True, limit
+        b.put.send(b.some(1))
+        await b.put.drained()
+        await clock.edge(8)
+        for silent, errors in ((limit ^ 1 << rng.randrange(3, bit + 1), 0), (limit - 3, 1)):
+            b.errors.clear()
+            dut.silent.value = silent
+            await clock.edge(3)
+            await clock.sample()
+            assert b.errors == []
+            await clock.edge()
+            await clock.sample()
+            await clock.edge()
+            assert [error for error, _ in b.errors] == [ReadError.TIMEOUT] * errors
+        if bit % 8 == 0:
+            b.put.clear()
+            await clock.reset()
+            assert value_of(dut.silent) == 0 and value_of(dut.settled)
+        b.writes.mute = False
+        while not value_of(dut.settled):
+            await clock.edge()
+        b.errors.clear()
+
+
+@cocotb.test()
 async def errors(dut):
     """An answer that is an error, one that nobody waits for, and a memory that is silent: once, with the beat's
     address."""

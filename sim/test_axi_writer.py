@@ -17,4 +17,5 @@ SHAPES = {
 def test_axi_writer(shape, sim):
     params = SHAPES[shape]
     unit = AxiWriter(AxiShape(**params["axi"]), beats=params["beats"], beat_bytes=params["beat_bytes"])
-    run(unit, f"axi_writer_{shape}", "bench_axi_writer", params=params, sim=sim)
+    run(unit, f"axi_writer_{shape}", "bench_axi_writer", params=params, sim=sim,
+        internals=["silent"])
