@@ -145,6 +145,12 @@ def test_formats_that_do_not_fit(text, shape, complaint):
         Design(model=models.DEMO, hw=HwShape(**shape), recipe=recipe(text))
 
 
+def test_a_block_range_for_which_no_array_has_room():
+    model = dataclasses.replace(models.DEMO, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="Block range must be at most 12 in an array of e4m1, not 13"):
+        Design(model=model, hw=HwShape(), recipe=recipe("weights=e2m1,block_range=13"))
+
+
 def test_each_field_of_a_shape_is_explained():
     meanings = field_meanings()
     assert {*meanings} == {field.name for field in dataclasses.fields(HwShape)}

@@ -139,7 +139,8 @@ class Recipe:
         if self.formats(model) != {E2M1}:
             return self.weight_format
         wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
-        return next(fmt for fmt in (E2M1, E3M1, E4M1, self.weight_format) if block_ranges()[fmt] >= wanted)
+        # where none is wide enough, `check` says how much the widest has
+        return next((fmt for fmt in (E2M1, E3M1, E4M1, self.weight_format) if block_ranges()[fmt] >= wanted), E4M1)
 
     def largest_block(self, model: "ModelShape") -> int:
         """The largest offset of a block; 0: blocks have none."""
