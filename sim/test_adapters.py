@@ -29,6 +29,15 @@ SHAPES = {
                   adapter_rank=8,
                   tile_beats=2, attention_lanes=4, block=dict(parallel=True, gated=False)),
 }
+#: Of arrays of fewer than 8 bits a code, by their format.
+NARROW = {
+    "e2m1": dict(TINY, formats="weights=e2m1,block_range=0,scales=row", tie_word_embeddings=False, dsp_columns=1),
+    "e3m1": dict(formats="weights=e2m1", tie_word_embeddings=False, entries=4, slots=4, hidden_size=40, tile_beats=4,
+                 columns=16, vector_lanes=2, head_dim=32, attention_lanes=4, adapters=3, adapter_rank=3),
+    "e4m1": dict(formats="weights=e2m1,block_range=12,scales=row", tie_word_embeddings=False, lanes=4, entries=3,
+                 slots=2, dsp_pairs=1, adapters=1, adapter_rank=5, activation_format="e4m3",
+                 block=dict(norms="sandwich", biased=["q", "o", "down"])),
+}
 
 
 def passes(design, count, seed=3):
@@ -59,6 +68,20 @@ def run(design, tmp_path, count, stall=0.0):
 
 def test_tiny(tmp_path):
     run(small_design(source="stream", **TINY), tmp_path, 12)
+
+
+def test_an_array_of_4_bits(tmp_path):
+    design = small_design(source="stream", **NARROW["e2m1"])
+    assert design.array_format.name == "e2m1"
+    run(design, tmp_path, 12)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["e3m1", "e4m1"])
+def test_an_array_of_fewer_bits(name, tmp_path):
+    design = small_design(source="stream", **NARROW[name])
+    assert design.array_format.name == name
+    assert run(design, tmp_path, 14) == run(design, tmp_path, 14, stall=0.4)
 
 
 @pytest.mark.nightly

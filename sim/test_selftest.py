@@ -1,6 +1,7 @@
 """The self-test on machines with a wrong bit: which unit it names, over both simulated links, and with no single bit to
 name."""
 import contextlib
+import dataclasses
 import random
 
 import pytest
@@ -13,6 +14,7 @@ from hwgen.host.driver import Mismatch, selftest
 from hwgen.host.diagnosis.faults import AdapterFault, ConstantFault, KvFault, WeightFault, parse_fault, rewired
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.machine import simulated
+from hwgen.params.presets import recipe
 from hwgen.plan.stream_map import title
 from sim.designs import small_design
 from sim.passes import random_model
@@ -147,27 +149,31 @@ def test_a_register_of_wires(link):
 ADAPTED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, context=8,
                        hidden_size=10, intermediate_size=12, head_dim=6,
                        vocab_size=29, num_hidden_layers=1, adapters=1, adapter_rank=2)
-ADAPTED_MODEL = random_model(ADAPTED)
+#: And with an array of 5 bits a code.
+NARROW = dataclasses.replace(ADAPTED, recipe=recipe("weights=e2m1"),
+                             model=dataclasses.replace(ADAPTED.model, tie_word_embeddings=False),
+                             hw=dataclasses.replace(ADAPTED.hw, attention_lanes=2))
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("link", ["verilator", "sim-uart"])
-def test_wrong_bits_of_an_adapter(link):
+@pytest.mark.parametrize("link, design", [("verilator", ADAPTED), ("sim-uart", ADAPTED), ("verilator", NARROW)],
+                         ids=["verilator", "sim-uart", "5 bits"])
+def test_wrong_bits_of_an_adapter(link, design):
     """At random places of its memory: those that are felt are named."""
-    rng, felt = random.Random(2), 0
+    rng, felt, model = random.Random(2), 0, random_model(design)
     for _ in range(8):
-        fault = AdapterFault(rng.randrange(ADAPTED.adapter_map.beats), rng.randrange(ADAPTED.hw.beat_bytes),
-                             rng.randrange(8))
-        connected = (simulated(ADAPTED, ADAPTED_MODEL, stage, faults=[fault]) if link == "verilator" else
-                     pins_link(build_pins(board("ulx3s-85f"), ADAPTED, ADAPTED_MODEL, divisor=4), ADAPTED,
-                               ADAPTED_MODEL, faults=[fault]))
-        with connected as machine, GoldenLink(ADAPTED, ADAPTED_MODEL) as golden:
+        fault = AdapterFault(rng.randrange(design.adapter_map.beats), rng.randrange(design.hw.beat_bytes),
+                             rng.randrange(design.array_format.bits))
+        connected = (simulated(design, model, stage, faults=[fault]) if link == "verilator" else
+                     pins_link(build_pins(board("ulx3s-85f"), design, model, divisor=4), design, model,
+                               faults=[fault]))
+        with connected as machine, GoldenLink(design, model) as golden:
             try:
                 selftest(machine, golden)
                 continue
             except Mismatch as mismatch:
-                diagnosis = diagnose(machine, ADAPTED_MODEL, golden, mismatch)
+                diagnosis = diagnose(machine, model, golden, mismatch)
         felt += 1
-        said = "\n".join([fault.where(ADAPTED), *diagnosis.lines()])
+        said = "\n".join([fault.where(design), *diagnosis.lines()])
         assert fault in [s.fault for s in diagnosis.suspects] and diagnosis.again, said
     assert felt >= 3

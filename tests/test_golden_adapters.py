@@ -11,13 +11,15 @@ from hwgen.golden.sequencer import pass_timeline
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.link import Entry, LinkError
 from hwgen.models import quantize, random_checkpoint
-from hwgen.models.adapter_codes import pack_adapter, quantize_adapter
+from hwgen.models.adapter_codes import beat_exponent, exponent_beat, pack_adapter, quantize_adapter
 from hwgen.models.adapters import Adapted, Adapter, LowRank
 from hwgen.models.checkpoint import ModelError
+from hwgen.models.quantize import score_factor
 from hwgen.models.reference import Reference
+from hwgen.params import presets
 from hwgen.params.block import dense
 from hwgen.params.design import Design
-from hwgen.params.formats import E3M4, E4M3
+from hwgen.params.formats import E2M1, E3M1, E3M4, E4M1, E4M3
 from hwgen.params.hardware import HwShape, Recipe
 from model_files import ODD
 
@@ -69,6 +71,42 @@ def test_logits_are_those_of_the_reference_but_for_rounding(shape, recipe):
     plain, adapted = Reference.of(checkpoint).logits(TOKENS), Adapted(checkpoint, adapter).logits(TOKENS)
     noise, wrong = rms(logits(golden, 0) - plain), rms(logits(golden, 2) - adapted)
     assert wrong < 1.6 * noise and rms(adapted - plain) > 3 * noise
+
+
+UNTIED = dataclasses.replace(ODD, tie_word_embeddings=False)
+#: The array's format -> (formats, how far B A may be from the float one, of its size).
+NARROW = {"e3m4": ("e3m4", 0.05), "e4m1": ("weights=e2m1,block_range=12", 0.18),
+          "e3m1": ("weights=e2m1", 0.18), "e2m1": ("weights=e2m1,block_range=0,scales=row", 0.25)}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_codes_of_fewer_bits_are_the_adapter_but_for_rounding(name):
+    text, most = NARROW[name]
+    checkpoint, design, quantized = machine(UNTIED, recipe=presets.recipe(text))
+    adapter, fmt = random_adapter(checkpoint), design.array_format
+    codes = quantize_adapter(adapter, quantized, design)
+    assert fmt.name == name
+    for (project, layer), part in codes.parts.items():
+        for matrix, a in part.a.items():
+            base = getattr(quantized.layers[layer], matrix)
+            scale = design.stored_exponent(base) + (0 if base.rows is None else base.rows.astype(int)[:, None])
+            got = np.ldexp((fp8_ints(part.b[matrix], fmt) @ fp8_ints(a, fmt)).astype(float),
+                           scale + part.exponent + 2 * fmt.unit_exp)
+            low = adapter.parts[f"model.layers.{layer}.{design.block.matrix(matrix).tensor}"]
+            wanted = low.scale * (low.b.astype(float) @ low.a)
+            wanted *= score_factor(design.model) if matrix == "q" else 1
+            assert rms(got - wanted) < most * rms(wanted), (project, layer, matrix)
+
+
+@pytest.mark.parametrize("name", ["e4m1", "e3m1", "e2m1"])
+def test_logits_of_an_array_of_fewer_bits(name):
+    """The base's rounding is most of what is wrong."""
+    checkpoint, design, quantized = machine(UNTIED, recipe=presets.recipe(NARROW[name][0]))
+    golden, adapter = GoldenDecoder(design, quantized), random_adapter(checkpoint)
+    golden.load_adapter(2, quantize_adapter(adapter, quantized, design))
+    plain, adapted = Reference.of(checkpoint).logits(TOKENS), Adapted(checkpoint, adapter).logits(TOKENS)
+    noise, wrong = rms(logits(golden, 0) - plain), rms(logits(golden, 2) - adapted)
+    assert wrong < 1.3 * noise and rms(logits(golden, 0) - adapted) > 1.5 * wrong
 
 
 def test_an_adapter_of_some_matrices():
@@ -180,6 +218,13 @@ def test_the_memory_holds_each_code_once():
     assert np.array_equal(b[:400:2, :5], codes.parts["gate_up",
                                                      1].b["gate"]) and np.array_equal(b[1:400:2, 8:13],
                                                                                       codes.parts["gate_up", 1].b["up"])
+
+
+@pytest.mark.parametrize("fmt", [E2M1, E3M1, E4M1, E3M4], ids=str)
+@pytest.mark.parametrize("exponent", [-512, -37, -1, 0, 6, 511])
+def test_an_exponent_is_in_codes_of_any_format(fmt, exponent):
+    codes = exponent_beat(exponent, fmt, 8)
+    assert codes.max() < 1 << fmt.bits and beat_exponent(codes, fmt) == exponent
 
 
 def cycles(numbers, **changes):

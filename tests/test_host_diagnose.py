@@ -298,22 +298,27 @@ def test_wires_that_are_none(spelling, design, complaint):
 
 
 ADAPTED = small_design(**SHAPE | dict(adapters=3, adapter_rank=3))
+#: And with an array of 5 bits a code.
+FEWER_BITS = small_design(**SHAPE | dict(adapters=3, adapter_rank=3, head="single", attention_lanes=2,
+                                     formats="weights=e2m1"))
+FEWER_BITS_MODEL = quantize(random_checkpoint(FEWER_BITS.model), FEWER_BITS.recipe)
 
 
 class AdaptedMachine(GoldenLink):
     """A golden model one of whose adapters is another one than was loaded."""
 
-    def __init__(self, number, change):
-        super().__init__(ADAPTED, MODEL)
+    def __init__(self, number, change, design=ADAPTED, model=MODEL):
+        super().__init__(design, model)
         self.number, self.change, self.fault = number, change, None
 
     def load_adapter(self, number, quantized):
         if number == self.number:
             wrong = copy.deepcopy(quantized)
             self.change(wrong.parts)
-            (beat, byte), = np.argwhere(change := pack_adapter(wrong, ADAPTED) ^ pack_adapter(quantized, ADAPTED))
+            (beat, byte), = np.argwhere(change := pack_adapter(wrong, self.design)
+                                        ^ pack_adapter(quantized, self.design))
             bit = int(change[beat, byte]).bit_length() - 1
-            self.fault, quantized = AdapterFault(int(beat) + (number - 1) * ADAPTED.adapter_map.beats,
+            self.fault, quantized = AdapterFault(int(beat) + (number - 1) * self.design.adapter_map.beats,
                                                  int(byte), bit), wrong
         super().load_adapter(number, quantized)
 
@@ -342,9 +347,24 @@ def test_a_wrong_bit_of_an_adapter(number, change, told):
     assert told in machine.fault.where(ADAPTED) and f"adapter {number}" in machine.fault.where(ADAPTED)
 
 
+@pytest.mark.parametrize("number, change, told, place", [
+    (1, in_code(("qkv", 1), "a", "v", (1, 2), 4), "layer 1, qkv, A of v, rank 1, input 2, bit 4", None),
+    (3, in_code(("down", 0), "b", "down", (4, 1), 2), "layer 0, down, B of down, rank 1, output 4, bit 2", None),
+    (2, in_exponent(("qkv", 0), 1), "layer 0, qkv, exponent, bit 1", (0, 1)),
+    (2, in_exponent(("qkv", 0), 6), "layer 0, qkv, exponent, bit 6", (1, 1))])
+def test_a_wrong_bit_of_an_adapter_of_fewer_bits(number, change, told, place):
+    machine = AdaptedMachine(number, change, FEWER_BITS, FEWER_BITS_MODEL)
+    _, diagnosis = found(machine, FEWER_BITS_MODEL)
+    fault = machine.fault
+    assert FEWER_BITS.array_format.bits == 5 and place in (None, (fault.byte, fault.bit))
+    assert named(diagnosis, fault), "\n".join([fault.where(FEWER_BITS), *diagnosis.lines()])
+    assert told in fault.where(FEWER_BITS)
+
+
 def test_faults_of_adapters():
     assert parse_fault("adapter:7:2:1", ADAPTED) == AdapterFault(7, 2, 1)
-    for spelling, design, complaint in (("adapter:7:2:8", ADAPTED, "Bit of a byte"),
+    for spelling, design, complaint in (("adapter:7:2:8", ADAPTED, "Bit of a byte must be 0 to 7"),
+                                        ("adapter:7:2:5", FEWER_BITS, "Bit of a byte must be 0 to 4"),
                                         ("adapter:9999:0:0", ADAPTED, "Beat of the adapters' memory"),
                                         ("adapter:0:0:0", DESIGN, "add adapters=1")):
         with pytest.raises(ValueError, match=complaint):

@@ -6,16 +6,20 @@ import numpy as np
 from ..params.adapters import MAX_SHIFT
 from ..params.block import Project
 from ..params.design import Design
+from ..params.formats import E2M1, Fp8
 from .adapters import Adapter
 from .checkpoint import ModelError
 from .pack import matrix_rows, tile_beats, tiled_inputs
 from .quantize import QuantizedModel, encode, scale_exponent, score_factor
 
-__all__ = ["QuantizedAdapter", "QuantizedPart", "check_rank", "pack_adapter", "quantize_adapter", "random_adapter"]
+__all__ = ["QuantizedAdapter", "QuantizedPart", "beat_exponent", "check_rank", "exponent_beat", "pack_adapter",
+           "quantize_adapter", "random_adapter"]
 
 #: Of B's codes and A's sums together, bits that stay free where the sums are as large as they can be: those of a text
 #: are so much smaller.
 _HEADROOM = 6
+#: In E2M1, whose codes have fewer bits to give (measured: `tools/adapter_formats.py`).
+_HEADROOM_E2M1 = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +84,36 @@ def _quantized(adapter, design, codes, project, layer, found):
         matrix = getattr(codes, name)
         scales[name] = (design.stored_exponent(matrix)
                         + (0 if matrix.rows is None else matrix.rows.astype(np.int64)[:, None]))
-    own = scale_exponent(max(float(np.abs(values).max(initial=0)) for values in a.values()), fmt)
+    own = _scale(a, fmt)
     a = {name: encode(np.ldexp(values, -own), fmt) for name, values in a.items()}
     bound = _largest_sum(a, fmt) * act.max_value       # of A's sums
-    # the exponent of B with which no code of it clips, to the base's rows
+    # B's exponent is to those of the base's rows
     relative = {name: np.ldexp(part, -scales[name]) for name, part in b.items()}
-    of_b = scale_exponent(max(float(np.abs(part).max(initial=0)) for part in relative.values()), fmt)
+    of_b = _scale(relative, fmt, scales)
     largest = _scale_of_sums(bound, act)
-    of_b += max(0, _HEADROOM - (of_b + own + largest)) // 2
+    headroom = _HEADROOM_E2M1 if fmt == E2M1 else _HEADROOM
+    of_b += max(0, headroom - (of_b + own + largest)) // 2
     if of_b + own + largest > MAX_SHIFT:
         raise _too_large(adapter, project, layer)
     b = {name: encode(np.ldexp(part, -of_b), fmt) for name, part in relative.items()}
     if _part_of_room(design, project, _largest_sum(b, fmt) * bound) * 2.0 ** (of_b + own) > 1:
         raise _too_large(adapter, project, layer)
     return QuantizedPart(a, b, of_b + own)
+
+
+def _scale(matrices, fmt, scales=None):
+    """The exponent of matrices, name -> float64, with which no code clips; in fewer than 8 bits, or one less if the
+    squared error is then the less. ``scales``: exponents to which they are, name -> of its rows."""
+    holds = scale_exponent(max(float(np.abs(values).max(initial=0)) for values in matrices.values()), fmt)
+    if fmt.bits == 8:
+        return holds
+    table, errors = fmt.values() * 2.0 ** fmt.unit_exp, []
+    for e in (holds, holds - 1):
+        errors.append(0.0)
+        for name, values in matrices.items():
+            off = np.ldexp(table[encode(np.ldexp(values, -e), fmt)], e) - values
+            errors[-1] += float(np.square(np.ldexp(off, scales[name] if scales else 0)).sum())
+    return holds - (errors[1] < errors[0])
 
 
 def _largest_sum(codes, fmt):
@@ -126,7 +146,7 @@ def random_adapter(design: Design, seed: int, whole: bool = True) -> QuantizedAd
 
     def codes(*shape):
         magnitudes = rng.integers(0, fmt.max_code + 1, shape).astype(np.uint8)
-        return magnitudes | rng.integers(0, 2, shape).astype(np.uint8) << 7
+        return magnitudes | rng.integers(0, 2, shape).astype(np.uint8) << fmt.bits - 1
 
     for layer in range(design.layers):
         for project in design.block.of(Project):
@@ -151,6 +171,19 @@ def _too_large(adapter, project, layer):
                       "is this the adapter's base?")
 
 
+def exponent_beat(exponent: int, fmt: Fp8, beat_bytes: int) -> np.ndarray:
+    """The beat of an exponent, in codes of a format: uint8 [beat_bytes]."""
+    count, codes = -(-16 // fmt.bits), np.zeros(beat_bytes, np.uint8)
+    codes[:count] = (exponent & 0xFFFF) >> fmt.bits * np.arange(count) & (1 << fmt.bits) - 1
+    return codes
+
+
+def beat_exponent(codes: np.ndarray, fmt: Fp8) -> int:
+    """The exponent of such a beat."""
+    word = sum(int(code) << i * fmt.bits for i, code in enumerate(codes[:-(-16 // fmt.bits)]))
+    return (word + 0x8000 & 0xFFFF) - 0x8000
+
+
 def pack_adapter(adapter: QuantizedAdapter, design: Design) -> np.ndarray:
     """The machine's memory of an adapter: uint8 [design.adapter_map.beats, beat_bytes]."""
     hw, rank = design.hw, design.hw.adapter_rank
@@ -160,7 +193,7 @@ def pack_adapter(adapter: QuantizedAdapter, design: Design) -> np.ndarray:
         part, project = adapter.parts.get((place.project, place.layer)), projects[place.project]
         if part is None:
             continue
-        beats[place.address, :2] = np.array([part.exponent & 0xFFFF], "<u2").view(np.uint8)
+        beats[place.address] = exponent_beat(part.exponent, design.array_format, hw.beat_bytes)
         sizes, count = design.model.matrices(), rank * len(project.matrices)
         a, b = np.zeros((count, sizes[project.matrices[0]][1]), np.uint8), {}
         for i, name in enumerate(project.matrices):

@@ -14,8 +14,7 @@ MAX_SHIFT = 15
 
 
 class AdapterPlace(NamedTuple):
-    """An adapter's numbers for a `Project` of a layer: a beat whose first word is the exponent, then the tiles of A,
-    then those of B.
+    """An adapter's numbers for a `Project` of a layer: a beat with the exponent, then the tiles of A, then those of B.
 
     Row r of A, and column r of B, are of the project's matrix ``r // rank``.
     """
@@ -31,7 +30,11 @@ class AdapterPlace(NamedTuple):
 
 class AdapterMap:
     """The places of an adapter's numbers, in the order of layers and of a layer's projects. ``map[project, layer]`` is
-    one of them."""
+    one of them.
+
+    A byte of a beat is a code of the array's format, which the machine keeps without the bits above it: ``kept_bits``
+    of a beat. An exponent is in as many of the first codes as hold its 16 bits, the lowest first.
+    """
 
     def __init__(self, design: "Design") -> None:
         self._places, address = {}, 0
@@ -43,7 +46,9 @@ class AdapterMap:
                 address = starts[2] + b.tiles * beats
                 self._places[project.name, layer] = AdapterPlace(project.name, layer, starts[0], a, b, *starts[1:],
                                                                  address)
-        self.beats = address
+        self.beats, self.code_bits = address, design.array_format.bits
+        self.kept_bits = self.code_bits * design.hw.beat_bytes
+        self.kept_bytes = self.beats * self.kept_bits // 8      # of an adapter
 
     def __iter__(self) -> Iterator[AdapterPlace]:
         return iter(self._places.values())

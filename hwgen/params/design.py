@@ -104,9 +104,6 @@ class Design:
     def _check_adapters(self):
         if not self.hw.adapters:
             return
-        if self.array_format.bits != 8:
-            raise ValueError(f"Formats must leave the array 8 bits with adapters, not {self.array_format}: "
-                             "add layers.0-0=e3m4 to --formats")
         if least := [m.name for m in self.layer_matmuls if m.k_tiles < 2]:
             raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not "
                              f"{self.hw.lanes}")

@@ -90,7 +90,7 @@ FEATURES: dict[str, Callable[[Design], tuple[int, ...]]] = {
     "qk_norm": lambda d: (1, d.hw.vector_lanes),
     "sums": lambda d: (1, d.hw.vector_lanes),
     "sequencer": lambda d: (1, d.hw.entries > 1, d.hw.halves == 2),
-    "adapters": lambda d: (1, d.hw.beat_bytes),
+    "adapters": lambda d: (1, d.adapter_map.kept_bits // 8),
     "adapter_sums": lambda d: (1, d.hw.vector_lanes),
     "xz": lambda d: (1, d.hw.lanes),
     "kv_bus": lambda d: (1, d.hw.attention_lanes, d.hw.kv_port, d.hw.slots * d.hw.paged),

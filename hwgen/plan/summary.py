@@ -73,7 +73,7 @@ def facts(design: Design, source: str) -> dict[str, str]:
                      f"{_count(hw.kv_block, 'position')} of {position:,} bytes, "
                      f"for {_count(hw.slots, 'slot')}{', and check bits' if hw.kv_ecc else ''}",
         **({"adapters": f"{hw.adapters} of rank {hw.adapter_rank} or less, "
-                        f"{design.adapter_map.beats * hw.beat_bytes:,} bytes each, loaded in "
+                        f"{design.adapter_map.kept_bytes:,} bytes each, loaded in "
                         f"{design.adapter_map.beats:,} cycles"} if hw.adapters else {}),
         "array cycles": f"{beats:,} for a pass of one entry, and what does not overlap with them",
     }

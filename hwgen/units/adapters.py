@@ -64,7 +64,7 @@ class AdapterTiles(wiring.Component):
 
     Parameters
     ----------
-    array : ArrayParams         of the array that takes the tiles, whose codes are of 8 bits
+    array : ArrayParams         of the array that takes the tiles
     block : Block
     layers : int
     adapters : int              resident at once
@@ -73,7 +73,7 @@ class AdapterTiles(wiring.Component):
 
     Members
     -------
-    load : In(stream)           `adapter_layout`; always ready
+    load : In(stream)           `adapter_layout`; always ready. Of each byte the bits of the array's codes are kept
     clear : In(1)               a pass begins: there are no rows ...
     enter : In(1), number : In  ... but each that is let in, with its adapter or 0
     start : In(1), matrix : In, layer : In      a command of the feeder is taken
@@ -88,8 +88,7 @@ class AdapterTiles(wiring.Component):
         self._places = {member(Matrix, project): adapter_map[project.name, 0] for project in block.of(Project)}
         self._size, self._layer_beats = adapter_map.beats, adapter_map.beats // layers
         self._entries, self._adapters, self._tile_beats = entries, adapters, tile_beats
-        self._tile_bits = 8 * array.lanes * array.columns
-        self._beat_bytes = array.lanes * array.columns // tile_beats
+        self._code_bits, self._beat_bytes = array.weight.bits, array.lanes * array.columns // tile_beats
         tile = stream.Signature(unsigned(array.tile_layout.size))
         super().__init__({
             "load": In(stream.Signature(adapter_layout(adapters=adapters, beat_bytes=self._beat_bytes))),
@@ -115,14 +114,19 @@ class AdapterTiles(wiring.Component):
     def _store(self, m):
         """The memory, and its content as it comes."""
         size, adapters = self._size, self._adapters
-        m.submodules.memory = memory = BlockRam(8 * self._beat_bytes, size * adapters)
+        m.submodules.memory = memory = BlockRam(self._code_bits * self._beat_bytes, size * adapters)
         write = Signal(range(size * adapters + 1), name="write", reset_less=True)
         place = Mux(self.load.p.first, times(self.load.p.adapter, size), write)
         m.d.comb += [self.load.ready.eq(1), memory.write_en.eq(self.load.valid), memory.write_address.eq(place),
-                     memory.write_data.eq(self.load.p.data)]
+                     memory.write_data.eq(self._codes(self.load.p.data))]
         with m.If(self.load.valid):
             m.d.sync += write.eq(place + 1)
         return memory
+
+    def _codes(self, data):
+        """What is kept of a beat's bytes."""
+        bits = self._code_bits
+        return data if bits == 8 else Cat(data.word_select(i, 8)[:bits] for i in range(self._beat_bytes))
 
     def _find_runs(self, m):
         """Rows as they are let in; where each run's adapter begins in the memory."""
@@ -154,7 +158,8 @@ class AdapterTiles(wiring.Component):
         place = self._locate(m, reader)
         found, record = Signal(name="found"), Signal(name="record", reset_less=True)
         of_run = Signal.like(reader.run, name="of_run")
-        layout = data.StructLayout({"data": 8 * self._beat_bytes, "record": 1, "run": range(self._entries)})
+        layout = data.StructLayout({"data": self._code_bits * self._beat_bytes, "record": 1,
+                                    "run": range(self._entries)})
         m.submodules.output = output = SkidRegister(layout)
         move, read = Signal(name="move"), Signal(name="read")
         m.d.comb += [output.i.valid.eq(found), output.i.p.data.eq(memory.read_data), output.i.p.record.eq(record),
@@ -215,12 +220,13 @@ class AdapterTiles(wiring.Component):
     def _assemble(self, m, beats):
         """Beats as tiles, and exponents into their register. Returns the tile's (valid, payload, ready)."""
         runs, tile_beats = self.runs, self._tile_beats
-        whole = Signal(unsigned(self._tile_bits), name="whole")
+        beat_bits = self._code_bits * self._beat_bytes
+        whole = Signal(unsigned(beat_bits * tile_beats), name="whole")
         ready, valid = Signal(name="ready"), Signal(name="valid")
         last = Const(1)
         if tile_beats > 1:
             beat = Signal(range(tile_beats), name="beat")
-            kept = [Signal(8 * self._beat_bytes, name=f"kept{i}", reset_less=True) for i in range(tile_beats - 1)]
+            kept = [Signal(beat_bits, name=f"kept{i}", reset_less=True) for i in range(tile_beats - 1)]
             last = beat == tile_beats - 1
             with m.If(beats.valid & beats.ready & ~beats.p.record):
                 m.d.sync += beat.eq(beat + 1)

@@ -215,8 +215,8 @@ def _from_card(estimate):
 def _say_adapters(estimate):
     """The memory for adapters, how long one takes to get there, and how much longer a token."""
     design, board = estimate.design, estimate.board
-    size = design.adapter_map.beats * design.hw.beat_bytes
-    print(f"adapters {design.hw.adapters} of rank {design.hw.adapter_rank} or less, {size:,} bytes each"
+    print(f"adapters {design.hw.adapters} of rank {design.hw.adapter_rank} or less, "
+          f"{design.adapter_map.kept_bytes:,} bytes each"
           + (f"; {adapter_seconds(design, board.baud):,.1f} s to load one, at {board.baud:,} baud" if board else ""))
     without, adapted = (cycles_with(design, number) for number in (0, 1))
     print(f"         one text with an adapter: {adapted:,.0f} cycles a token, "

@@ -94,7 +94,7 @@ class AdapterFault:
     @classmethod
     def of_exponent(cls, design: Design, number: int, place: AdapterPlace, bit: int) -> Self:
         """Of the exponent of an `AdapterPlace` of an adapter."""
-        return cls((number - 1) * design.adapter_map.beats + place.address, bit // 8, bit % 8)
+        return cls((number - 1) * design.adapter_map.beats + place.address, *divmod(bit, design.adapter_map.code_bits))
 
     @classmethod
     def of_code(cls, design: Design, number: int, place: AdapterPlace, which: str, row: int, column: int,
@@ -115,14 +115,18 @@ class AdapterFault:
             raise ValueError("Faults of adapters must be of a machine that has some: add adapters=1 to --shape")
         _check("Beat of the adapters' memory", self.beat, design.hw.adapters * design.adapter_map.beats)
         _check("Byte of a beat", self.byte, design.hw.beat_bytes)
-        _check("Bit of a byte", self.bit, 8)
+        _check("Bit of a byte", self.bit, design.adapter_map.code_bits)
+
+    def kept(self, design: Design) -> int:
+        """Which bit of the memory's word it is."""
+        return design.adapter_map.code_bits * self.byte + self.bit
 
     def where(self, design: Design) -> str:
         hw, at = design.hw, self.beat % design.adapter_map.beats
         place = next(place for place in design.adapter_map if at < place.end)
         matrices = next(project.matrices for project in design.block.of(Project) if project.name == place.project)
         if at == place.address:
-            what = f"exponent, bit {8 * self.byte + self.bit}" if self.byte < 2 else "unused"
+            what = f"exponent, bit {self.kept(design)}" if self.kept(design) < 16 else "unused"
         else:
             in_a = at < place.b_address
             matmul, beat = (place.a, at - place.a_address) if in_a else (place.b, at - place.b_address)
@@ -333,7 +337,7 @@ class FlippingLink(Link):
         self._link.load_adapter(number, quantized)
         for fault in self._of_adapters:
             if fault.number_in(self.design) == number:
-                self._link.flip("adapters", fault.beat, 8 * fault.byte + fault.bit)
+                self._link.flip("adapters", fault.beat, fault.kept(self.design))
 
     def _holds(self, fault):
         hw, (_, _, block, offset, _) = self.design.hw, fault.place(self.design)

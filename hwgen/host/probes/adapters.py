@@ -7,7 +7,7 @@ from ...golden.adapters import codes_of
 from ...golden.numbers import fp8_ints
 from ...golden.vector_buffer import quantize
 from ...lib.layouts import EXP_BITS
-from ...models.adapter_codes import pack_adapter
+from ...models.adapter_codes import beat_exponent, pack_adapter
 from ..diagnosis.faults import AdapterFault
 from .broken import flipped_exponent
 from .case import MOST, Case, Suspect, batches
@@ -42,7 +42,7 @@ class _Part:
         self.case, self.name, self.place = case, name, design.adapter_map[name, case.index]
         weights, inputs = getattr(case.layer, name), case.stages.inputs[name]
         ranks = design.hw.adapter_rank * len(case.stages.projects[name].matrices)
-        self.exponent = int(memory[self.place.address, :2].copy().view("<i2")[0])
+        self.exponent = beat_exponent(memory[self.place.address], design.array_format)
         self.a = self._stored(memory, self.place.a_address, self.place.a)[:ranks, :weights.shape[1]]
         self.b = self._stored(memory, self.place.b_address, self.place.b)[:len(weights), :ranks]
         self.fmt, self.act = design.array_format, design.recipe.activation_format
@@ -77,7 +77,7 @@ class _Part:
         """Bits of A: those that make the same of its sums go through the layer once."""
         design, right = self.case.design, fp8_ints(self.a, self.fmt)
         rows, columns = np.indices(self.a.shape).reshape(2, -1)
-        for bit in range(8):
+        for bit in range(self.fmt.bits):
             wrong = fp8_ints(self.a ^ 1 << bit, self.fmt)
             self.case.tried += wrong.size
             for part in batches(len(rows), self.inner.size):
@@ -102,7 +102,7 @@ class _Part:
         """Bits of B."""
         z, right = fp8_ints(self.z, self.act).astype(np.int64), fp8_ints(self.b, self.fmt)
         sums = self._sums(self.z, self.shift).astype(np.int64)
-        for bit in range(8):
+        for bit in range(self.fmt.bits):
             wrong = fp8_ints(self.b ^ 1 << bit, self.fmt)
             self.case.tried += wrong.size
             delta = (z[:, None] * (wrong - right).astype(np.int64)) << self.shift[:, None, None].astype(np.int64)
