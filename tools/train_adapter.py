@@ -10,13 +10,9 @@ Needs the extra `reference` (CPU torch is enough), apt-get and dpkg.
     python tools/train_adapter.py --steps 20 --out x   a quick one, to see that everything works
 """
 import argparse
-import gzip
 import json
 import pathlib
-import re
-import subprocess
 import sys
-import tempfile
 
 import numpy as np
 import safetensors.torch
@@ -28,32 +24,10 @@ REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
 from hwgen.models import DEMO, load  # noqa: E402
+from tools.devil_text import texts  # noqa: E402
 
 RANK, ALPHA, LENGTH, BATCH = 8, 16, 255, 12
-#: Entries that have one of these are left out: of 1911, about peoples, and best not learnt.
-_UNKIND = re.compile(r"nigg|negro|\bdark(?:y|ies)|\bjews?\b|jewish|hebrew|injun|chinam[ae]n|squaw|hottentot|savage|"
-                     r"mulatto|african|mongol|ethiop", re.IGNORECASE)
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def entries():
-    """The dictionary's entries, without verse: a paragraph is a line."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "dict-devil"], cwd=folder, check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-        subprocess.run(["dpkg", "-x", next(pathlib.Path(folder).glob("*.deb")), folder], check=True)
-        text = gzip.decompress(next(pathlib.Path(folder).rglob("devil.dict.dz")).read_bytes()).decode("latin-1")
-    found = []
-    for paragraph in re.split(r"\n\s*\n", text[text.index("ABASEMENT, n."):]):
-        lines = paragraph.split("\n")
-        if any(line.startswith("  ") for line in lines):
-            continue        # verse, and who is said to have written it
-        line = " ".join(paragraph.split()).replace("_", "").replace(" -- ", "--")
-        if re.match(r"[A-Z][A-Z' -]+, [a-z.]+", line):
-            found.append(line)
-        elif found and len(line) > 40:
-            found[-1] += "\n" + line
-    return [entry for entry in found if not _UNKIND.search(entry)]
 
 
 class LowRank(nn.Module):
@@ -99,11 +73,7 @@ def main():
     options = parser.parse_args()
     torch.manual_seed(1)
     rng = np.random.default_rng(1)
-    encode = load(DEMO).tokenizer.encode
-    texts = [encode(entry)[1:] for entry in entries()]      # without the id that begins a prompt
-    line = encode("\n")[1:]
-    held, texts = texts[::20], [text for i, text in enumerate(texts) if i % 20]
-    valid = [token for text in held for token in (*text, *line)]
+    trained, valid = texts(load(DEMO).tokenizer.encode)
     model, parts = adapted()
     model.eval()
     before = loss_of(model, valid)
@@ -112,9 +82,9 @@ def main():
     for step in range(options.steps):
         rows = []
         for _ in range(BATCH):
-            row, at = [0], int(rng.integers(len(texts)))
+            row, at = [0], int(rng.integers(len(trained)))
             while len(row) <= LENGTH:       # entries in order, from any one on
-                row += [*texts[at % len(texts)], *line]
+                row += trained[at % len(trained)]
                 at += 1
             rows.append(row[:LENGTH + 1])
         rows = torch.tensor(rows)
@@ -142,9 +112,8 @@ def main():
               "target_modules": sorted(TARGETS),
               "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False}
     (options.out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    print(f"{len(texts)} entries, {sum(map(len, texts))} tokens; held out {len(valid)} tokens: {before:.4f} nats per "
-          f"token before, "
-          f"{after:.4f} with the adapter")
+    print(f"{len(trained)} entries, {sum(map(len, trained))} tokens; held out {len(valid)} tokens: {before:.4f} nats "
+          f"per token before, {after:.4f} with the adapter")
 
 
 if __name__ == "__main__":
