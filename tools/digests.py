@@ -51,6 +51,7 @@ CYCLES, VALUES, ADAPTERS, PLAN = "golden:cycles", "golden:values", "golden:adapt
 RULES = (
     ("accuracy.json", "*compensated*", (VALUES, "code:hwgen/plan/compensate.py")),
     ("accuracy.json", "*", (VALUES,)),
+    ("adapters.json", "devil *", (VALUES,)),
     ("adapters.json", "*", (ADAPTERS, "rtl:board")),
     ("array.json", "*", ("unit:mac_array", "unit:mac_column")),
     ("axi.json", "axi_reader*", ("unit:axi_reader",)),
