@@ -12,7 +12,8 @@ from hwgen.golden.sequencer import pass_timeline
 from hwgen.params.block import Project, QkNorm, dense
 from hwgen.params.model import DEMO, LLAMA3_8B
 from hwgen.params.presets import recipe
-from hwgen.plan.die import TABLE, _attention, die, measured, plan
+from hwgen.plan.die import _attention, die, plan
+from hwgen.plan.die_logic import TABLE, measured
 from hwgen.plan.die_report import as_json, bits_of, of_bits, operations_a_second, report, rows_beside
 from hwgen.plan.published import ARITHMETIC, HC1, chips_for, matrix_units
 from hwgen.top import make
@@ -52,7 +53,7 @@ def test_bits(llama):
     assert (rom["matrices"], rom["LM head"], rom["embedding"]) == (4 * weights, 4 * head, 8 * head)
     assert rom["offsets of blocks and rows"] == (weights + head) // 8 + (weights + head) // 16 + 4 * 251 * 512
     assert llama.sram["keys and values"] == 2 * 32 * 8 * 2048 * (128 * 8 + 10)
-    assert llama.sram["adapters"] == 8 * 8 * 32 * (2 * (4096 + 4096) + 2 * (1024 + 4096) + 3 * (4096 + 14336))
+    assert llama.sram["adapters"] == 5 * 8 * 32 * (2 * (4096 + 4096) + 2 * (1024 + 4096) + 3 * (4096 + 14336))
     assert llama.read == weights + 128256 * 4096
 
 
@@ -102,7 +103,8 @@ def test_assumptions_change_what_they_say(llama):
     changed = plan(die(LLAMA3_8B, "rom_overhead=0,adapters=0,density=100", tokens=HC1.tokens, context=1024,
                        recipe=recipe("weights=e2m1,block_range=0")))
     assert changed.transistors["ROM"] == sum(changed.rom.values()) < sum(llama.rom.values())
-    assert "SRAM, adapters" not in changed.transistors and changed.mm2 == pytest.approx(changed.total / 1e8)
+    assert not any("adapters" in part for part in changed.transistors)
+    assert changed.mm2 == pytest.approx(changed.total / 1e8)
     assert 2 * changed.transistors["SRAM, keys and values"] == llama.transistors["SRAM, keys and values"]
 
 
@@ -113,6 +115,22 @@ def test_multipliers_are_of_the_array_s_format(formats, expanded):
     found, multiplier = small(recipe=recipe(formats)), measured()["multipliers"]["e3m4"]
     each = multiplier["transistors"] + 24 * multiplier["FF"] + multiplier["expander"] * expanded
     assert found.transistors["multipliers"] == pytest.approx(1.25 * found.multipliers * each)
+
+
+def test_logic_of_adapters(llama):
+    """Counted by hand: a shifter in each column of each tile, a tile's slice of their memory, the rest once."""
+    of, hw = measured()["adapters"], llama.design.hw
+
+    def each(part, size):
+        (base, slope), (ff_base, ff_slope) = of[part]["transistors"], of[part]["FF"]
+        return base + slope * size + 24 * (ff_base + ff_slope * size)
+    columns, bits = llama.multipliers // 64, 5 * 64 * 64
+    assert llama.tiles == 64 and llama.design.array_format.bits == 5
+    found = (columns * each("column", llama.design.acc_bits + 2) + llama.tiles * each("tiles", bits)
+             + each("sums", hw.vector_lanes) + each("xz", hw.lanes) + each("feeder", 1)
+             + each("decoder", hw.vector_lanes))
+    assert llama.transistors["adapters' logic"] == pytest.approx(1.25 * found)
+    assert plan(die(LLAMA3_8B, "adapter_bits=8", tokens=HC1.tokens)).sram["adapters"] == 8 / 5 * llama.sram["adapters"]
 
 
 def test_other_blocks_have_more_units():

@@ -4,7 +4,9 @@ All is projected.
 
 ``--costs`` writes hwgen/plan/transistors.json from docs/results/column.json and synth.json: what a multiplier takes,
 and for each unit a straight line through its two machines, over the lines of LUTs that the planner has. Where a unit
-grew more than in proportion, its growth goes on; where less, the proportion. ``--expanders`` synthesizes what makes a
+grew more than in proportion, its growth goes on; where less, the proportion. What adapters add is such a line too, of
+the same two machines with room for some (``python -m tools.synth_report --blocks --shapes "4x4 adapters,8x16 adapters"
+--targets cmos``), over what their units grow with. ``--expanders`` synthesizes what makes a
 code of a column's format of an E2M1 code and its block's offset, for docs/results/die.json, which --costs reads too.
 """
 import argparse
@@ -21,17 +23,24 @@ from hwgen.params.hardware import block_ranges
 from hwgen.params.model import PRESETS
 from hwgen.params.presets import recipe
 from hwgen.plan import costs
-from hwgen.plan.die import TABLE, die, plan
+from hwgen.plan.die import die, plan
+from hwgen.plan.die_logic import TABLE
 from hwgen.plan.die_report import bits_of, of_bits, operations_a_second, rows_beside
 from hwgen.plan.published import ARITHMETIC, HC1, chips_for, matrix_units
 from tools import ledger, synth
-from tools.synth_report import SHAPES, design
+from tools.synth_report import BLOCKS, SHAPES, design
 
 FORMATS = ("e2m1", "e3m1", "e4m1", "e3m4", "e4m3")
 MEASURED = ("4x4", "8x16")
 CASES = {"e2m1": {}, "e2m1, 1,024 positions": {"context": 1024}, "e2m1, 8,192 positions": {"context": 8192},
          "e2m1, 8 users at 5,000 each": {"users": 8, "tokens": 5000.0},
          "e2m1 without blocks": {"recipe": recipe("weights=e2m1,block_range=0")}, "e3m4": {"recipe": recipe("e3m4")}}
+
+
+#: What adapters add -> the unit that it is in, and what it grows with, of a `Design`.
+ADAPTERS = {"column": ("column", lambda d: d.acc_bits), "tiles": ("adapters", lambda d: d.adapter_map.kept_bits),
+            "sums": ("adapter_sums", lambda d: d.hw.vector_lanes), "xz": ("xz", lambda d: d.hw.lanes),
+            "feeder": ("feeder", lambda d: 1), "decoder": ("decoder", lambda d: d.hw.vector_lanes)}
 
 
 class Expander(wiring.Component):
@@ -56,28 +65,43 @@ def expanders():
                    "command": "python -m tools.bench_die --expanders"}
 
 
+def line(points):
+    """[base, slope] of two machines' (what a unit grows with, its count)."""
+    (low, a), (high, b) = points
+    grown = (b - a) / (high - low) if high > 1.1 * low else 0
+    slope = max(grown, b / high) if high else 0
+    return [round(b - slope * high, 2), round(slope, 3)]
+
+
+def of_adapters(made):
+    """What a machine with adapters has more than one without, part by part."""
+    shapes, found = [(shape, design(BLOCKS[f"{shape} adapters"])) for shape in MEASURED], {}
+    for part, (unit, grows) in ADAPTERS.items():
+        found[part] = {kind: line([(grows(of), made[f"{shape} adapters/{unit}/{name}"]
+                                    - made.get(f"{shape}/{unit}/{name}", 0)) for shape, of in shapes])
+                       for kind, name in (("transistors", "cmos transistors"), ("FF", "cmos FF"))}
+    return found
+
+
 def table():
-    """What `hwgen.plan.die.measured` reads."""
+    """What `hwgen.plan.die_logic.measured` reads."""
     column = {entry["name"]: entry["value"] for entry in ledger.load("column.json")}
     made = {entry["name"]: entry["value"] for entry in ledger.load("synth.json")}
     units, designs = {}, [design(SHAPES[shape]) for shape in MEASURED]
     lines = [costs.logic(of, "ecp5") for of in designs]
     for unit in lines[0]:
         units[unit] = {}
-        for kind, line, name in (("transistors", "LUT", "cmos transistors"), ("FF", "FF", "cmos FF")):
-            a, b = (made.get(f"{shape}/{unit}/{name}", 0) for shape in MEASURED)
-            low, high = (found[unit][line] / max(1, costs.counts(unit, of)) for found, of in zip(lines, designs))
-            grown = (b - a) / (high - low) if high > 1.1 * low else 0
-            slope = max(grown, b / high) if high else 0
-            units[unit][kind] = [round(b - slope * high, 2), round(slope, 3)]
+        for kind, resource, name in (("transistors", "LUT", "cmos transistors"), ("FF", "FF", "cmos FF")):
+            luts = (found[unit][resource] / max(1, costs.counts(unit, of)) for found, of in zip(lines, designs))
+            units[unit][kind] = line(list(zip(luts, (made.get(f"{shape}/{unit}/{name}", 0) for shape in MEASURED))))
     multipliers = {fmt: {"transistors": column[f"column8_{fmt}_transistors_per_mac"],
                          "FF": column[f"column8_{fmt}_ff_per_mac"]}
                    for fmt in FORMATS}
     for entry in ledger.load("die.json"):
         if entry["name"].startswith("expander_"):
             multipliers[entry["name"].partition("_")[2]]["expander"] = entry["value"]
-    return {"multipliers": multipliers, "units": {unit: found for unit, found in units.items()
-                                                  if any(map(any, found.values()))}}
+    return {"multipliers": multipliers, "adapters": of_adapters(made),
+            "units": {unit: found for unit, found in units.items() if any(map(any, found.values()))}}
 
 
 def written(found):

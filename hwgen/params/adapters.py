@@ -7,10 +7,12 @@ from .block import Project
 if TYPE_CHECKING:
     from .design import Design, Matmul
 
-__all__ = ["MAX_SHIFT", "AdapterMap", "AdapterPlace"]
+__all__ = ["MAX_SHIFT", "SUM_BITS", "AdapterMap", "AdapterPlace"]
 
 #: The largest shift of B's sums to the left, before they are added to W's.
 MAX_SHIFT = 15
+#: So many bits more do sums have: what an adapter adds is at most three times the base's largest sum.
+SUM_BITS = 2
 
 
 class AdapterPlace(NamedTuple):

@@ -3,7 +3,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
 
-from .adapters import AdapterMap
+from .adapters import SUM_BITS, AdapterMap
 from .axi import PAGE
 from .block import Block, Matrix, Norm, Project, Vector
 from .formats import E2M1, Fp8
@@ -313,9 +313,8 @@ class Design:
     def acc_bits(self) -> int:
         """Signed width of the array's accumulators: whole sums, never rounded."""
         w, a = self.array_format, self.recipe.activation_format
-        # what an adapter adds is at most three times as much
         return max(w.accumulator_bits(a, m.cols * m.codes)
-                   for m in (*self.layer_matmuls, self.head_matmul)) + (2 if self.hw.adapters else 0)
+                   for m in (*self.layer_matmuls, self.head_matmul)) + (SUM_BITS if self.hw.adapters else 0)
 
     @property
     def acc_unit(self) -> int:

@@ -4,16 +4,13 @@ counted by part.
 Cycles are those of the golden model (`pass_timeline`) of the machine that hwgen emits at that size, with two
 differences, which are derived: attention is shared out to engines, by K/V heads and then by positions (the maximum of
 some maxima, and sums that are whole, so no bit changes), and the array is a grid of tiles with a ROM each, which adds
-up the rows of tiles in one more register. Transistors of logic are measured ones (docs/results/column.json, synth.json)
-in hwgen/plan/transistors.json, which `python -m tools.bench_die --costs` writes; of units beyond the measured sizes
-they go on in a straight line. All of it is projected: nobody has built it.
+up the rows of tiles in one more register. Transistors of logic are `hwgen.plan.die_logic`'s. All of it is projected:
+nobody has built it.
 """
 import dataclasses
 import functools
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..golden.attention import attention_cycles
@@ -28,15 +25,14 @@ from ..params.hardware import HwShape, Recipe
 from ..params.model import ModelShape
 from ..params.presets import recipe
 from ..params.stream import BLOCK, EMBEDDING, HEAD
-from . import costs
 from .assumed import given, parsed, within
+from .die_logic import logic
 from .memory import memories
 from .published import HC1
 
-__all__ = ["TABLE", "Die", "Plan", "default_formats", "die", "measured", "plan", "read"]
+__all__ = ["Die", "Plan", "default_formats", "die", "plan", "read"]
 
 _MOST_USERS = 256       # each entry of a pass is worked out
-TABLE = Path(__file__).with_name("transistors.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +66,7 @@ class Die:
     other: float = given(1e8, "transistors", "chosen: host link, PLL, self-test of memories; no unit here")
     adapters: int = given(1, "of each user", "resident in SRAM; 0: none")
     adapter_rank: int = given(8, "", "of an adapter of all matrices of the layers")
-    adapter_bits: float = given(8.0, "bits", "of an adapter's weight: E3M4")
+    adapter_bits: float = given(0.0, "bits", "of an adapter's weight; 0: those of the array's codes")
     adapter_time: float = given(0.12, "of the cycles",
                                 "the project's goal for a slot with an adapter of rank 8; kept free of the speed")
     density: float = given(round(HC1.transistors / HC1.mm2 / 1e6, 1), "million transistors a mm2",
@@ -90,7 +86,7 @@ class Die:
         check_int("Users", self.users, 1, _MOST_USERS)
         check_int("Context", self.context, 2, self.model.longest_context)
         within(self, none=("position", "rom_overhead", "sram_overhead", "logic_margin", "other", "adapters",
-                           "adapter_time"))
+                           "adapter_bits", "adapter_time"))
         if self.position >= self.context:
             raise ValueError(f"position must be below the context {self.context}, not {self.position}")
         for name in ("tile_lanes", "tile_columns", "vector_lanes"):
@@ -135,16 +131,6 @@ def read(model: ModelShape) -> int:
 def default_formats(model: ModelShape) -> str:
     """E2M1, but for a head that is the embedding table too, or has a bias."""
     return "weights=e2m1" + ",head=e3m4" * (model.tie_word_embeddings or model.head_bias)
-
-
-@functools.cache
-def measured() -> dict[str, dict[str, dict[str, Any]]]:
-    """{"multipliers": {format: {"transistors", "FF", "expander"}}, "units": {unit: {"transistors", "FF"}}}.
-
-    An expander makes a format's code of an E2M1 code and its block's offset. Of a unit: (base, for each of ECP5's LUTs,
-    or flip-flops).
-    """
-    return json.loads(TABLE.read_text())
 
 
 # -- cycles
@@ -269,8 +255,9 @@ def _adapter_weights(die):
 
 
 def _sram(die, design, tiles, heads):
-    found = {"keys and values": 0, "adapters": round(_adapter_weights(die) * die.adapter_bits) * die.adapters
-             * die.users, "buffers": 0}
+    bits = die.adapter_bits or design.array_format.bits
+    found = {"keys and values": 0, "adapters": round(_adapter_weights(die) * bits) * die.adapters * die.users,
+             "buffers": 0}
     for memory in memories(design):
         if not memory.rom:
             # each group of heads has scores of its own; those of the parts are parts of them
@@ -280,49 +267,6 @@ def _sram(die, design, tiles, heads):
     sums = max(2, entries) + (entries if entries > 1 else 0)        # of a column
     found["buffers"] += tiles * die.tile_columns * design.acc_bits * sums
     return {what: bits for what, bits in found.items() if bits}
-
-
-# -- transistors
-
-#: Units of the tiles, of attention's engines; and of the link to the host, which are in ``other``.
-_TILE, _ENGINE = ("array",), ("attention", "dot", "numerators", "kv_cache")
-_LINK = ("axi", "board", "bridge", "commands", "results", "receiver", "transmitter", "registers")
-
-
-def _units(die, design, names):
-    """Transistors of those units, flip-flops with them, of one machine."""
-    known, total = measured()["units"], 0.0
-    for unit, found in costs.logic(design, "ecp5", names).items():
-        count = costs.counts(unit, design)
-        # registers between units, of which there are no transistors yet
-        like = known.get(unit) or known[costs.OWN.get(unit, "residual_skid")]
-        for kind, each in (("LUT", 1), ("FF", die.ff_transistors)):
-            base, slope = like["transistors" if kind == "LUT" else "FF"]
-            total += each * max(0.0, count * base + slope * found[kind])
-    return total
-
-
-def _logic(die, design, tiles, engines):
-    hw, margin = design.hw, 1 + die.logic_margin
-    multiplier = measured()["multipliers"][str(design.array_format)]
-    each = (multiplier["transistors"] + die.ff_transistors * multiplier["FF"]
-            + multiplier.get("expander", 0) * bool(design.largest_block))
-
-    def shaped(**shape):
-        return dataclasses.replace(design, hw=dataclasses.replace(hw, **shape))
-    lanes, columns, vector = die.tile_lanes, die.tile_columns, hw.vector_lanes
-    tile = shaped(lanes=lanes, columns=columns, vector_lanes=min(vector, lanes, columns))
-    # of the stream there is left what is read in granules: embedding rows and records
-    narrow = shaped(lanes=vector, columns=vector)
-    stream = ("dispatcher", "weights")
-    rest = {*costs.table()["ecp5"], *costs.OWN} - {*_TILE, *_ENGINE, *_LINK, *stream, "column", *costs.ALIKE}
-    return {
-        "multipliers": margin * hw.lanes * hw.columns * each,
-        "tiles' control": margin * tiles * _units(die, tile, _TILE),
-        "attention": margin * engines * _units(die, design, _ENGINE),
-        "vectors and control": margin * (_units(die, design, rest) + _units(die, narrow, stream)),
-        "other": die.other,
-    }
 
 
 # -- plan
@@ -344,7 +288,7 @@ def _planned(die, design, cycles, choice):
     transistors = {"ROM": sum(rom.values()) * die.rom_transistors * (1 + die.rom_overhead),
                    **{f"SRAM, {what}": bits * die.sram_transistors * (1 + die.sram_overhead)
                       for what, bits in sram.items()},
-                   **_logic(die, design, tiles, engines)}
+                   **logic(die, design, tiles, engines)}
     return Plan(die=die, design=design, tiles=tiles, engines=choice, cycles=cycles, rom=rom, sram=sram,
                 transistors=transistors)
 
