@@ -100,10 +100,6 @@ def _halves(rng, hw):
     return rng.choice((1, 2)) if hw["entries"] % 2 == 0 or rng.random() < 0.02 else 1
 
 
-def _adapters(rng, hw):
-    return rng.choice((0, 0, 0, 0, 0, 1, 3, 7)) if hw["halves"] == 1 or rng.random() < 0.02 else 0
-
-
 def _kv_port(rng, hw):
     """Where it may be; seldom where it is refused."""
     fits = hw["source"] == "stream" and hw["halves"] == 1 and not hw["kv_ecc"]
@@ -250,7 +246,7 @@ DRAWN = {
         "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0,
                                                                rng.randint(0, (hw["columns"] - hw["dsp_columns"])
                                                                            // 2))), 0),
-        "adapters": _unless_wired(_adapters, 0),
+        "adapters": _unless_wired(_one(0, 0, 0, 0, 0, 1, 3, 7), 0),
         "adapter_rank": _one(1, 2, 5, 8),
         "kv_port": _kv_port,
         "attention_hold": _chance(0.7)},

@@ -70,10 +70,34 @@ def test_tiny(tmp_path):
     run(small_design(source="stream", **TINY), tmp_path, 12)
 
 
+HALVES = {
+    "halves": dict(TINY, entries=4, slots=4, halves=2, num_hidden_layers=2),
+    "one row each": dict(TINY, entries=2, slots=3, halves=2, head="pair", hidden_size=12, columns=16, tile_beats=16),
+    "halves, beats": dict(tile_beats=4, lanes=4, columns=16, vector_lanes=4, attention_lanes=4, entries=6, slots=5,
+                          halves=2, adapters=3, adapter_rank=5, formats="scales=row", sampler="gumbel"),
+    "halves, sandwich": dict(lanes=4, columns=16, entries=4, slots=3, halves=2, adapters=7, adapter_rank=2,
+                             block=dict(norms="sandwich", qk_norm=dict(span="head"), biased=["q", "o", "down"])),
+    "halves, parallel": dict(formats="weights=e2m1", tie_word_embeddings=False, hidden_size=72, intermediate_size=80,
+                             entries=4, slots=4, halves=2, tile_beats=2, attention_lanes=4, adapters=3,
+                             block=dict(parallel=True, gated=False)),
+}
+
+
 def test_an_array_of_4_bits(tmp_path):
     design = small_design(source="stream", **NARROW["e2m1"])
     assert design.array_format.name == "e2m1"
     run(design, tmp_path, 12)
+
+
+def test_two_half_batches(tmp_path):
+    run(small_design(source="stream", **HALVES["halves"]), tmp_path, 14)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [*HALVES][1:])
+def test_half_batches(name, tmp_path):
+    design = small_design(source="stream", **HALVES[name])
+    assert run(design, tmp_path, 14) == run(design, tmp_path, 14, stall=0.4)
 
 
 @pytest.mark.nightly

@@ -139,6 +139,21 @@ def test_mixed_slots_are_each_as_alone():
     assert len({str(texts[1]) for texts in (none, first, second)}) == 3
 
 
+def test_two_half_batches_are_as_one():
+    """The same tokens and signatures; and a row of the second half is no part of a run of the first."""
+    checkpoint, design, quantized = machine()
+    halves = dataclasses.replace(design, hw=dataclasses.replace(HW, halves=2))
+    numbers, found = (1, 2, 2, 0), []
+    for one in (design, halves):
+        link = GoldenLink(one, quantized)
+        for number in (1, 2):
+            link.load_adapter(number, quantize_adapter(random_adapter(checkpoint, seed=number), quantized, one))
+        found.append(run(link, numbers))
+    assert found[0] == found[1]
+    joined, first, across, none = (cycles(of, halves=2) for of in ((2, 2, 0, 0), (2, 0, 2, 0), (0, 2, 2, 0), (0,) * 4))
+    assert none < first == across != joined > none
+
+
 def test_an_adapter_of_zeros_changes_nothing():
     checkpoint, design, quantized = machine()
     link, adapter = GoldenLink(design, quantized), random_adapter(checkpoint)
@@ -197,7 +212,6 @@ def test_what_cannot_be_is_refused():
 
 
 @pytest.mark.parametrize("fields, told", [({"adapters": 2}, "0, 1, 3 or 7"),
-                                          ({"halves": 2}, "Half-batch count must be 1"),
                                           ({"adapter_rank": 0}, "1 to 256")])
 def test_shapes_that_cannot_be(fields, told):
     with pytest.raises(ValueError, match=told):

@@ -22,6 +22,7 @@ DECODERS = (("tiny", "", None), ("demo", "head=pair", None),
             ("tiny,entries=4,halves=2,slots=3,source=stream", "", None), ("tiny,source=stream", "", AxiShape()),
             ("tiny,slots=2,source=stream,kv_port=128", "", None),
             ("tiny,entries=2,kv_block=1,source=stream,kv_port=8", "", AxiShape(address_width=64)),
+            ("tiny,entries=4,halves=2,slots=3,adapters=3,source=stream", "", None),
             ("tiny,entries=2,source=stream,sampler=gumbel", "",
              AxiShape(data_width=512, address_width=40, host="queue")))
 

@@ -6,6 +6,7 @@ from ..params.design import Design
 from ..params.phases import member, phases as phases_of
 from ..params.stream import FINAL_NORM, HEAD
 from . import admission, feeder, residual, rope, vector_buffer, weights
+from .adapters import adapted_cycles, runs
 from .attention import attention_cycles
 from .engines import norm_end, sink_end
 from .kv_cache import kv_write_cycles
@@ -24,11 +25,12 @@ class _Pass:
     Lists of two are by half-batch.
     """
 
-    def __init__(self, design, positions, wants, closed):
+    def __init__(self, design, positions, wants, closed, adapters):
         rows = design.hw.entries // 2
         self.design, self.half, self.block = design, design.half_batch(), design.block
         self.positions = [list(positions[:rows]), list(positions[rows:])]
         self.counts = [len(p) for p in self.positions]
+        self.runs = [runs(adapters[:rows]), runs(adapters[rows:])]
         self.wanted = [sum(map(bool, w)) for w in (wants[:rows], wants[rows:])]
         self.attention_cycles = [self._attention_cycles(p) for p in self.positions]
         self.numbers = phases_of(design.block)
@@ -40,7 +42,7 @@ class _Pass:
         self.phases = [(0, int(self.numbers.IDLE), 0), (closed + 2, int(self.numbers.EMBED), 0)]
         self.spent = {"norm": 0, "attention": 0}
         self.busy = self.starved = self.blocked = 0
-        self.outcomes = []
+        self.outcomes, self.heads = [], 0
         asked, n = closed + 1, len(positions)
         added = weights.embed_done_cycle(design, n) + residual.DONE_LATENCY
         self.embedded = asked + max(added, rope.angle_cycles(design, n))
@@ -78,7 +80,7 @@ class _Pass:
     def matrix(self, name: str, x: int, layer: int) -> None:
         """A matrix of a layer has the array, from the cycle after its input is there until its engine's `done`."""
         step = self.steps[name]
-        times = self._matmul(name, layer, self.counts[x], self._start(name, layer, self._input_there(step, x)))
+        times = self._matmul(name, layer, x, self.counts[x], self._start(name, layer, self._input_there(step, x)))
         self.end = sink_end(self.design, step, times, self.counts[x])
         if step == self.block.into_heads:
             self.end = max(self.end, times.granule(-1) + 1)     # padding goes through convert, and ends there
@@ -87,7 +89,8 @@ class _Pass:
     def head(self, x: int) -> None:
         """The LM head of a half-batch; with norms of sums it is behind all of them."""
         start = self._start(HEAD, 0, self.added if self.block.post_norms else self.ready[x])
-        times = self._matmul(HEAD, 0, self.wanted[x], start + self.design.head_delay)
+        times = self._matmul(HEAD, 0, x, self.wanted[x], start + self.design.head_delay)
+        self.heads += 1
         self.outcomes += [times.granule(-1, row) + sample_latency(self.design) - 1 for row in range(self.wanted[x])]
         self.end = self.outcomes[-1] + 1
 
@@ -104,13 +107,19 @@ class _Pass:
         self.phase(name, layer, self.end + 1)
         return start
 
-    def _matmul(self, name, layer, count, start):
+    def _matmul(self, name, layer, x, count, start):
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
         section = self.design.stream[name] if name == HEAD else self.design.stream[name, layer]
         matmul, tiling = weights.matrix_of(section)
         operations = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         tile = weights.tile_after_tile_cycle(tiling, self.taken)
-        times = matmul_cycles(self.half, matmul, count, operations, tile, tiling)
+        if name != HEAD and self.runs[x]:
+            times = adapted_cycles(self.half, matmul, self.design.adapter_matmuls(self.steps[name]), count,
+                                   self.runs[x], start, operations, tile, tiling, vector_buffer.READ_LATENCY)
+        else:
+            if any(self.runs) and not self.heads:       # the base's tiles wait for the command, but of a second head
+                tile = max(tile, start + 1)
+            times = matmul_cycles(self.half, matmul, count, operations, tile, tiling)
         self.busy += times.busy
         self.starved += times.starved
         self.blocked += times.blocked
@@ -133,7 +142,8 @@ class _Pass:
             self.phases.append((self.end + 2, int(self.numbers.IDLE), 0))
 
 
-def alternating_timeline(design: Design, positions: Sequence[int], wants: Sequence[bool], closed: int) -> Timeline:
+def alternating_timeline(design: Design, positions: Sequence[int], wants: Sequence[bool], closed: int,
+                         adapters: Sequence[int] = ()) -> Timeline:
     """`Timeline` of a pass as `golden.sequencer.pass_timeline`: entries in the first half of the rows are half-batch 0,
     the others 1.
 
@@ -141,7 +151,7 @@ def alternating_timeline(design: Design, positions: Sequence[int], wants: Sequen
     the one before it, and after its input is there, to the cycle in which all of its results are readable. Norms, and
     attention, run beside the array.
     """
-    p = _Pass(design, positions, wants, closed)
+    p = _Pass(design, positions, wants, closed, adapters)
     wanted = [w > 0 for w in p.wanted]
     for name, x, layer in weights.pieces(design, p.counts[1] > 0, wanted):
         if name == HEAD:

@@ -107,7 +107,7 @@ def pass_timeline(design: Design, positions: Sequence[int], wants: Sequence[bool
         raise ValueError("Matrices must be given where they are logic: how long they take depends on them")
     closed = admission.closed_cycle(design, len(positions)) if closed is None else closed
     if design.hw.halves == 2:
-        return alternating_timeline(design, positions, wants, closed)
+        return alternating_timeline(design, positions, wants, closed, list(adapters))
     p = _Pass(design, list(positions), runs(adapters), wires)
     n, wanted = p.n, sum(map(bool, wants))
     asked = closed + 1

@@ -1,4 +1,7 @@
 """Whose tiles go to the array in a pass in which rows have adapters (docs/adapters.md)."""
+from functools import reduce
+from operator import and_, or_
+
 from amaranth.hdl import Signal
 
 from .steps import numbered
@@ -7,7 +10,7 @@ __all__ = ["TileOrder", "TileSource"]
 
 #: In this order: A's of each run; then, for each n-tile, the base's but the last (MOST), B's of each run, and the
 #: base's last one (REST). ALL: the base's, of the LM head or of a pass without adapters. WAIT: none, until the next
-#: command.
+#: command. A half-batch without runs beside one with some has MOST and REST.
 TileSource = numbered("TileSource", ["wait", "a", "most", "b", "rest", "all"])
 
 
@@ -19,13 +22,16 @@ class TileOrder:
     entries : int       T
     places : dict       {matrix: its `AdapterPlace`}
     runs : View         `hwgen.lib.layouts.runs_layout`
+    counts : list       of runs of the pass: of each half-batch
+    head                the LM head's matrix
     """
 
-    def __init__(self, *, entries, places, runs):
+    def __init__(self, *, entries, places, runs, counts, head):
         def register(name, shape):
             return Signal(shape, name=name, reset_less=True)
 
-        self._places, self._runs = places, runs
+        self._places, self._runs, self._of_halves = places, runs, counts
+        self._head = head if len(counts) == 2 else None
         of_base = {key: place.a.k_tiles for key, place in places.items()}      # as many as A has
         self._counts = {key: {TileSource.A: place.a.tiles, TileSource.B: place.b.k_tiles,
                               TileSource.MOST: of_base[key] - 1, TileSource.REST: 1} for key, place in places.items()}
@@ -39,12 +45,14 @@ class TileOrder:
     def is_base(self):
         """The base's tile is the next one."""
         source = self._source
-        return ((self._runs.count == 0) | (source == TileSource.MOST) | (source == TileSource.REST)
+        none = reduce(and_, (count == 0 for count in self._of_halves))
+        return (none | (source == TileSource.MOST) | (source == TileSource.REST)
                 | (source == TileSource.ALL))
 
     def is_adapter(self):
         """An adapter's tile is the next one."""
-        return (self._runs.count != 0) & ((self._source == TileSource.A) | (self._source == TileSource.B))
+        some = reduce(or_, (count != 0 for count in self._of_halves))
+        return some & ((self._source == TileSource.A) | (self._source == TileSource.B))
 
     def follow(self, m, *, clear, start, adapted, matrix, taken):
         """Go on with each tile that is ``taken``; begin with a pass (``clear``), and with a command (``start``) of a
@@ -59,6 +67,12 @@ class TileOrder:
                 self._enter(m, TileSource.A, key)
         with m.Elif(start):
             m.d.sync += source.eq(TileSource.ALL)
+            if self._head is not None:      # the next command's may be another's
+                with m.If(matrix != self._head):
+                    m.d.sync += self._matrix.eq(matrix)
+                    for key in self._each(m, matrix):
+                        m.d.sync += self._n_tiles.eq(self._places[key].b.n_tiles - 1)
+                        self._enter(m, TileSource.MOST, key)
         with m.Elif(taken & (source != TileSource.ALL) & (source != TileSource.WAIT)):
             m.d.sync += self._tiles_left.eq(self._tiles_left - 1)
             with m.If(self._tiles_left == 0):
@@ -78,6 +92,9 @@ class TileOrder:
             with m.Case(TileSource.MOST):
                 for key in self._each(m, self._matrix):
                     self._enter(m, TileSource.B, key)
+                    if self._head is not None:
+                        with m.If(self._runs.count == 0):
+                            self._enter(m, TileSource.REST, key)
             with m.Case(TileSource.REST):
                 m.d.sync += self._n_tiles.eq(self._n_tiles - 1)
                 for key in self._each(m, self._matrix):

@@ -297,8 +297,6 @@ class HwShape:
             raise ValueError("Adapter count must be 0, 1, 3 or 7 (with none they are numbers of whole bits), not "
                              f"{self.adapters}")
         check_int("Adapter rank", self.adapter_rank, 1, 256)
-        if self.adapters and self.halves == 2:
-            raise ValueError("Half-batch count must be 1 with adapters, not 2")
 
     @property
     def wired(self) -> bool:

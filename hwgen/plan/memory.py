@@ -95,7 +95,7 @@ def memories(design: Design) -> list[Memory]:
     if hw.adapters:
         inner = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
         made += [Memory("adapters", design.adapter_map.kept_bits, hw.adapters * design.adapter_map.beats),
-                 buffer("xz", hw.entries, inner, hw.lanes, v)]
+                 buffer("xz", rows, inner, hw.lanes, v)]
     made += hw.halves * [Memory("residual", 32 * v, rows * design.padded_hidden_size // v)] + _of_block(design)
     made.append(Memory("rmsnorm", 16 * v, max(2, design.padded_hidden_size // v)))
     ropes = len(design.model.ropes())

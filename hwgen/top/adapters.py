@@ -24,11 +24,11 @@ def place_adapters(m, engines, load):
     """
     design, hw = engines.design, engines.design.hw
     m.submodules.adapters = tiles = make.adapter_tiles(design)
-    m.submodules.adapter_sums = sums = make.adapter_sums(design)
+    m.submodules.adapter_sums = sums = make.adapter_sums(engines.half_design)
     count = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
-    m.submodules.xz = xz = VectorBuffer(rows=hw.entries, length=count, write_lanes=hw.vector_lanes, read_lanes=hw.lanes,
-                                        fmt=design.recipe.activation_format, meta=engines.feeder.o.p.meta.shape(),
-                                        least=True)
+    m.submodules.xz = xz = VectorBuffer(rows=engines.rows, length=count, write_lanes=hw.vector_lanes,
+                                        read_lanes=hw.lanes, fmt=design.recipe.activation_format,
+                                        meta=engines.feeder.o.p.meta.shape(), least=True)
     connect(m, load, tiles.load)
     connect(m, engines.dispatcher.tile, tiles.base)
     connect(m, tiles.tile, engines.array.tile)
@@ -38,6 +38,8 @@ def place_adapters(m, engines, load):
                  tiles.number.eq(entry.p.adapter), tiles.layer.eq(engines.sequencer.layer),
                  engines.feeder.runs.eq(tiles.runs), engines.feeder.ready.eq(sums.ready),
                  sums.runs.eq(tiles.runs), sums.exponents.eq(tiles.exponents), sums.o.ready.eq(1)]
+    if engines.alternating:
+        m.d.comb += tiles.half.eq(engines.commanded)
     for unit in (tiles, sums):
         m.d.comb += [unit.start.eq(start), unit.matrix.eq(feed.p.matrix)]
     m.d.comb += [xz.w.valid.eq(sums.o.valid & (sums.o.p.part < count // hw.vector_lanes)),

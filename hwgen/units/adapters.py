@@ -59,17 +59,19 @@ class AdapterTiles(wiring.Component):
 
     The rows of a pass are told as they are let in, from which `runs` follow. While there are none, the base's tiles
     pass. Else they pass as the commands of the feeder say: of a layer's matrix behind the tiles of A, with those of B
-    before the last of each n-tile. A command of cycle s has A's first tile at ``tile`` in cycle s + 3 + B; each other
+    before the last of each n-tile. Of two half-batches each has its runs, and the base's tiles wait for commands if
+    either has some. A command of cycle s has A's first tile at ``tile`` in cycle s + 3 + B; each other
     one is there B cycles after the one before it was taken, and the first of a run's A one later.
 
     Parameters
     ----------
-    array : ArrayParams         of the array that takes the tiles
+    array : ArrayParams         of the array that takes the tiles; its entries are those of a half-batch
     block : Block
     layers : int
     adapters : int              resident at once
     adapter_map : AdapterMap
     tile_beats : int            beats of a tile
+    halves : int                1, or 2 half-batches: the first rows are the one's
 
     Members
     -------
@@ -77,17 +79,18 @@ class AdapterTiles(wiring.Component):
     clear : In(1)               a pass begins: there are no rows ...
     enter : In(1), number : In  ... but each that is let in, with its adapter or 0
     start : In(1), matrix : In, layer : In      a command of the feeder is taken
+    half : In(1)                of two: of the command, and of what follows from it
     base : In(stream), tile : Out(stream)       `tile_layout`
-    runs : Out                  `runs_layout`
+    runs : Out                  `runs_layout`, of the half-batch
     exponents : Out             of each row's adapter, for the matrix, for `AdapterSums`: before A's sums are there
     """
 
-    def __init__(self, array, *, block, layers, adapters, adapter_map, tile_beats):
+    def __init__(self, array, *, block, layers, adapters, adapter_map, tile_beats, halves=1):
         Matrix, entries = matrices(block), array.entries
         self._head = member(Matrix, HEAD)
         self._places = {member(Matrix, project): adapter_map[project.name, 0] for project in block.of(Project)}
         self._size, self._layer_beats = adapter_map.beats, adapter_map.beats // layers
-        self._entries, self._adapters, self._tile_beats = entries, adapters, tile_beats
+        self._entries, self._adapters, self._tile_beats, self._halves = entries, adapters, tile_beats, halves
         self._code_bits, self._beat_bytes = array.weight.bits, array.lanes * array.columns // tile_beats
         tile = stream.Signature(unsigned(array.tile_layout.size))
         super().__init__({
@@ -95,6 +98,7 @@ class AdapterTiles(wiring.Component):
             "clear": In(1), "enter": In(1),
             "number": In(range(adapters + 1)),
             "start": In(1), "matrix": In(Matrix), "layer": In(range(layers)),
+            **({"half": In(1)} if halves == 2 else {}),
             "base": In(tile), "tile": Out(tile),
             "runs": Out(runs_layout(entries=entries)),
             "exponents": Out(data.ArrayLayout(signed(EXP_BITS), entries)),
@@ -105,10 +109,10 @@ class AdapterTiles(wiring.Component):
         adapted = Signal(name="adapted")            # the command is of a layer's matrix, and some row has an adapter
         m.d.comb += adapted.eq(self.start & (self.runs.count != 0) & (self.matrix != self._head))
         memory = self._store(m)
-        bases = self._find_runs(m)
+        bases, counts = self._find_runs(m)
         beats = self._read(m, memory, bases, adapted)
         valid, whole, ready = self._assemble(m, beats)
-        self._merge(m, adapted, valid, whole, ready)
+        self._merge(m, adapted, counts, valid, whole, ready)
         return m
 
     def _store(self, m):
@@ -129,24 +133,48 @@ class AdapterTiles(wiring.Component):
         return data if bits == 8 else Cat(data.word_select(i, 8)[:bits] for i in range(self._beat_bytes))
 
     def _find_runs(self, m):
-        """Rows as they are let in; where each run's adapter begins in the memory."""
-        runs, size, entries = self.runs, self._size, self._entries
+        """Rows as they are let in. Returns (where each run's adapter begins in the memory, how many runs each
+        half-batch has)."""
+        runs, entries = self.runs, self._entries
         row, before = Signal(range(entries + 1), name="row"), Signal.like(self.number, name="before")
-        bases = [Signal(range(size * self._adapters), name=f"base{i}", reset_less=True) for i in range(entries)]
+        if self._halves == 1:
+            bases = self._bases()
+            with m.If(self.clear):
+                m.d.sync += [row.eq(0), before.eq(0), runs.count.eq(0), runs.rows.eq(0)]
+            with m.Elif(self.enter):
+                m.d.sync += [row.eq(row + 1), before.eq(self.number)]
+                self._enter(m, runs, bases, row, before)
+            return bases, [runs.count]
+        pair = [Signal(runs.shape(), name=f"runs{half}") for half in (0, 1)]
+        bases, of_second = [self._bases(f"half{half}_") for half in (0, 1)], Signal(name="of_second")
         with m.If(self.clear):
-            m.d.sync += [row.eq(0), before.eq(0), runs.count.eq(0), runs.rows.eq(0)]
+            m.d.sync += [row.eq(0), before.eq(0), of_second.eq(0)]
+            m.d.sync += [field.eq(0) for runs in pair for field in (runs.count, runs.rows)]
         with m.Elif(self.enter):
             m.d.sync += [row.eq(row + 1), before.eq(self.number)]
-            with m.If(self.number != 0):
-                m.d.sync += runs.rows.eq(runs.rows + 1)
-                for i in range(entries):
-                    with m.If((self.number != before) & (runs.count == i)):
-                        base = times((self.number - 1)[:len(self.number)], size)
-                        m.d.sync += [runs.first[i].eq(row), runs.last[i].eq(row), bases[i].eq(base),
-                                     runs.count.eq(i + 1)]
-                    with m.Elif((self.number == before) & (runs.count == i + 1)):
-                        m.d.sync += runs.last[i].eq(row)
-        return bases
+            with m.If(row == entries - 1):
+                m.d.sync += [row.eq(0), before.eq(0), of_second.eq(1)]
+            for half in (0, 1):
+                with m.If(of_second == half):
+                    self._enter(m, pair[half], bases[half], row, before)
+        m.d.comb += self.runs.eq(Mux(self.half, pair[1], pair[0]))
+        return [Mux(self.half, second, first) for first, second in zip(*bases)], [of.count for of in pair]
+
+    def _bases(self, prefix=""):
+        size = self._size * self._adapters
+        return [Signal(range(size), name=f"{prefix}base{i}", reset_less=True) for i in range(self._entries)]
+
+    def _enter(self, m, runs, bases, row, before):
+        """A row with an adapter is a run's next one, or the first of a new one."""
+        with m.If(self.number != 0):
+            m.d.sync += runs.rows.eq(runs.rows + 1)
+            for i in range(self._entries):
+                with m.If((self.number != before) & (runs.count == i)):
+                    base = times((self.number - 1)[:len(self.number)], self._size)
+                    m.d.sync += [runs.first[i].eq(row), runs.last[i].eq(row), bases[i].eq(base),
+                                 runs.count.eq(i + 1)]
+                with m.Elif((self.number == before) & (runs.count == i + 1)):
+                    m.d.sync += runs.last[i].eq(row)
 
     # -- the reader: one beat after the other, from the command on
 
@@ -244,9 +272,9 @@ class AdapterTiles(wiring.Component):
                     m.d.sync += self.exponents[i].eq(beats.p.data[:EXP_BITS])
         return valid, whole, ready
 
-    def _merge(self, m, adapted, valid, whole, ready):
+    def _merge(self, m, adapted, counts, valid, whole, ready):
         """The tiles of the base, or of adapters, as it is their turn."""
-        order = TileOrder(entries=self._entries, places=self._places, runs=self.runs)
+        order = TileOrder(entries=self._entries, places=self._places, runs=self.runs, counts=counts, head=self._head)
         from_base, from_memory = order.is_base(), order.is_adapter()
         m.d.comb += [self.tile.valid.eq(Mux(from_memory, valid, self.base.valid & from_base)),
                      self.tile.payload.eq(Mux(from_memory, whole, self.base.payload)),

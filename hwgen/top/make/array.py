@@ -67,8 +67,10 @@ def feeder(design):
 
 
 def adapter_tiles(design):
-    return AdapterTiles(array_params(design), block=design.block, layers=design.layers, adapters=design.hw.adapters,
-                        adapter_map=design.adapter_map, tile_beats=design.hw.tile_beats)
+    """``design`` is that of the whole pass."""
+    return AdapterTiles(array_params(design.half_batch()), block=design.block, layers=design.layers,
+                        adapters=design.hw.adapters, adapter_map=design.adapter_map, tile_beats=design.hw.tile_beats,
+                        halves=design.hw.halves)
 
 
 def adapter_sums(design):
