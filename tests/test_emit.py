@@ -140,11 +140,12 @@ def test_two_machines_in_one_chip_from_another_folder(tmp_path):
     assert not set(contents(tmp_path / "one")) & set(contents(tmp_path / "two")) - {"manifest.json", "README.md"}
 
 
-@pytest.fixture(scope="module")
-def adapted(tmp_path_factory):
+@pytest.fixture(scope="module", ids=["8 bits", "5 bits, two half-batches"],
+                params=[{}, dict(formats="weights=e2m1", tie_word_embeddings=False, entries=4, halves=2)])
+def adapted(tmp_path_factory, request):
     """A machine with two adapters beside it, and one of them."""
-    design = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1, hidden_size=8,
-                          intermediate_size=6, adapters=3, adapter_rank=2)
+    design = small_design(**dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1,
+                                 hidden_size=8, intermediate_size=6, adapters=3, adapter_rank=2) | request.param)
     folder, adapters = tmp_path_factory.mktemp("adapted"), [random_adapter(design, seed) for seed in (1, 2)]
     emit(design, quantize(random_checkpoint(design.model), design.recipe), folder / "chip", name="chip",
          adapters=adapters)
