@@ -133,6 +133,17 @@ def test_logic_of_adapters(llama):
     assert plan(die(LLAMA3_8B, "adapter_bits=8", tokens=HC1.tokens)).sram["adapters"] == 8 / 5 * llama.sram["adapters"]
 
 
+def test_what_the_page_says_of_the_machine_with_an_adapter(llama):
+    """docs/die.md: its cycles are within the time that is left to them; its memory has whole tiles."""
+    design, at = llama.design, [llama.die.at]
+    adapted = dataclasses.replace(design, hw=dataclasses.replace(design.hw, adapters=1))
+    without, more = (pass_timeline(of, at, [True], adapters=[of.hw.adapters]).counters["cycles"]
+                     for of in (design, adapted))
+    assert (more - without, llama.pass_cycles) == (5921, 49487)
+    assert (more - without) / llama.pass_cycles < llama.die.adapter_time
+    assert round(8e-9 * adapted.adapter_map.kept_bytes, 2) == 5.87 and round(1e-9 * llama.sram["adapters"], 3) == 0.105
+
+
 def test_other_blocks_have_more_units():
     plain, more = (plan(die(dataclasses.replace(DEMO, block=dense(norms=norms, qk_norm=norm)), tokens=20_000.0,
                             context=256))
