@@ -11,8 +11,10 @@ from hwgen.host.serving.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.counters import EVENTS
 from hwgen.params.errors import ErrorCode, KvOp
+from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
 from hwgen.top import make
 from hwgen.units.weights import request_layout
+from sim.axi_memory import AxiMemory, AxiWrites, Timing
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 
@@ -55,6 +57,20 @@ class Weights(StreamSource):
             self._requests.clear()
 
 
+async def keys_and_values(dut, clock):
+    """The cycle model's memory of keys and values, which a reset makes forget what it owes."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    dut.kv_base.value = base = rng.randrange(1, 1 << 12) << 12
+    memory = AxiMemory(dut, clock, bytearray(rng.randbytes(DESIGN.kv_places.size)), base=base, width=DESIGN.hw.kv_port,
+                       outstanding=4, prefix="m_axi_kv", timing=Timing(latency=READ_CYCLES))
+    writes = AxiWrites(memory, latency=WRITE_CYCLES, prefix="m_axi_kv")
+    while True:
+        await clock.edge()
+        if clock.in_reset:
+            memory.forget()
+            writes.clear()
+
+
 def optional(dut, name):
     """A port, or None: ports of no width are not there."""
     return getattr(dut, name, None)
@@ -70,6 +86,8 @@ class Machine:
         self.kv_answer = StreamSink(dut, "kv_answer", clock, stall=stall, shape=kv_answer_layout())
         if DESIGN.hw.source == "stream":
             Weights(dut, clock)
+        if DESIGN.hw.kv_port:
+            cocotb.start_soon(keys_and_values(dut, clock))
         self.phases = []
         cocotb.start_soon(self._watch())
 

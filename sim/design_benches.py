@@ -8,8 +8,9 @@ import pytest
 from hwgen.lib.verilog import ports
 from hwgen.models.pack import model_id
 from hwgen.params.axi import AxiShape
-from hwgen.top import decoder, make
+from hwgen.top import decoder, engines, make
 from hwgen.top.axi import AxiDecoder
+from hwgen.top.kv_port import KvBus
 from hwgen.units.vector_buffer import VectorBuffer
 from sim import runner
 from sim.admission_units import AdmissionToMemory
@@ -25,7 +26,7 @@ UNITS = {
     "convert": (lambda design: make.convert(design, banks(design)),
                 lambda changes: {**changes, "banks": banks(small_design(**changes))}),
     "decode_loop": (make.decode_loop, dict), "feeder": (make.feeder, dict), "kv_cache": (make.kv_cache, dict),
-    "kv_writer": (HeadsToAttention, dict),
+    "kv_port": (KvBus, dict), "kv_writer": (HeadsToAttention, dict),
     "mac_array": (make.mac_array, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: make.qk_norm(design, banks=design.hw.halves),
                 lambda changes: {"design": changes, "banks": changes["halves"]}),
@@ -38,10 +39,12 @@ UNITS = {
 }
 #: What is other than in the design: the bench of the weight stream has a ROM, and that of the array sums that need wide
 #: accumulators.
-CHANGED = {"weights": lambda changes: {"source": "rom"},
+#: Attention alone is that of rows in the machine: with a memory outside it runs with the KV writer.
+CHANGED = {"weights": lambda changes: {"source": "rom", "kv_port": 0}, "attention": lambda changes: {"kv_port": 0},
            "mac_array": lambda changes: {"intermediate_size": max(512, changes["intermediate_size"])}}
 #: What a design must have for a unit to be in it.
-IN = {"qk_norm": lambda design: design.block.qk_norm, "sums": lambda design: design.block.post_norms}
+IN = {"kv_cache": lambda design: not design.hw.kv_port, "kv_port": lambda design: design.hw.kv_port > 0,
+      "qk_norm": lambda design: design.block.qk_norm, "sums": lambda design: design.block.post_norms}
 #: Units whose benches have no offsets of rows.
 WITHOUT_OFFSETS = ("mac_array", "residual", "sampler", "sums")
 #: Units that have another one's bench, and those on buses.
@@ -66,7 +69,7 @@ def banks(design):
 def buffers(design):
     """{name: parameters} of the decoder's vector buffers."""
     made = []
-    with mock.patch.object(decoder, "VectorBuffer", lambda **shape: made.append(shape) or VectorBuffer(**shape)):
+    with mock.patch.object(engines, "VectorBuffer", lambda **shape: made.append(shape) or VectorBuffer(**shape)):
         Fragment.get(decoder.Decoder(design), None)
     return dict(zip(BUFFERS, made, strict=True))
 
