@@ -3,10 +3,13 @@ from dataclasses import fields
 
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
+from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out, connect
 
 from ..lib.axi import lite_slave, read_master, write_master
+from ..lib.skid import Skid
 from ..params.axi import AxiShape, CardShape, LoaderShape
+from ..params.kv_port import KV_PREFIX
 from ..params.loader import SILENT_BITS
 from ..units.uart import UartReceiver, UartTransmitter
 from ..units.uart_bridge import UartBridge
@@ -82,6 +85,20 @@ class BoardMachine(wiring.Component):
     def axi(self):
         return self._axi
 
+    def _cut_addresses(self, m, machine):
+        """A skid on the addresses of each bus: a controller with two ports decides late whose it takes, and the readers
+        must not wait for that."""
+        for prefix in ("m_axi_", KV_PREFIX):
+            theirs = {name: getattr(machine, f"{prefix}{name}") for name in ("araddr", "arlen")}
+            m.submodules[f"{prefix}skid"] = skid = DomainRenamer("board")(Skid(StructLayout(
+                {name: len(value) for name, value in theirs.items()})))
+            m.d.comb += [skid.i.valid.eq(getattr(machine, f"{prefix}arvalid")),
+                         getattr(machine, f"{prefix}arready").eq(skid.i.ready),
+                         *(skid.i.p[name].eq(value) for name, value in theirs.items()),
+                         getattr(self, f"{prefix}arvalid").eq(skid.o.valid),
+                         skid.o.ready.eq(getattr(self, f"{prefix}arready")),
+                         *(getattr(self, f"{prefix}{name}").eq(skid.o.p[name]) for name in theirs)]
+
     def elaborate(self, platform):
         m = Module()
         # The machine has a domain "sync" of its own, which another one above it may not have.
@@ -103,6 +120,8 @@ class BoardMachine(wiring.Component):
             for name, member in self._memory.items():
                 ours, theirs = getattr(self, name), getattr(machine, name)
                 m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)
+            if self._design.hw.kv_port:
+                self._cut_addresses(m, machine)
         else:
             m.d.comb += bridge.rx_valid.eq(receiver.valid)
         for name, member in lite_slave(width).items():
