@@ -125,7 +125,7 @@ def growth(row: str, design: Design, unit: str | None = None) -> tuple[int, ...]
     if row == SOFTCAP:
         return (design.hw.vector_lanes if unit == "sampler" else design.group,)
     if row == IN_PLACE:
-        return (design.group * design.padded_head_dim,)
+        return design.group * design.padded_head_dim, design.group * design.hw.attention_lanes
     if row == SHIFTED:
         return (design.acc_bits * (2 if unit == "column_pair" else 1),)
     hw = design.hw
@@ -243,6 +243,9 @@ def logic(design: Design, family: str, only: Collection[str] | None = None) -> d
 #: beyond the other units' estimate (fpga/ulx3s-85f-sdram/report.json), and the clock that it reached: the slowest path
 #: leads from the start-up through the loader to the registers.
 MEMORY_PATH, MEMORY_MHZ = {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0}, 54.75
+#: LiteDRAM's second port, of 128 bits: what SmolLM2's machine on ecpix-5-85f takes beyond one with one port
+#: (fpga/ecpix-5-85f/smollm2.json). Narrower ones are smaller.
+KV_PATH = {"LUT": 1322, "FF": 353, "BRAM": 0, "DSP": 0}
 
 
 def estimate(design: Design, family: str, rows: wired.Rows | None = None) -> dict[str, dict[str, float]]:
@@ -252,7 +255,8 @@ def estimate(design: Design, family: str, rows: wired.Rows | None = None) -> dic
         luts, ffs = wired.unit(design, wired.expected(design, rows))
         units["wired"] = {"LUT": luts, "FF": ffs, "BRAM": 0, "DSP": 0}
     if design.hw.source == "stream":        # a board has it from its memory
-        units["memory path"] = dict(MEMORY_PATH)
+        units["memory path"] = {kind: count + KV_PATH[kind] * (design.hw.kv_port > 0)
+                                for kind, count in MEMORY_PATH.items()}
     for memory in memories(design):
         units.setdefault(memory.unit, dict.fromkeys(KINDS, 0))      # of which nothing else is known
         placed = place(memory, family)
