@@ -54,7 +54,8 @@ class KvBus(wiring.Component):
     """
 
     def __init__(self, design, axi=None):
-        self._port, (self._reader, self._writer) = make.kv_port(design), make.kv_bus(design, axi)
+        self._port, self._reader, self._writer = make.kv_port(design), make.kv_reader(design, axi), make.axi_writer(
+            design, axi)
         self._bus = kv_axi(design.hw, axi)
         port = self._port.signature.members
         super().__init__({**{name: port[name] for name in ("ask", "error", "write", "jobs", "k_o", "v_o")},

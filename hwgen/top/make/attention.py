@@ -8,7 +8,7 @@ from ...units.kv_blocks import KvBlocks
 from ...units.kv_cache import KvCache, KvWriter
 from ...units.kv_port import KvPort
 
-__all__ = ["attention", "kv_blocks", "kv_bus", "kv_cache", "kv_port", "kv_sizes", "kv_writer"]
+__all__ = ["attention", "axi_writer", "kv_blocks", "kv_cache", "kv_port", "kv_reader", "kv_sizes", "kv_writer"]
 
 
 def kv_sizes(design):
@@ -48,11 +48,16 @@ def kv_port(design):
                   windowed=any(design.window(layer) for layer in range(design.layers)))
 
 
-def kv_bus(design, axi=None):
-    """What reads and what writes that memory: (`AxiReader`, `AxiWriter`), beside the bus ``axi`` of the weights."""
-    bus, places = kv_axi(design.hw, axi), design.kv_places
-    return (AxiReader(bus, stream_beats=places.beats, beat_bytes=places.beat_bytes, tile_beats=1),
-            AxiWriter(bus, beats=places.beats, beat_bytes=places.beat_bytes))
+def kv_reader(design, axi=None):
+    """The `AxiReader` of that memory, on a bus beside ``axi``, which is that of the weights."""
+    places = design.kv_places
+    return AxiReader(kv_axi(design.hw, axi), stream_beats=places.beats, beat_bytes=places.beat_bytes, tile_beats=1)
+
+
+def axi_writer(design, axi=None):
+    """What writes that memory, on the same bus."""
+    places = design.kv_places
+    return AxiWriter(kv_axi(design.hw, axi), beats=places.beats, beat_bytes=places.beat_bytes)
 
 
 def kv_writer(design):
