@@ -102,13 +102,15 @@ class AxiDecoder(wiring.Component):
         m.domains.core = ClockDomain(local=True)
         # Registers, for they go to everything. ``closed``: as long as one of the others, nothing comes in.
         resetting, core_reset, closed = Signal(), Signal(init=1), Signal(init=1)
+        kv_flushed = Signal() if design.hw.kv_port else None    # of the core's own bus: what it owes comes first
+        m.d.sync += core_reset.eq(resetting & kv_flushed if design.hw.kv_port else resetting)
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
                      ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(core_reset)]
         decoder = Decoder(design, rom_file=self._rom_file, wires=self._wires, axi=self._axi)
-        # what the core owes to a bus comes first
-        m.d.sync += core_reset.eq(resetting & decoder.kv_flushed if design.hw.kv_port else resetting)
         m.submodules.decoder = DomainRenamer("core")(decoder)
         m.submodules.registers = regs = AxiRegisters(self._map)
+        if design.hw.kv_port:
+            m.d.comb += kv_flushed.eq(decoder.kv_flushed)
         self._pass_on(m, regs, lite_slave(0))
         m.d.sync += closed.eq(resetting | regs.control_reset)
         busy = Signal()
