@@ -9,7 +9,7 @@ from hwgen.params.errors import KvOp
 from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
 from sim.axi_memory import AxiMemory, AxiWrites, Timing
 from sim.kv_bench import DESIGN, HW, WORDS, Cache, addresses
-from sim.stream_bench import start_clock_reset
+from sim.stream_bench import start_clock_reset, value_of
 
 PLACES = DESIGN.kv_places
 PAUSED = Timing(latency=30, refresh=(70, 20), stall=0.3, busy=0.5)
@@ -189,6 +189,64 @@ async def copies(dut):
             await p.jobs([p.job(slot, layer, head, 0, length - 1 + slot) for slot in (0, 1)
                           for layer in range(DESIGN.layers) for head in range(DESIGN.kv_heads)])
             p.check_memory()
+
+
+@cocotb.test()
+async def errors(dut):
+    """What a bus answers wrongly, or not for too long, is told once with its place, of reads and of writes; and a flush
+    lets nothing more be written."""
+    p = await port(dut)
+    if HW.paged:
+        await p.admit(0)
+        await p.write([(0, 0)])
+    else:
+        await p.admit(0)
+        await p.write(p.places())
+    await p.settle()
+    told, size = [], 3 + len(dut.m_axi_kv_araddr)
+
+    async def watch():
+        while True:
+            await p.clock.sample()
+            bits = value_of(dut.fault)
+            if bits & 1:
+                told.append((bits >> 1 & 7, bits >> 4 & (1 << size - 3) - 1))
+            await p.clock.edge()
+    cocotb.start_soon(watch())
+    item, rows = p.job(0, DESIGN.layers - 1, DESIGN.kv_heads - 1, 0, 0)
+    for code, channel in ((1, p.memory), (2, p.memory), (1, p.writes), (2, p.writes)):
+        seen, bad = [], 0
+        channel.fail = lambda address, code=code, seen=seen: seen.append(address) or code + 1
+        if channel is p.memory:
+            p.sources["jobs"].send([item])
+        else:
+            p.sources["write"].send(list(p.rows(0, 0)))
+        while not told or not value_of(dut.flushed):
+            await p.clock.sample()
+            bad += value_of(dut.bad)
+            await p.clock.edge()
+        await p.settle()
+        assert told[0] == (code, seen[0]) and bad > 0
+        channel.fail = lambda address: 0
+        told.clear()
+    for bit in range(3, 9):
+        for channel, name, what in ((p.memory, "jobs", [item]), (p.writes, "write", list(p.rows(0, 0))[:1])):
+            dut.timeout.value = 1 << bit
+            channel.mute = True
+            p.sources[name].send(what)
+            await p.sources[name].drained()
+            await p.clock.edge((1 << bit) - 2)
+            assert not told
+            await p.clock.edge(20)
+            assert [code for code, _ in told] == [4] and not value_of(dut.flushed)
+            channel.mute = False
+            await p.settle()
+            told.clear()
+    before = bytes(p.memory.data)
+    dut.flush.value = 1
+    p.sources["write"].send(list(p.rows(0, 0)))
+    await p.clock.edge(100)
+    assert bytes(p.memory.data) == before and value_of(dut.flushed)
 
 
 @cocotb.test()

@@ -48,7 +48,7 @@ VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
 TOPS = {"card_reader": ("_unit*",),        # with its CRCs
         "decoder": ("", "_sequencer*", "_*_skid"), "axi": ("", "_commands", "_results"), "board": ("",),
-        "wired_decoder": ("",)}
+        "wired_decoder": ("",), "kv_port": ("", "_port")}
 #: Modules beside a unit that only simulate: nothing breaks them, and Yosys sees their ports alone.
 MODELS = {"card_reader": ("sd_card",)}
 #: Units whose simulation takes longer than their build.
