@@ -213,7 +213,7 @@ async def errors(dut):
                 told.append((bits >> 1 & 7, bits >> 4 & (1 << size - 3) - 1))
             await p.clock.edge()
     cocotb.start_soon(watch())
-    item, rows = p.job(0, DESIGN.layers - 1, DESIGN.kv_heads - 1, 0, 0)
+    item, _ = p.job(0, DESIGN.layers - 1, DESIGN.kv_heads - 1, 0, 0)
     for code, channel in ((1, p.memory), (2, p.memory), (1, p.writes), (2, p.writes)):
         seen, bad = [], 0
         channel.fail = lambda address, code=code, seen=seen: seen.append(address) or code + 1
