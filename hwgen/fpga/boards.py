@@ -50,6 +50,8 @@ class Board:
     note : str              what somebody should know before a build
     card : bool             weights come from an SD card by themselves, too. (Not in the repr, which names the folder of
         a build: those of boards without a card go on)
+    asked : float           MHz that place and route are asked for, if that is more than ``clock``: they end a little
+        below. (Not in the repr either)
     """
     name: str
     title: str
@@ -68,6 +70,7 @@ class Board:
     memory: Sdram | None = None
     note: str = ""
     card: bool = field(default=False, repr=False)
+    asked: float | None = field(default=None, repr=False)
 
     def pins(self):
         """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" or "ddram_*" of its
@@ -116,7 +119,7 @@ BOARDS = {b.name: b for b in (
           platform="amaranth_boards.ecpix5:ECPIX585Platform", family="ecp5",
           device=("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
-          oscillator=100, clock=60, baud=12_000_000, programmer=("--board", "ecpix5"), memory=MT41K256M16,
+          oscillator=100, clock=56, asked=60, baud=8_000_000, programmer=("--board", "ecpix5"), memory=MT41K256M16,
           shape="lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
                 "context=256,kv_blocks=48,sampler=greedy,source=stream"),
     Board(name="ulx3s-85f-wired", title="Radiona ULX3S, LFE5U-85F, weights as logic",

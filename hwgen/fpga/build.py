@@ -211,7 +211,8 @@ def _place_and_route(board, work, seed, stage):
     family = FAMILIES[board.family]
     report = work / f"seed-{seed}.json"
     placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
-    words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail",
+    asked = max(board.asked or 0, board.clock)
+    words = ("--report", report.name, "--seed", str(seed), "--freq", f"{asked:g}", "--timing-allow-fail",
              "--router", "router2")
     first, made = ("placing", placed) if family.route else ("place and route", routed)
     if not (work / routed).exists():
