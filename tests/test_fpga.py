@@ -369,3 +369,12 @@ def test_a_build_without_litedram(tools, monkeypatch, capsys):
     monkeypatch.setattr("hwgen.fpga.dram.importlib.util.find_spec", lambda name: None)
     assert main("fpga build --board ulx3s-85f-sdram --shape tiny,context=16,source=stream".split()) == 2
     assert "error: LiteDRAM is not installed: pip install 'hwgen[dram]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mhz, asked", [("50", "60"), ("66", "66")])
+def test_what_place_and_route_are_asked_for(mhz, asked, tools, tmp_path, monkeypatch):
+    """A little more than the clock on a board that says so; never less."""
+    monkeypatch.setattr("hwgen.fpga.build.memory_verilog", lambda *_, **__: {"memory.v": ""})
+    assert board("ecpix-5-85f").asked == 60
+    main(f"fpga build --board ecpix-5-85f --shape tiny,context=16,source=stream --mhz {mhz}".split())
+    assert set(re.findall(r"--freq (\S+)", (tmp_path / "log").read_text())) == {asked}
