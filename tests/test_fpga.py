@@ -16,9 +16,11 @@ from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.build import sources_digest
 from hwgen.fpga.families import FAMILIES
 from hwgen.fpga.tools import ToolError, run_tool
-from hwgen.models import load, quantize
+from hwgen.models import load, quantize, random_checkpoint
 from hwgen.params.design import Design
 from hwgen.params.dram import MT48LC16M16
+from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.model import SMOLLM2_135M
 from hwgen.params.presets import hw_shape, recipe
 
 TOOL = """#!{python}
@@ -378,3 +380,14 @@ def test_what_place_and_route_are_asked_for(mhz, asked, tools, tmp_path, monkeyp
     assert board("ecpix-5-85f").asked == 60
     main(f"fpga build --board ecpix-5-85f --shape tiny,context=16,source=stream --mhz {mhz}".split())
     assert set(re.findall(r"--freq (\S+)", (tmp_path / "log").read_text())) == {asked}
+
+
+@pytest.mark.nightly
+def test_smollm2s_bitstream_is_of_todays_verilog():
+    """Of its shape: the bitstream has no weights."""
+    pytest.importorskip("litedram", reason="the extra dram is not installed")
+    report = json.loads((Path(__file__).parent.parent / "fpga/ecpix-5-85f/smollm2.json").read_text(encoding="utf-8"))
+    chosen, design = board("ecpix-5-85f"), Design(model=SMOLLM2_135M, hw=HwShape(**report["shape"]), recipe=Recipe())
+    quantized = quantize(random_checkpoint(SMOLLM2_135M), design.recipe)
+    assert sources_digest(chosen, design, quantized) == report["verilog_sha256"]
+    assert report["fmax"] > report["clock"] == chosen.clock and report["baud"] == chosen.baud
