@@ -197,7 +197,7 @@ def test_what_is_no_design_is_refused(tmp_path, file, old, new, complaint):
 
 def test_a_design_has_its_own_tests():
     tests = [line for line in with_design("--collect-only").splitlines() if "::" in line]
-    assert len(tests) == 23 and "sim/test_design.py::test_system" in tests
+    assert len(tests) == 24 and "sim/test_design.py::test_system" in tests
     assert {test.split("::")[0] for test in tests} == {"sim/test_design.py"}
 
 
