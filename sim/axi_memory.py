@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import cocotb
 from cocotb.triggers import ReadOnly
 
+from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
 from sim.stream_bench import value_of
 
-__all__ = ["AxiMemory", "AxiWrites", "Timing"]
+__all__ = ["AxiMemory", "AxiWrites", "Timing", "kv_memory"]
 
 PAGE = 4096
 
@@ -237,3 +238,12 @@ class AxiWrites:
                     burst = [address, address, length + 1]
                     self.addresses.append((cycle, address, length + 1))
             await self.clock.edge()
+
+
+def kv_memory(dut, clock, design, rng, base, timing=None, latency=WRITE_CYCLES):
+    """(`AxiMemory`, its `AxiWrites`) of keys and values outside, at first with anything in it: that of the cycle model,
+    or of another ``timing``, whose stalls writes have too, and ``latency`` of writes."""
+    memory = AxiMemory(dut, clock, bytearray(rng.randbytes(design.kv_places.size)), base=base, width=design.hw.kv_port,
+                       outstanding=4, prefix="m_axi_kv", timing=timing or Timing(latency=READ_CYCLES))
+    stall, busy = (timing.stall, timing.busy) if timing else (0, 0)
+    return memory, AxiWrites(memory, latency=latency, stall=stall, busy=busy, prefix="m_axi_kv")

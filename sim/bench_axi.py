@@ -14,8 +14,7 @@ from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.counters import EVENTS
 from hwgen.params.registers import register_map
 from sim.axi_host import AxiClock, BusError, Host
-from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
-from sim.axi_memory import AxiMemory, AxiWrites, Timing
+from sim.axi_memory import AxiMemory, Timing, kv_memory
 from sim.designs import small_design
 from sim.stream_bench import bench_params
 
@@ -67,12 +66,8 @@ class KvMemory:
         places = DESIGN.kv_places
         first, last = DESIGN.kv_base, (1 << AXI.address_width) - places.size
         self.base = BASES.randrange(-(-first >> 12), (last >> 12) + 1) << 12
-        self.reads = AxiMemory(dut, clock, bytearray(BASES.randbytes(places.size)), base=self.base,
-                               width=DESIGN.hw.kv_port, outstanding=4, prefix="m_axi_kv",
-                               timing=timing or Timing(latency=READ_CYCLES))
-        self.writes = AxiWrites(self.reads, latency=WRITE_CYCLES if timing is None else 7,
-                                stall=timing.stall if timing else 0, busy=timing.busy if timing else 0,
-                                prefix="m_axi_kv")
+        self.reads, self.writes = kv_memory(dut, clock, DESIGN, BASES, self.base, timing,
+                                            **{"latency": 7} if timing else {})
 
 
 def check(results, expected, bus_error=0, lost=False):

@@ -11,10 +11,9 @@ from hwgen.host.serving.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.counters import EVENTS
 from hwgen.params.errors import ErrorCode, KvOp
-from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
 from hwgen.top import make
 from hwgen.units.weights import request_layout
-from sim.axi_memory import AxiMemory, AxiWrites, Timing
+from sim.axi_memory import kv_memory
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 
@@ -61,9 +60,7 @@ async def keys_and_values(dut, clock):
     """The cycle model's memory of keys and values, which a reset makes forget what it owes."""
     rng = random.Random(cocotb.RANDOM_SEED)
     dut.kv_base.value = base = rng.randrange(1, 1 << 12) << 12
-    memory = AxiMemory(dut, clock, bytearray(rng.randbytes(DESIGN.kv_places.size)), base=base, width=DESIGN.hw.kv_port,
-                       outstanding=4, prefix="m_axi_kv", timing=Timing(latency=READ_CYCLES))
-    writes = AxiWrites(memory, latency=WRITE_CYCLES, prefix="m_axi_kv")
+    memory, writes = kv_memory(dut, clock, DESIGN, rng, base)
     while True:
         await clock.edge()
         if clock.in_reset:

@@ -6,8 +6,7 @@ import numpy as np
 from hwgen.golden.kv_port import KvReads, k_row, row_beat, v_row
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import KvOp
-from hwgen.params.kv_port import READ_CYCLES, WRITE_CYCLES
-from sim.axi_memory import AxiMemory, AxiWrites, Timing
+from sim.axi_memory import Timing, kv_memory
 from sim.kv_bench import DESIGN, HW, WORDS, Cache, addresses
 from sim.stream_bench import start_clock_reset, value_of
 
@@ -22,11 +21,8 @@ class Port(Cache):
         super().__init__(dut, clock, idle, stall)
         base = self.rng.randrange(1 << 16) << 12
         dut.base.value = base
-        self.memory = AxiMemory(dut, clock, bytearray(self.rng.randbytes(PLACES.size)), base=base, width=HW.kv_port,
-                                outstanding=4, prefix="m_axi_kv", timing=timing or Timing(latency=READ_CYCLES))
-        hesitates = timing.stall if timing else 0
-        self.writes = AxiWrites(self.memory, latency=9 if timing else WRITE_CYCLES, stall=hesitates, busy=hesitates,
-                                prefix="m_axi_kv")
+        self.memory, self.writes = kv_memory(dut, clock, DESIGN, self.rng, base, timing,
+                                             **{"latency": 9} if timing else {})
 
     def job(self, slot, layer, head, first, last):
         """An item of jobs, and the rows that it wants."""
