@@ -16,7 +16,7 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, pack, start
 
 DESIGN = small_design(**bench_params())
 PORTS = make.attention(DESIGN)
-LANES, V = DESIGN.hw.attention_lanes, DESIGN.hw.vector_lanes
+LANES, V, ROWS = DESIGN.hw.attention_lanes, DESIGN.hw.vector_lanes, DESIGN.hw.attention_rows
 #: (idle, stall) of every stream; half of those that a unit with one input and output is tried with.
 PATTERNS = [(0, 0.5), (0.5, 0), (0.5, 0.5), (0.9, 0.1), (0.1, 0.9)]
 
@@ -59,7 +59,7 @@ class Data:
     typical scores, most values 0."""
 
     def __init__(self, kind, rng):
-        d, hw = DESIGN, DESIGN.hw
+        d, hw, self.junk = DESIGN, DESIGN.hw, random.Random(f"{kind} {cocotb.RANDOM_SEED}")
         fmt = d.recipe.kv_format
         rows = d.layers, hw.slots, hw.context, d.kv_heads
         def codes(shape, most=fmt.max_code):
@@ -92,12 +92,29 @@ class Data:
         return {"codes": self.q[entry, head, part].tolist(), "exp": int(self.q_exp[entry, head]), "meta": r["meta"]}
 
     def row(self, r, which):
+        if ROWS > 1:
+            return self.rows(r, which)
         at = r["layer"], r["slot"], r["position"], r["head"]
         part = slice(r["part"] * LANES, (r["part"] + 1) * LANES)
         if which == "v":
             return {"codes": self.v[at][part].tolist(), "last": r["last"]}
         return {"codes": self.k[at][part].tolist(), "exp": int(self.k_exp[at]), "v_exp": int(self.v_exp[at]),
                 "last": r["last"]}
+
+    def rows(self, r, which):
+        """Several rows at once: of those that are not wanted anything."""
+        first = r["position"] // ROWS * ROWS
+        codes, exp, v_exp = [], [], []
+        for row in range(ROWS):
+            at = r["layer"], r["slot"], first + row, r["head"]
+            if r["seen"] >> row & 1:
+                codes, exp, v_exp = (codes + (self.v if which == "v" else self.k)[at].tolist(),
+                                     [*exp, int(self.k_exp[at])], [*v_exp, int(self.v_exp[at])])
+            else:
+                codes = codes + [self.junk.randrange(256) for _ in range(LANES)]
+                exp, v_exp = ([*many, self.junk.randrange(-512, 512)] for many in (exp, v_exp))
+        return {"codes": codes, "last": r["last"]} | (
+            {} if which == "v" else {"exp": exp, "v_exp": v_exp, "seen": r["seen"]})
 
     def expected(self, commands):
         out = []

@@ -34,6 +34,7 @@ async def values(dut, pattern):
     half = max(1, len(places) // 2)
     old, new = places[:half], places[half:]
     orders = {name: [c.rng.choice(addresses(*c.rng.choice(old))) for _ in range(60)] for name in c.sinks}
+    c.changing = new
     for place in new:
         c.sources["write"].send(c.rows(*place, value=1))
     await c.check(orders)
@@ -72,7 +73,10 @@ async def history(dut, pattern):
     answers, short = set(), HW.blocks < HW.slots * DESIGN.most_blocks(HW.context)
     if short:
         await c.fill()
-        answers.add(await c.admit(next(slot for slot, text in enumerate(c.texts) if len(text) < HW.context)))
+        slot = next(slot for slot, text in enumerate(c.texts) if len(text) < HW.context)
+        answers.add(error := await c.admit(slot))
+        if not error:       # a block behind the window became free
+            await c.write([(slot, len(c.texts[slot]) - 1)])
     for _ in range(120):
         slot, other = c.rng.randrange(HW.slots), c.rng.randrange(max(2, HW.slots)) % HW.slots
         length = c.rng.randrange(HW.context + 1)

@@ -29,7 +29,7 @@ SHAPES = {
                           num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, dsp_pairs=4,
                           **SHARED_BLOCKS),
     "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4,
-                   vector_lanes=4,
+                   vector_lanes=4, attention_rows=4,
                    residual_fraction=21),
 }
 

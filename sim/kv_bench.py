@@ -17,7 +17,7 @@ PORTS = KvBus(DESIGN) if DESIGN.hw.kv_port else make.kv_cache(DESIGN)
 #: Streams that ask for K and for V.
 ASKS = {"k": "jobs", "v": "jobs"} if DESIGN.hw.kv_port else {"k": "k_req", "v": "v_req"}
 HW = DESIGN.hw
-LANES = HW.attention_lanes
+LANES, ROWS = HW.attention_lanes, HW.attention_rows
 WORDS = DESIGN.padded_head_dim // LANES
 
 
@@ -47,6 +47,7 @@ class Cache:
         self.start = dict.fromkeys(self.start, 0)
         self.blocks = KvBlocks(DESIGN)
         self.texts = [[] for _ in range(HW.slots)]      # of each slot: a dict for each position
+        self.changing = []                              # places that are being written
 
     # -- asking
 
@@ -96,6 +97,7 @@ class Cache:
     async def write(self, places):
         items = [item for place in places for item in self.rows(*place)]
         self.rng.shuffle(items)
+        await self.clock.edge()         # a copy's last word is still on its way
         self.sources["write"].send(items)
         await self.sources["write"].drained()
 
@@ -117,6 +119,8 @@ class Cache:
                 if self.has(slot, position)]
 
     def expected(self, name, at, last):
+        if ROWS > 1:
+            return self.expected_rows(name, at, last)
         where = at["layer"], at["head"]
         if self.has(at["slot"], at["position"]):
             row = self.texts[at["slot"]][at["position"]]
@@ -125,7 +129,33 @@ class Cache:
             codes, exp, v_exp = [0] * LANES, 0, 0
         return {"codes": codes, "last": last} | ({"exp": exp, "v_exp": v_exp} if name == "k" else {})
 
+    def expected_rows(self, name, at, last):
+        """Of several rows at once: those that are wanted, in their places."""
+        first = at["position"] // ROWS * ROWS
+        each = []
+        for row in range(ROWS):
+            here, wanted = {**at, "position": first + row}, at["seen"] >> row & 1 and self.has(at["slot"], first + row)
+            text = self.texts[at["slot"]][first + row] if wanted else None
+            where = here["layer"], here["head"]
+            each.append((text[name == "v", *where, 0], text[0, *where], text[1, *where]) if text
+                        else ([0] * LANES, 0, 0))
+        codes = [code for row, _, _ in each for code in row]
+        return {"codes": codes, "last": last} | (
+            {"exp": [exp for _, exp, _ in each], "v_exp": [exp for _, _, exp in each], "seen": at["seen"]}
+            if name == "k" else {})
+
+    def wanted(self, at):
+        """Some of the rows that come with one: it and others that were written."""
+        first = at["position"] // ROWS * ROWS
+        others = sum(1 << row for row in range(ROWS)
+                     if self.has(at["slot"], at["position"]) and self.has(at["slot"], first + row)
+                     and self.texts[at["slot"]][first + row] and (at["slot"], first + row) not in self.changing
+                     and self.rng.random() < 0.7)
+        return others | 1 << at["position"] - first
+
     def read(self, name, order):
+        for at in order if ROWS > 1 else ():
+            at.setdefault("seen", self.wanted(at))
         self.sources[f"{name}_req"].send([{**at, "last": i & 1} for i, at in enumerate(order)])
 
     async def check(self, orders):

@@ -28,6 +28,13 @@ CACHES["window_1"] = {**CACHES["positions"], "entries": 1, "context": 9, "kv_blo
                       "kv_ecc": False}
 CACHES["window"] = {**CACHES["odd"], "entries": 3, "context": 22, "kv_blocks": 8, "sliding_window": 5}
 CACHES["one_window"] = {**CACHES["window"], "slots": 1, "kv_blocks": 3, "num_hidden_layers": 1}
+# several rows at once: blocks of some groups, of one, and behind a window
+CACHES["rows"] = {**CACHES["odd"], "head_dim": 2, "attention_rows": 2}
+CACHES["rows_block"] = {**CACHES["odd"], "head_dim": 4, "attention_lanes": 4, "attention_rows": 4,
+                        "num_hidden_layers": 2}
+CACHES["rows_window"] = {**CACHES["rows_block"], "entries": 3, "context": 22, "kv_blocks": 7, "sliding_window": 5,
+                         "attention_rows": 2}
+CACHES["rows_single"] = {**CACHES["smallest"], "context": 7, "kv_block": 4, "attention_rows": 4}
 CACHES["corrected"] = {**CACHES["odd"], "kv_ecc": True, "kv_blocks": 0}
 #: And with all neighbours.
 SYSTEMS = {
@@ -38,6 +45,8 @@ SYSTEMS = {
     "words": dict(entries=3, slots=2, context=16, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
                   vector_lanes=2,
                   attention_lanes=4, kv_block=4, layer_types=[{"window": 3}, {}]),
+    "rows": dict(entries=3, slots=2, context=16, num_attention_heads=4, num_key_value_heads=2, head_dim=4,
+                 vector_lanes=2, attention_lanes=4, attention_rows=4, kv_block=8, layer_types=[{"window": 3}, {}]),
 }
 
 

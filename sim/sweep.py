@@ -106,6 +106,18 @@ def _kv_port(rng, hw):
     return rng.choice((0, 8, 16, 32, 64, 128, 1024)) if fits or rng.random() < 0.01 else 0
 
 
+def _attention_rows(rng, hw):
+    """The same."""
+    most = 1 if hw["kv_ecc"] or hw["kv_port"] else hw["kv_block"]
+    return rng.choice([rows for rows in (1, 1, 2, 4, 8) if rows <= most]) if rng.random() < 0.99 else 3
+
+
+def _head_dim(rng, so_far):
+    """Of several rows at once mostly no more than there are lanes."""
+    drawn, lanes = 2 * rng.choice((1, 2, 4, 8, rng.randint(1, 14))), so_far["attention_lanes"]
+    return drawn if so_far["attention_rows"] == 1 or rng.random() < 0.02 else max(2, min(drawn, lanes))
+
+
 def _kv_blocks(rng, hw):
     """All that slots can fill, or less: one slot needs nearly a whole context."""
     full = hw["slots"] * -(-hw["context"] // hw["kv_block"])
@@ -206,7 +218,7 @@ DRAWN = {
         "num_key_value_heads": _one(1, 1, 2, 3),
         "num_attention_heads": lambda rng, model: model["num_key_value_heads"] * rng.choice((1, 1, 2, 3, 4))
         + (rng.random() < 0.01),
-        "head_dim": lambda rng, _: 2 * rng.choice((1, 2, 4, 8, rng.randint(1, 14))),
+        "head_dim": _head_dim,
         "rotary_dim": lambda rng, model: rng.choice((None, None, 2 * rng.randint(0, model["head_dim"] // 2))),
         "rms_norm_eps": _one(1e-5, 1e-6, 1e-12, 1e-2, 1.0),
         "rope_theta": _one(10000.0, 500.0, 1e6, 1.0),
@@ -249,7 +261,8 @@ DRAWN = {
         "adapters": _unless_wired(_one(0, 0, 0, 0, 0, 1, 3, 7), 0),
         "adapter_rank": _one(1, 2, 5, 8),
         "kv_port": _kv_port,
-        "attention_hold": _chance(0.7)},
+        "attention_hold": _chance(0.7),
+        "attention_rows": _attention_rows},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
         **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),

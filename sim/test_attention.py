@@ -38,6 +38,16 @@ SHAPES = {
     "in_place_small": dict(entries=1, slots=1, context=3, num_hidden_layers=1, num_attention_heads=1,
                            num_key_value_heads=1, head_dim=2, hidden_size=8, vector_lanes=2, attention_lanes=2,
                            kv_block=1, attention_hold=False),
+    # several rows at once: two, of a context that is no multiple; four, beside windows that begin and end anywhere,
+    # sums in place and a softcap; eight of three rows at most
+    "rows": dict(entries=3, context=13, num_attention_heads=4, num_key_value_heads=2, head_dim=6, vector_lanes=2,
+                 attention_lanes=8, kv_block=4, attention_rows=2),
+    "rows_windows": dict(entries=3, context=21, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2,
+                         head_dim=4, hidden_size=24, vector_lanes=2, attention_lanes=4, kv_block=8, attention_rows=4,
+                         layer_types=[{"window": 7}, {}, {"window": 1}, {"window": 9}], attention_hold=False,
+                         attn_logit_softcapping=1.5),
+    "rows_few": dict(entries=1, slots=1, context=3, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
+                     head_dim=2, hidden_size=8, vector_lanes=2, attention_lanes=2, kv_block=8, attention_rows=8),
 }
 
 
@@ -45,7 +55,8 @@ SHAPES = {
 CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1])
                                                       for shape in ("smallest", "groups", "windows", "capped",
                                                                     "capped_wide", "sliding", "in_place",
-                                                                    "in_place_wide", "in_place_small"))]
+                                                                    "in_place_wide", "in_place_small", "rows",
+                                                                    "rows_windows", "rows_few"))]
 
 
 @pytest.mark.parametrize("shape, sim", CASES)

@@ -28,7 +28,7 @@ def test_other_blocks(shape):
         testcase=["every_address", "history/pattern=0", "copies_and_readers"])
 
 
-@pytest.mark.parametrize("shape", ["window_1", "window", "one_window"])
+@pytest.mark.parametrize("shape", ["window_1", "window", "one_window", "rows_window"])
 def test_blocks_behind_a_window(shape):
     others = ["cuts_at_the_window", "writes_beyond_the_end_are_dropped"] if CACHES[shape]["slots"] > 1 else []
     run(make.kv_cache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
@@ -36,12 +36,21 @@ def test_blocks_behind_a_window(shape):
         testcase=["every_address", "history/pattern=0", *others])
 
 
+@pytest.mark.parametrize("shape, cases", [
+    ("rows", None), ("rows_block", ["every_address", "history/pattern=0", "copies_and_readers"]),
+    ("rows_single", ["every_address", "values/pattern=0"])])
+def test_several_rows(shape, cases):
+    run(make.kv_cache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape],
+        sim=FASTEST, **({"testcase": cases} if cases else {}))
+
+
 def test_flipped_bits():
     run(make.kv_cache(small_design(**FLIPPED)), "kv_cache_flipped", "bench_kv_ecc", params=FLIPPED, sim=FASTEST,
         internals=True)
 
 
-@pytest.mark.parametrize("shape, sim", [*(("smallest", sim) for sim in simulators()), ("words", FASTEST)])
+@pytest.mark.parametrize("shape, sim", [*(("smallest", sim) for sim in simulators()), ("words", FASTEST),
+                                        ("rows", FASTEST)])
 def test_kv_writer(shape, sim):
     run(HeadsToAttention(small_design(**SYSTEMS[shape])), f"kv_writer_{shape}", "bench_kv_writer",
         params=SYSTEMS[shape], sim=sim)

@@ -91,6 +91,19 @@ def test_wrong_bits_at_random_places(machine, link, count, kind, unit, again):
     assert felt >= count / 3
 
 
+@pytest.mark.parametrize("memory, offset", [("k_codes", 0), ("v_codes", 3), ("v_exps", 2)])
+def test_wrong_bits_of_several_rows(memory, offset):
+    """Where attention reads several rows a cycle each of these has memories of its own."""
+    design = small_design(lanes=8, columns=4, vector_lanes=2, attention_lanes=8, entries=2, slots=2, kv_block=4,
+                          context=16, hidden_size=10, intermediate_size=12, head_dim=6, vocab_size=29, attention_rows=4)
+    model = random_model(design)
+    fault = KvFault.at(design, memory, 1, 0, 0, offset, 2, 6)
+    with simulated(design, model, stage, faults=[fault]) as link, GoldenLink(design, model) as golden:
+        with pytest.raises(Mismatch) as mismatch:
+            selftest(link, golden)
+        assert names(diagnose(link, model, golden, mismatch.value), fault, "kv_cache", again=False)
+
+
 @pytest.mark.parametrize("link, spelling, unit", [
     ("verilator", "constant:rope_low:8:12", "rope, a constant"),
     ("sim-uart", "constant:sigmoid_base:3:9", "swiglu, a constant")])

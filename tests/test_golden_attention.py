@@ -210,6 +210,31 @@ def test_steady_state():
     assert set(np.diff(done[3:])) == {2 * (2 * 16 // 4 + 1)}
 
 
+@pytest.mark.parametrize(("rows", "more"), [(2, 1 + 1), (4, 2 + 1), (8, 3 + 2)])
+def test_rows_at_once(rows, more):
+    """A group of rows takes a cycle; the maximum takes one more for each doubling, and sums for each second one."""
+    one, many = small_design(context=64), small_design(context=64, attention_rows=rows)
+    for groups in (1, 3, 8):
+        found, same = (attention_cycles(design, [length - 1]) for design, length in (
+            (many, groups * rows), (one, groups)))
+        assert [cycle - more for cycle in found[0]] == same[0] and found[1] == same[1] + more
+        assert attention_cycles(many, [groups * rows - rows]) == found      # the group's first alone
+    # a window that begins and ends in groups: as many as its rows touch
+    for position, window, groups in ((63, 1, 1), (rows, 2, 2), (2 * rows, rows + 1, 2), (2 * rows, rows + 2, 3)):
+        assert attention_cycles(many, [position], window) == attention_cycles(many, [groups * rows - 1])
+
+
+@pytest.mark.parametrize(("shape", "why"), [
+    (dict(attention_rows=3), "Attention row count must be a power of two"),
+    (dict(attention_rows=16), "Attention row count must be at most the KV block size 8, not 16"),
+    (dict(attention_rows=2, kv_ecc=True), "KV ECC must be 0 where attention reads several rows a cycle"),
+    (dict(attention_rows=2, kv_port=64, source="stream"), "KV port must be 0 where attention reads several rows"),
+    (dict(attention_rows=2, attention_lanes=4), "Attention lane count must be that of a whole head, 8 or more, where")])
+def test_rows_at_once_that_are_refused(shape, why):
+    with pytest.raises(ValueError, match=why):
+        small_design(**shape)
+
+
 def test_a_window_takes_the_cycles_of_its_rows():
     design = small_design(context=64)
     assert attention_cycles(design, [63, 3], 8) == attention_cycles(design, [7, 3])

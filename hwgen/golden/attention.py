@@ -106,15 +106,27 @@ def _exp2_table(fmt, thresholds):
 
 # Cycles
 
-V_STAGES = 6       # from a word's slot in the V stage to its addition
-V_TAKEN = 4        # and to the one in which it is taken
+V_STAGES = 6       # from a word's slot in the V stage to its addition, if rows come one by one ...
+V_TAKEN = 4        # ... and to the one in which it is taken
 O_STAGES = 7       # from the held sums to a granule
 
 
 def k_stages(design: Design) -> int:
     """From a K word to the store of its score."""
     levels = (design.hw.attention_lanes - 1).bit_length()             # of the adder tree
-    return 6 + max(0, -(-max(0, levels - 1) // 2) - 1) + (SOFTCAP_STAGES if design.model.score_cap else 0)
+    compared = (design.hw.attention_rows - 1).bit_length()            # rows that come at once, two and two
+    return 6 + max(0, -(-max(0, levels - 1) // 2) - 1) + (SOFTCAP_STAGES if design.model.score_cap else 0) + compared
+
+
+def v_stages(design: Design) -> int:
+    """From a word's slot in the V stage to its addition: rows that come at once are added first, four in a cycle."""
+    return V_STAGES + ((design.hw.attention_rows - 1).bit_length() + 1) // 2
+
+
+def _row_groups(design, position, window):
+    """Groups of rows that come at once, of all rows that an entry at a position sees."""
+    rows = design.hw.attention_rows
+    return position // rows - max(0, position + 1 - (window or position + 1)) // rows + 1
 
 
 def attention_cycles(design: Design, positions: Sequence[int],
@@ -128,10 +140,11 @@ def attention_cycles(design: Design, positions: Sequence[int],
     Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in
     order. A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the
     K stage; with the ``swap`` they become current. Its K words enter in rows * head_dim / A slots of the K pipeline
-    (rows: position + 1, or the window if that is less), at the end of which its first one waits until the V stage has
-    taken the job before. The V stage takes the job when it is complete and that job's last word is on its way; a slot
-    after the last word its sums are handed over, if those of the job before have left. Without `attention_hold` they
-    leave from there, and the V stage waits.
+    (rows: position + 1, or the window if that is less; with several `HwShape.attention_rows` at once as many as there
+    are groups of these), at the end of which its first one waits until the V stage has taken the job before. The V
+    stage takes the job when it is complete and that job's last word is on its way; a slot after the last word its sums
+    are handed over, if those of the job before have left. Without `attention_hold` they leave from there, and the V
+    stage waits.
 
     Where rows come from a memory outside (`hwgen.golden.kv_port`), a job is asked for a cycle after the ``swap``, or
     when what was written before is there (``settled``), and each word takes a slot when it comes.
@@ -147,7 +160,7 @@ def attention_cycles(design: Design, positions: Sequence[int],
     swap = taken = free = k_last = v_last = -1
     out = []
     windows = window if isinstance(window, (list, tuple)) else [window] * len(positions)
-    seen = [min(position + 1, limit or position + 1) for position, limit in zip(positions, windows)]
+    seen = [_row_groups(design, position, limit) for position, limit in zip(positions, windows)]
     for job, rows in enumerate(rows for rows in seen for _ in range(design.kv_heads)):
         loaded = max(1 + job * queries + QUERY_LATENCY, swap + 1) + queries - 1
         swap = max(loaded + 1, k.cycle(k_last))
@@ -157,7 +170,7 @@ def attention_cycles(design: Design, positions: Sequence[int],
         take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)
         taken = v.cycle(take)
         v_last = take + rows * words
-        first, free = _hand_over(design, v, v_last + 1 + V_STAGES, granules, free)
+        first, free = _hand_over(design, v, v_last + 1 + v_stages(design), granules, free)
         out += range(first, first + granules)
     return out, out[-1] + 1
 

@@ -196,11 +196,12 @@ def _owned(table: Iterable[int | None]) -> list[int]:
 
 
 def copy_words(design: Design, positions: int) -> int:
-    """Cycles of a copy of a block's first ``positions``: one for each word of K, and one of V at the same time. Of a
-    memory outside `hwgen.golden.kv_port.copy_cycles`."""
+    """Cycles of a copy of a block's first ``positions``: one for each word of K, or for words that are read at once,
+    and one of V at the same time. Of a memory outside `hwgen.golden.kv_port.copy_cycles`."""
     if design.hw.kv_port:
         return copy_cycles(design, positions)
-    return design.layers * design.kv_heads * positions * (design.padded_head_dim // design.hw.attention_lanes)
+    groups = -(-positions // design.hw.attention_rows)
+    return design.layers * design.kv_heads * groups * (design.padded_head_dim // design.hw.attention_lanes)
 
 
 def kv_write_cycles(design: Design, entries: int, *, read_latency: int = 2) -> int:

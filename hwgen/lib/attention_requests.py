@@ -3,7 +3,7 @@ from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import connect, flipped
@@ -91,11 +91,16 @@ def offer_jobs(m, jobs, begins, port):
         m.d.sync += port.valid.eq(0)
 
 
-def ask_rows(m, jobs, port, words, name):
-    """Asks for all rows of each job of a `Queue`, a word of so many ``words`` a cycle, jobs without a cycle between.
+def ask_rows(m, jobs, port, sizes, name):
+    """Asks for all rows of each job of a `Queue`, a word of `KvSizes` a cycle, or some rows, jobs without a cycle
+    between.
 
     What is asked leaves from a register: the cache looks up much of it.
     """
+    if sizes.rows > 1:
+        _ask_groups(m, jobs, port, sizes, name)
+        return
+    words = sizes.words
     fifo, layout = jobs.fifo, jobs.layout
     m.submodules[f"{name}_request"] = register = SkidRegister(port.payload.shape())
     connect(m, register.o, flipped(port))
@@ -117,6 +122,27 @@ def ask_rows(m, jobs, port, words, name):
             m.d.sync += [part.eq(0), counted.eq(Mux(last, 0, position + 1))]
             if begun is not None:
                 m.d.sync += begun.eq(~last)
+
+
+def _ask_groups(m, jobs, port, sizes, name):
+    """`ask_rows` of several rows at once: from the group of the first one to that of the last."""
+    fifo, job, bits, rows = jobs.fifo, jobs.item, sizes.row_bits, sizes.rows
+    m.submodules[f"{name}_request"] = register = SkidRegister(port.payload.shape())
+    connect(m, register.o, flipped(port))
+    request = register.i
+    groups = range(-(-sizes.context // rows))
+    group, counted, begun = (Signal(shape, name=f"{name}_{what}") for shape, what in (
+        (groups, "group"), (groups, "counted"), (1, "begun")))
+    last, seen = Signal(name=f"{name}_last"), Signal(rows, name=f"{name}_seen")
+    first = job.first if "first" in jobs.layout.members else Const(0, bits)
+    m.d.comb += [group.eq(Mux(begun, counted, first[bits:])), last.eq(group == job.position[bits:]),
+                 *(seen[row].eq((begun | (first[:bits] <= row)) & (~last | (job.position[:bits] >= row)))
+                   for row in range(rows)),
+                 request.valid.eq(fifo.r_rdy), request.p.position.eq(Cat(Const(0, bits), group)),
+                 *(request.p[field].eq(job[field]) for field in ("slot", "layer", "head")),
+                 request.p.last.eq(last), request.p.seen.eq(seen), fifo.r_en.eq(request.ready & last)]
+    with m.If(request.valid & request.ready):
+        m.d.sync += [counted.eq(group + 1), begun.eq(~last)]
 
 
 def _first_seen(m, place, context, windows):

@@ -6,7 +6,7 @@ from amaranth.lib import stream
 
 from ..params.tables import SCORE_BITS, SCORE_FRACTION
 from .attention_sums import Dot, operands_of, tree_stages
-from .layouts import EXP_BITS
+from .layouts import EXP_BITS, row_names
 from .pipeline import Pipeline
 from .ram import BlockRam
 from .softcap import SOFTCAP_STAGES, softcap
@@ -20,9 +20,10 @@ class Job(NamedTuple):
     """What the K stage hands on of a job, which waits for the V stage as long as ``pending``.
 
     maxima, top         the largest score of each query head; the largest exponent of a V row
-    last_row            the number of rows, less one
+    last_row            the number of rows, or of groups of rows, less one
     bank                half of the memories in which the job is
-    memories, exponents BlockRams of the scores, one for each query head, and of the exponents of V rows
+    memories, exponents BlockRams of the scores, one for each query head, and of the exponents of V rows; of groups of
+                        rows with a bit behind them for each row, that it counts
     begins              the next job's queries become current, in this cycle
     """
     pending: object
@@ -89,40 +90,80 @@ def _current(m, sizes, group, q_i, k):
     return _Queries(have, q, q_exp, part, swap)
 
 
-def score_rows(m, q_i, k, take, *, sizes, group, fmt, rows_seen, score_cap):
+def score_rows(m, q_i, k, take, *, sizes, group, fmt, groups_seen, score_cap):
     """The K stage: ``group`` queries at ``q_i`` meet rows at ``k``, both in format ``fmt``. Products, their sum, the
-    score, its softcap where there is a ``score_cap``, then the memories of ``rows_seen`` rows.
+    score, its softcap where there is a ``score_cap``, the largest of the rows that come at once, then the memories of
+    ``groups_seen`` such groups of rows.
 
     Gives a `Job`, which waits for the V stage to ``take`` it. A word of a row is taken in each cycle in which the job
     before does not wait.
     """
-    lanes = sizes.lanes
+    lanes, rows = sizes.lanes, sizes.rows
     queries = _current(m, sizes, group, q_i, k)
     dot_stages = 1 + tree_stages(lanes) + 1
     enter, final = stream.Signature(0).create(), stream.Signature(0).create()
-    stages = dot_stages + SCORE_STAGES + (SOFTCAP_STAGES if score_cap else 0)
-    pipe = Pipeline(m, enter, final, stages=stages, name="k_pipe")
+    scored = dot_stages + SCORE_STAGES + (SOFTCAP_STAGES if score_cap else 0)
+    pipe = Pipeline(m, enter, final, stages=scored + sizes.row_bits, name="k_pipe")
     m.d.comb += [enter.valid.eq(k.valid & queries.have), k.ready.eq(enter.ready & queries.have)]
     row_end = pipe.reg(queries.part == sizes.words - 1, name="k_row_end", stages=pipe.stages)
     last = pipe.reg(k.p.last, name="k_last", stages=pipe.stages)
-    v_exp = pipe.reg(k.p.v_exp, name="k_v_exp", stages=pipe.stages)
+    v_exps = [pipe.reg(exp, name=name, stages=scored) for name, exp in zip(row_names("k_v_exp", rows),
+                                                                            _of_rows(k.p.v_exp, rows))]
+    seen = pipe.reg(k.p.seen, name="k_seen", stages=scored) if rows > 1 else None
     starts = pipe.reg(queries.part == 0, name="k_starts", stages=dot_stages - 1)
 
     operands = operands_of(m, k.p.codes, fmt, "k")
     width = fmt.accumulator_bits(fmt, sizes.head_dim)
     scores = []
     for g in range(group):
-        unit = Dot(fmt, lanes, width)
-        m.submodules[f"dot{g}"] = shared(unit, unit.module_name)
-        m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[dot_stages - 1]), unit.starts.eq(starts),
-                     unit.query.eq(queries.words[g][0]), unit.operands.eq(Cat(operands))]
-        # S = floor(dot * 2**(left - 1) + 1/2), left from the exponents
-        left = pipe.reg(queries.exponents[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
-        amount = pipe.reg(score_amount(m, left, width, f"score{g}"), name=f"amount{g}", stages=dot_stages - 1)
-        scores.append(score(m, pipe, unit.dot, amount, f"score{g}"))
-        if score_cap:
-            scores[g] = softcap(m, pipe, score_cap, scores[g], name=f"capped{g}")
-    return _store(m, rows_seen, final, scores, v_exp, row_end, last, take, queries.swap)
+        scores.append([])
+        for row, (exp, name) in enumerate(zip(_of_rows(k.p.exp, rows), row_names(str(g), rows))):
+            unit = Dot(fmt, lanes, width)
+            m.submodules[f"dot{name}"] = shared(unit, unit.module_name)
+            m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[dot_stages - 1]), unit.starts.eq(starts),
+                         unit.query.eq(queries.words[g][0]),
+                         unit.operands.eq(Cat(operands[row * lanes:(row + 1) * lanes]))]
+            # S = floor(dot * 2**(left - 1) + 1/2), left from the exponents
+            left = pipe.reg(queries.exponents[g] + exp, name=f"exponent{name}") + (2 * fmt.unit_exp + SCORE_FRACTION
+                                                                                  + 1)
+            amount = pipe.reg(score_amount(m, left, width, f"score{name}"), name=f"amount{name}", stages=dot_stages - 1)
+            found = score(m, pipe, unit.dot, amount, f"score{name}")
+            scores[g].append(softcap(m, pipe, score_cap, found, name=f"capped{name}") if score_cap else found)
+    scores = [_largest(m, pipe, values, SCORE_BITS, seen, f"score{g}") for g, values in enumerate(scores)]
+    v_exp = _largest(m, pipe, v_exps, EXP_BITS, seen, "k_v_exp")
+    if rows > 1:
+        v_exp = v_exp._replace(stored=Cat(v_exp.stored, pipe.reg(seen, name="stored_seen", stages=sizes.row_bits)))
+    return _store(m, groups_seen, final, scores, v_exp, row_end, last, take, queries.swap)
+
+
+def _of_rows(value, rows):
+    """[that of each row] of a field of a K row, or of several."""
+    return [value] if rows == 1 else [value[row] for row in range(rows)]
+
+
+class _Found(NamedTuple):
+    """What is kept of the rows that come at once: their values, and the largest of those that count."""
+    stored: object
+    largest: object
+
+
+def _largest(m, pipe, values, bits, seen, name):
+    """`_Found` of the values of some rows, each stored in so many ``bits``, a stage later for each comparison that
+    follows another. ``seen``: which rows count, one of them at least."""
+    if len(values) == 1:
+        return _Found(values[0], values[0])
+    levels = len(values).bit_length() - 1
+    stored = Cat(Cat(kept, kept[-1].replicate(bits - len(kept))) for kept in (
+        pipe.reg(value, name=f"{name}_stored{row}", stages=levels) for row, value in enumerate(values)))
+    found = [(value, seen[row]) for row, value in enumerate(values)]
+    for level in range(levels):
+        pairs, found = zip(found[::2], found[1::2]), []
+        for number, ((a, a_counts), (b, b_counts)) in enumerate(pairs):
+            better = Signal.like(a, name=f"{name}_better{level}_{number}")
+            m.d.comb += better.eq(Mux(~a_counts | (b_counts & (b > a)), b, a))
+            found.append((pipe.reg(better, name=f"{name}_most{level}_{number}"),
+                          pipe.reg(a_counts | b_counts, name=f"{name}_counts{level}_{number}")))
+    return _Found(stored, found[0][0])
 
 
 def _store(m, rows_seen, final, scores, v_exp, row_end, last, take, begins):
@@ -131,19 +172,19 @@ def _store(m, rows_seen, final, scores, v_exp, row_end, last, take, begins):
     row, last_row = Signal(range(rows_seen), name="row"), Signal(range(rows_seen), reset_less=True, name="rows")
     top = Signal(signed(EXP_BITS), reset_less=True)
     maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"max{g}") for g in range(len(scores))]
-    memories = [BlockRam(SCORE_BITS, 2 * rows_seen) for _ in scores]
-    exponents = BlockRam(EXP_BITS, 2 * rows_seen)
+    memories = [BlockRam(max(SCORE_BITS, len(value.stored)), 2 * rows_seen) for value in scores]
+    exponents = BlockRam(len(v_exp.stored), 2 * rows_seen)
     store = Signal()
     m.d.comb += [final.ready.eq(~pending), store.eq(final.valid & ~pending & row_end)]
     for g, (memory, value) in enumerate(zip(memories, scores)):
         m.submodules[f"scores{g}"] = memory
-        m.d.comb += memory.write_data.eq(value)
-        with m.If(store & (fresh | (value > maxima[g]))):
-            m.d.sync += maxima[g].eq(value)
+        m.d.comb += memory.write_data.eq(value.stored)
+        with m.If(store & (fresh | (value.largest > maxima[g]))):
+            m.d.sync += maxima[g].eq(value.largest)
     m.submodules.exponents = exponents
-    m.d.comb += exponents.write_data.eq(v_exp)
-    with m.If(store & (fresh | (v_exp > top))):
-        m.d.sync += top.eq(v_exp)
+    m.d.comb += exponents.write_data.eq(v_exp.stored)
+    with m.If(store & (fresh | (v_exp.largest > top))):
+        m.d.sync += top.eq(v_exp.largest)
     for memory in (*memories, exponents):
         m.d.comb += [memory.write_en.eq(store), memory.write_address.eq(Cat(bank, row))]
     with m.If(take):

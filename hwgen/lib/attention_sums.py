@@ -4,12 +4,34 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .fp8_dot import Product, add_carry, add_pairs, decode_operand, operand_layout
+from .layouts import row_names
 from .pipeline import Registers
 
-__all__ = ["Dot", "Numerators", "WEIGHED", "SUMMED", "operands_of", "tree_stages"]
+__all__ = ["Dot", "Numerators", "WEIGHED", "operands_of", "row_stages", "row_sum", "summed", "tree_stages"]
 
-#: Stages of attention's V stage: a word meets its weights in stage WEIGHED, and is in the sums behind stage SUMMED.
-WEIGHED, SUMMED = 4, 6
+#: Stage of attention's V stage in which a word meets its weights.
+WEIGHED = 4
+
+
+def summed(rows):
+    """The stage behind which a word is in the sums, or the words of some rows are."""
+    return 6 + row_stages(rows)
+
+
+def row_stages(rows):
+    """Registers in `row_sum`: one behind every two additions."""
+    return -(-(rows.bit_length() - 1) // 2)
+
+
+def row_sum(m, pipe, values, carries, name):
+    """(value, carry) of the sum of such pairs (`hwgen.lib.fp8_dot.add_pairs`) of some rows, from a register on; of a
+    single row it is that row's."""
+    for stage in range(row_stages(len(values))):
+        values, carries = add_pairs(m, values, carries, 2, f"{name}_rows{stage}")
+        values, carries = (pipe.reg(list(x), name=f"{name}_{n}{stage}")
+                           for n, x in (("rows", values), ("row_carry", carries)))
+    (value,), (carry,) = values, carries
+    return value, carry
 
 
 class Dot(wiring.Component):
@@ -54,25 +76,26 @@ class Numerators(wiring.Component):
     Members
     -------
     advance : In(1)                 everything moves
-    weight : In(8)                  a code, stage WEIGHED
-    operands : In                   stage WEIGHED: lanes decoded codes
-    add, clear : In(1)              stage SUMMED: the products are added, or all sums start from 0
+    weight : In(8 * rows)           a code of each row, stage WEIGHED
+    operands : In                   stage WEIGHED: lanes decoded codes of each row
+    add, clear : In(1)              stage `summed`: the products are added, or all sums start from 0
     turn : In(1)                    only with ``turns``, and without ``advance``: the next word's sums come first
     totals : Out                    words * lanes signed sums; those of the word that is added next come first
     """
 
-    def __init__(self, fmt, kv, lanes, words, weight_max, bits, turns=False):
-        self._turns = turns
+    def __init__(self, fmt, kv, lanes, words, weight_max, bits, turns=False, rows=1):
+        self._turns, self._rows = turns, rows
         self._fmt, self._kv, self._lanes, self._words = fmt, kv, lanes, words
         self._weight_max, self._bits = weight_max, bits
-        super().__init__({"advance": In(1), "weight": In(8), "operands": In(lanes * operand_layout(kv).size),
+        super().__init__({"advance": In(1), "weight": In(8 * rows),
+                          "operands": In(rows * lanes * operand_layout(kv).size),
                           "add": In(1), "clear": In(1), "totals": Out(words * lanes * bits),
                           **({"turn": In(1)} if turns else {})})
 
     @property
     def module_name(self):
         name = f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._words}_b{self._bits}"
-        return name + "_t" * self._turns
+        return name + "_t" * self._turns + (f"_r{self._rows}" if self._rows > 1 else "")
 
     def elaborate(self, platform):
         m = Module()
@@ -81,10 +104,14 @@ class Numerators(wiring.Component):
         product_bits = (self._weight_max * self._kv.max_int).bit_length() + 1
         words = [[] for _ in range(self._words)]
         for i in range(self._lanes):
-            operand = data.View(layout, self.operands.word_select(i, layout.size))
-            term, carry = _product(m, pipe, Product(self._fmt, self._kv), self.weight, operand, f"lane{i}")
-            term, carry = (pipe.reg(x, name=f"lane{i}_{n}")
-                           for n, x in (("term", term[:product_bits]), ("carry", carry)))
+            terms, carries = [], []
+            for row, name in enumerate(row_names(f"lane{i}", self._rows)):
+                operand = data.View(layout, self.operands.word_select(row * self._lanes + i, layout.size))
+                term, carry = _product(m, pipe, Product(self._fmt, self._kv), self.weight.word_select(row, 8), operand,
+                                       name)
+                for many, n, x in ((terms, "term", term[:product_bits]), (carries, "carry", carry)):
+                    many.append(pipe.reg(x, name=f"{name}_{n}"))
+            term, carry = row_sum(m, pipe, terms, carries, f"lane{i}")
             totals = [Signal(signed(bits), name=f"lane{i}_total{w}") for w in range(self._words)]
             new = add_carry(totals[0], term, carry, bits)
             with m.If(self.advance & self.add):

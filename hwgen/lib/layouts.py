@@ -13,7 +13,7 @@ __all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "KvSi
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout",
            "kv_command_layout", "kv_fault_layout", "kv_job_layout", "kv_put_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout",
-           "place_layout",
+           "place_layout", "row_names",
            "residual_read_layout", "residual_row_layout", "result_layout", "runs_layout", "signature_layout",
            "slice_layout", "tile_layout",
            "v_row_layout"]
@@ -207,6 +207,8 @@ class KvSizes:
     num_key_value_heads : int
     head_dim : int                  codes of a K or V row: a multiple of ``lanes``
     lanes : int                     codes of a word: A, which are written, read and multiplied at once
+    rows : int                      rows that are read at once, R: of several each is a word, and they begin at a
+                                    multiple of R
     """
 
     slots: int
@@ -215,11 +217,22 @@ class KvSizes:
     num_key_value_heads: int
     head_dim: int
     lanes: int
+    rows: int = 1
 
     @property
     def words(self):
         """Words of a row."""
         return self.head_dim // self.lanes
+
+    @property
+    def row_bits(self):
+        """Bits of a position that say which of the rows it is that are read at once."""
+        return self.rows.bit_length() - 1
+
+
+def row_names(name, rows):
+    """Names of what is there for each of some rows that are read at once."""
+    return [name] if rows == 1 else [f"{name}_row{row}" for row in range(rows)]
 
 
 def place_layout(sizes, entries):
@@ -252,10 +265,13 @@ def kv_write_layout(sizes):
 
 
 def kv_read_layout(sizes):
-    """Address of a word of a row; ``last`` comes back with it."""
+    """Address of a word of a row; ``last`` comes back with it.
+
+    Of several rows at once it is that of any of them, and ``seen`` says which of them are wanted.
+    """
     return StructLayout({"slot": range(sizes.slots), "layer": range(sizes.num_hidden_layers),
                          "head": range(sizes.num_key_value_heads), "position": range(sizes.context),
-                         "part": range(sizes.words), "last": 1})
+                         "part": range(sizes.words), "last": 1} | ({"seen": sizes.rows} if sizes.rows > 1 else {}))
 
 
 def kv_job_layout(sizes, windowed):
@@ -265,15 +281,17 @@ def kv_job_layout(sizes, windowed):
                         | ({"first": range(sizes.context)} if windowed else {}))
 
 
-def k_row_layout(lanes):
-    """A word of a K row, the row's exponent, and that of the V row of the same position."""
-    return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS),
-                         "v_exp": signed(EXP_BITS), "last": 1})
+def k_row_layout(lanes, rows=1):
+    """A word of a K row, the row's exponent, and that of the V row of the same position. Of several rows: codes of one
+    after the other, exponents of each, and which of them were wanted (``seen``)."""
+    exponent = signed(EXP_BITS) if rows == 1 else ArrayLayout(signed(EXP_BITS), rows)
+    return StructLayout({"codes": ArrayLayout(unsigned(8), rows * lanes), "exp": exponent, "v_exp": exponent, "last": 1}
+                        | ({"seen": rows} if rows > 1 else {}))
 
 
-def v_row_layout(lanes):
-    """A word of a V row; the row's exponent came with the K row."""
-    return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "last": 1})
+def v_row_layout(lanes, rows=1):
+    """A word of a V row, or of several; the rows' exponents came with those of K."""
+    return StructLayout({"codes": ArrayLayout(unsigned(8), rows * lanes), "last": 1})
 
 
 def kv_put_layout(*, beats, beat_bytes):

@@ -173,6 +173,8 @@ class HwShape:
                         cycles
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
+    attention_rows      rows of K, and of V, per cycle, where the lanes are those of a whole head: a power of two, at
+                        most kv_block
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
     kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be
@@ -216,6 +218,7 @@ class HwShape:
     wire_levels: int = later(1)
     kv_port: int = later(0)
     attention_hold: bool = later(True)
+    attention_rows: int = later(1)
 
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
@@ -277,6 +280,7 @@ class HwShape:
         if not isinstance(self.attention_hold, bool):
             raise TypeError(f"Attention's hold must be True or False, not {self.attention_hold!r}")
         self._check_kv_port()
+        self._check_attention_rows()
         self._check_adapters()
 
     def _check_kv_port(self):
@@ -290,6 +294,16 @@ class HwShape:
                                   ("Half-batch count", self.halves, 1)):
             if value != only:
                 raise ValueError(f"{noun} must be {only} where keys and values are outside (kv_port), not {value}")
+
+    def _check_attention_rows(self):
+        check_power_of_two("Attention row count", self.attention_rows)
+        if self.attention_rows > self.kv_block:
+            raise ValueError(f"Attention row count must be at most the KV block size {self.kv_block}, not "
+                             f"{self.attention_rows}")
+        for noun, value in (("KV ECC", int(self.kv_ecc)), ("KV port", self.kv_port)):
+            if self.attention_rows > 1 and value:
+                raise ValueError(f"{noun} must be 0 where attention reads several rows a cycle (attention_rows), not "
+                                 f"{value}")
 
     def _check_adapters(self):
         check_int("Adapter count", self.adapters)

@@ -61,12 +61,13 @@ def _noisy(d):
 FEATURES: dict[str, Callable[[Design], tuple[int, ...]]] = {
     "column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
     "dot": lambda d: (1, d.hw.attention_lanes),
-    "numerators": lambda d: (1, d.hw.attention_lanes, d.padded_head_dim),
+    "numerators": lambda d: (1, d.hw.attention_lanes * d.hw.attention_rows, d.padded_head_dim),
     "dsp_column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
     "column_pair": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
     "array": lambda d: (1, d.hw.lanes, (d.hw.columns - d.hw.vector_lanes) * d.acc_bits,
                         d.hw.lanes * (d.hw.dsp_columns > 0), d.hw.lanes * (d.hw.dsp_pairs > 0)),
-    "attention": lambda d: (1, d.group, d.group * d.padded_head_dim, d.group * d.hw.attention_lanes, d.hw.vector_lanes),
+    "attention": lambda d: (1, d.group * d.hw.attention_rows, d.group * d.padded_head_dim,
+                            d.group * d.hw.attention_lanes, d.hw.vector_lanes),
     "rmsnorm": lambda d: (1, d.hw.vector_lanes),
     "residual": lambda d: (1, d.hw.vector_lanes, d.half_batch().hw.entries > 1),
     "rope": lambda d: (1, d.hw.vector_lanes),
@@ -76,7 +77,7 @@ FEATURES: dict[str, Callable[[Design], tuple[int, ...]]] = {
     **{buffer: lambda d: (1, d.hw.lanes, d.hw.vector_lanes) for buffer in ("xa", "xo", "xh")},
     "qkv": lambda d: (1, d.hw.attention_lanes, d.hw.vector_lanes),
     "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1 and not d.hw.wired)),
-    "kv_cache": lambda d: (1, d.hw.attention_lanes, d.hw.paged, d.hw.slots * d.hw.paged,
+    "kv_cache": lambda d: (1, d.hw.attention_lanes * d.hw.attention_rows, d.hw.paged, d.hw.slots * d.hw.paged,
                            d.hw.attention_lanes * d.hw.kv_ecc),
     "decoder": lambda d: (1, d.hw.lanes, d.hw.vector_lanes, d.hw.attention_lanes),
     "request_skid": lambda d: (1,),
@@ -203,8 +204,8 @@ def counts(unit: str, design: Design) -> int:
     """How many of a unit a machine has."""
     hw = design.hw
     return {"column": hw.columns - hw.dsp_columns - 2 * hw.dsp_pairs, "dsp_column": hw.dsp_columns,
-            "column_pair": hw.dsp_pairs, "dot": design.group, "numerators": design.group, "residual": hw.halves,
-            "sums": hw.halves}.get(unit, 1)
+            "column_pair": hw.dsp_pairs, "dot": design.group * hw.attention_rows, "numerators": design.group,
+            "residual": hw.halves, "sums": hw.halves}.get(unit, 1)
 
 
 @functools.cache

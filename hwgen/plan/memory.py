@@ -81,9 +81,12 @@ def memories(design: Design) -> list[Memory]:
     if hw.kv_port:
         made.append(Memory("kv_bus", hw.kv_port + 1, kv_axi(hw).fifo_words))
     else:
-        made += 2 * [Memory("kv_cache", kept(8 * hw.attention_lanes), words),
-                     Memory("kv_cache", kept(EXP_BITS), positions)]
-    made += [Memory("attention", bits, 2 * design.rows_seen()) for bits in (*design.group * [SCORE_BITS], EXP_BITS)]
+        made += 2 * hw.attention_rows * [Memory("kv_cache", kept(8 * hw.attention_lanes), words // hw.attention_rows),
+                                         Memory("kv_cache", kept(EXP_BITS), positions // hw.attention_rows)]
+    counts = hw.attention_rows * (hw.attention_rows > 1)        # bits that say which rows count
+    groups = min(-(-hw.context // hw.attention_rows), (design.rows_seen() - 2) // hw.attention_rows + 2)
+    made += [Memory("attention", bits, 2 * groups)
+             for bits in (*design.group * [hw.attention_rows * SCORE_BITS], hw.attention_rows * EXP_BITS + counts)]
 
     def buffer(unit, rows, length, lanes, granule):
         return Memory(unit, 16 * lanes, rows * length // lanes, 0 if granule == lanes else 16 * granule)

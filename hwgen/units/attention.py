@@ -1,17 +1,18 @@
 """Attention of one entry after another: scores, softmax and weighted sums over the rows of the KV cache."""
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..lib.attention_output import Division, Hold, Results
 from ..lib.attention_requests import ask_queries, ask_rows, offer_jobs
 from ..lib.attention_scores import score_rows
-from ..lib.attention_sums import SUMMED, WEIGHED, Numerators, operands_of
+from ..lib.attention_sums import WEIGHED, Numerators, operands_of, row_sum, summed
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_job_layout, kv_read_layout,
-                           place_layout, slice_layout, v_row_layout)
+                           place_layout, row_names, slice_layout, v_row_layout)
 from ..lib.pipeline import Pipeline, Registers
-from ..lib.softmax import QUOTIENT_STAGES, exp2_codes, quotient, reciprocal, unpack_code
+from ..lib.softmax import exp2_codes, unpack_code
 from ..lib.verilog import shared
 from ..params.tables import SCORE_BITS
 
@@ -54,11 +55,11 @@ class _Slots(NamedTuple):
     pipe        the pipeline of slots
     final       its end
     starved     in: a word is needed that has not come
-    row, bank   of the slot that enters: where the memories have its score
+    row, bank   of the slot that enters: where the memories have its scores
     maxima, top of the job, as in `hwgen.lib.attention_scores.Job`
     clears      of each stage: its slot clears the sums
-    adds_sum    behind stage SUMMED: the slot is of a row's first word, with which its weight is added
-    top_out     behind stage SUMMED
+    adds_sum    behind stage `summed`: the slot is of a row's first word, with which its weight is added
+    top_out     behind stage `summed`
     """
     pipe: Pipeline
     final: object
@@ -72,31 +73,6 @@ class _Slots(NamedTuple):
     top_out: object
 
 
-class _Results(NamedTuple):
-    """Of a job that ends.
-
-    sums        of the weights, of each query head
-    numerators  sums of the weighted rows, of each query head, word and lane
-    top         the exponent of the numerators
-    """
-    sums: list
-    numerators: list
-    top: object
-
-
-class _Hold(NamedTuple):
-    """The hand-over of `_Results` to the output: it is ``free`` to take them; they are final, ``hand_over``. Where they
-    wait in their place, ``free`` says that the output has had them all.
-
-    ends        they are final, and wait for ``free``
-    turns       of each query head: the sums of the next word are wanted; None where they are held
-    """
-    free: Signal
-    hand_over: Signal
-    ends: Signal
-    turns: list | None
-
-
 class Attention(wiring.Component):
     """Attention of entries over the rows 0..position of their slots, or the last of them where the layer has a window
     (`Design.window`).
@@ -106,6 +82,7 @@ class Attention(wiring.Component):
     stage* streams V rows, turns scores into weights, and sums weights and weighted rows; the *output* divides. All four
     work on successive jobs at once, across entries and commands too. `golden.attention.attention_cycles` has the
     cycles: a job takes rows * head_dim / A of them, and one more; rows are position + 1, or the window if that is less.
+    Of several rows at once (`KvSizes.rows`) it takes a cycle for each group of them.
 
     Keys and values of all positions up to an entry's must be in the cache, and its queries in the qkv buffer, when its
     command is given.
@@ -153,8 +130,10 @@ class Attention(wiring.Component):
             "q_r": Out(stream.Signature(head_read_layout(sizes, entries * heads))),
             "q_i": In(stream.Signature(slice_layout(sizes.lanes, head_meta_layout(sizes)))),
             **({"jobs": Out(stream.Signature(kv_job_layout(sizes, any(windows))))} if outside else {}),
-            **({} if outside else {"k_req": Out(request)}), "k_o": In(stream.Signature(k_row_layout(sizes.lanes))),
-            **({} if outside else {"v_req": Out(request)}), "v_o": In(stream.Signature(v_row_layout(sizes.lanes))),
+            **({} if outside else {"k_req": Out(request)}),
+            "k_o": In(stream.Signature(k_row_layout(sizes.lanes, sizes.rows))),
+            **({} if outside else {"v_req": Out(request)}),
+            "v_o": In(stream.Signature(v_row_layout(sizes.lanes, sizes.rows))),
             "o": Out(stream.Signature(data.StructLayout({
                 "x": data.ArrayLayout(unsigned(16), vector_lanes), "entry": range(entries),
                 "part": range(num_attention_heads * sizes.head_dim // vector_lanes), "last": 1}))),
@@ -169,6 +148,12 @@ class Attention(wiring.Component):
         return max(window or self._sizes.context for window in self._windows)
 
     @property
+    def _groups_seen(self):
+        """The most groups of rows that come at once: those of a window may begin and end anywhere in one."""
+        rows = self._sizes.rows
+        return min(-(-self._sizes.context // rows), (self._rows_seen + rows - 2) // rows + 1)
+
+    @property
     def _weight_max(self):
         """The largest weight, 2**max_exp, as an integer."""
         return 1 << (self._p_format.max_exp - self._p_format.unit_exp)
@@ -176,7 +161,7 @@ class Attention(wiring.Component):
     @property
     def _sum_max(self):
         """The largest sum of weights."""
-        return self._weight_max * self._rows_seen
+        return self._weight_max * max(self._rows_seen, self._sizes.rows)
 
     @property
     def _numerator_bits(self):
@@ -194,20 +179,21 @@ class Attention(wiring.Component):
                                                   entries=self._entries, group=self._group, windows=self._windows,
                                                   outside=self._outside)
         if not self._outside:
-            ask_rows(requests.m, k_jobs, self.k_req, self._sizes.words, "k")
-            ask_rows(requests.m, v_jobs, self.v_req, self._sizes.words, "v")
+            ask_rows(requests.m, k_jobs, self.k_req, self._sizes, "k")
+            ask_rows(requests.m, v_jobs, self.v_req, self._sizes, "v")
         take = Signal()
         turns = None if self._hold else [Signal(name=f"turn{g}") for g in range(self._group)]
-        hold = _Hold(Signal(name="hold_free"), Signal(name="hand_over"), Signal(name="ends"), turns)
+        hold = Hold(Signal(name="hold_free"), Signal(name="hand_over"), Signal(name="ends"), turns)
         job = score_rows(scores.m, self.q_i, self.k_o, take, sizes=self._sizes, group=self._group, fmt=self._kv_format,
-                         rows_seen=self._rows_seen, score_cap=self._score_cap)
+                         groups_seen=self._groups_seen, score_cap=self._score_cap)
         if self._outside:
             offer_jobs(requests.m, k_jobs, job.begins, self.jobs)
         slots = self._slots(values.m, job, take)
         weights, sums = self._weigh(softmax.m, values.m, slots, job)
         numerators = self._sum_rows(values.m, slots, weights, hold)
-        divide = self._divide if self._hold else self._divide_in_place
-        divide(division.m, _Results(sums, numerators, slots.top_out), hold)
+        divide = Division(self.o, sizes=self._sizes, group=self._group, fmt=self._kv_format,
+                          numerator_bits=self._numerator_bits, weight_max=self._weight_max)
+        (divide.held if self._hold else divide.in_place)(division.m, Results(sums, numerators, slots.top_out), hold)
         self._address(division.m, entry_queue)
         return m
 
@@ -226,7 +212,8 @@ class Attention(wiring.Component):
         top_v = Signal(signed(EXP_BITS), reset_less=True)
         enter, final = stream.Signature(0).create(), stream.Signature(0).create()
         starved = Signal()
-        pipe = Pipeline(m, enter, final, stages=SUMMED, wait=starved, name="v_pipe")
+        end = summed(self._sizes.rows)
+        pipe = Pipeline(m, enter, final, stages=end, wait=starved, name="v_pipe")
         m.d.comb += [take.eq(job.pending & ~busy & pipe.advance), enter.valid.eq(busy | clear),
                      last.eq((part == words - 1) & (row == last_row))]
         with m.If(pipe.advance):
@@ -241,55 +228,74 @@ class Attention(wiring.Component):
                 m.d.sync += [busy.eq(1), row.eq(0), last_row.eq(job.last_row), v_bank.eq(job.bank), top_v.eq(job.top),
                              *(a.eq(b) for a, b in zip(maxima, job.maxima))]
         clears = [clear]
-        for k in range(1, SUMMED + 1):
+        for k in range(1, end + 1):
             clears.append(pipe.reg(clears[-1], name=f"clear{k}"))
-        top_out = pipe.reg(top_v, name="v_top", stages=SUMMED)
-        adds_sum = pipe.reg(part == 0, name="adds_sum", stages=SUMMED)
+        top_out = pipe.reg(top_v, name="v_top", stages=end)
+        adds_sum = pipe.reg(part == 0, name="adds_sum", stages=end)
         return _Slots(pipe, final, starved, row, v_bank, maxima, top_v, clears, adds_sum, top_out)
 
     def _weigh(self, m, values, slots, job):
-        """Scores to weights, and the sum of these, in the module of softmax. Gives of each query head (the weight as a
-        code, in stage WEIGHED; the sum so far)."""
+        """Scores to weights, and the sum of these, in the module of softmax. Gives of each query head (the weights of
+        the rows as codes, in stage WEIGHED; the sum so far)."""
         pipe, fmt, memories, exponents = slots.pipe, self._p_format, job.memories, job.exponents
+        rows, end = self._sizes.rows, summed(self._sizes.rows)
         for memory in (*memories, exponents):
             values.d.comb += [memory.read_en.eq(pipe.advance), memory.read_address.eq(Cat(slots.bank, slots.row))]
         beside = Registers(m, pipe.advance)
-        gap = beside.reg((slots.top - exponents.read_data.as_signed())[:EXP_BITS], name="gap")            # at least 0
+        # at least 0, where the row counts
+        gaps = [beside.reg((slots.top - exponents.read_data.word_select(row, EXP_BITS).as_signed())[:EXP_BITS],
+                           name=name) for row, name in enumerate(row_names("gap", rows))]
+        seen = exponents.read_data[rows * EXP_BITS:]
         weights, sums = [], []
         for g, (maximum, memory) in enumerate(zip(slots.maxima, memories)):
-            d = beside.reg((maximum - memory.read_data.as_signed())[:SCORE_BITS], name=f"d{g}")
-            plain, scaled = exp2_codes(m, beside, d, gap, fmt, f"exp{g}")
-            weights.append(scaled)
-            shift, significand = (beside.reg(x, name=f"z{g}_{n}")
-                                  for n, x in zip(("shift", "significand"), unpack_code(plain, fmt)))
-            integer = beside.reg((significand << shift)[:self._weight_max.bit_length()], name=f"z{g}")
+            codes, integers = [], []
+            for row, (gap, name) in enumerate(zip(gaps, row_names(str(g), rows))):
+                d = (maximum - memory.read_data.word_select(row, SCORE_BITS).as_signed())[:SCORE_BITS]
+                if rows > 1:        # beyond all thresholds: a weight of 0
+                    d = d | (~seen[row]).replicate(SCORE_BITS)
+                plain, scaled = exp2_codes(m, beside, beside.reg(d, name=f"d{name}"), gap, fmt, f"exp{name}")
+                codes.append(scaled)
+                shift, significand = (beside.reg(x, name=f"z{name}_{n}")
+                                      for n, x in zip(("shift", "significand"), unpack_code(plain, fmt)))
+                integers.append(beside.reg((significand << shift)[:self._weight_max.bit_length()], name=f"z{name}"))
+            weights.append(Cat(codes))
+            integer = self._sum_weights(m, beside, integers, f"z{g}")
             total = Signal(range(self._sum_max + 1), name=f"z_total{g}")
-            with m.If(pipe.advance & pipe.valid[SUMMED]):
-                with m.If(slots.clears[SUMMED]):
+            with m.If(pipe.advance & pipe.valid[end]):
+                with m.If(slots.clears[end]):
                     m.d.sync += total.eq(0)
                 with m.Elif(slots.adds_sum):
                     m.d.sync += total.eq(total + integer)
             sums.append(total)
         return weights, sums
 
+    def _sum_weights(self, m, pipe, integers, name):
+        """The sum of the weights of rows that come at once, as late as `Numerators` has that of its products."""
+        if len(integers) == 1:
+            return integers[0]
+        value, _ = row_sum(m, pipe, [Cat(integer, 0) for integer in integers], [Const(0)] * len(integers), name)
+        return value
+
     def _sum_rows(self, m, slots, weights, hold):
-        """Weighted rows: words of a row come in turn, and the sums turn with them. Gives the numerators of `_Results`,
+        """Weighted rows: words of a row come in turn, and the sums turn with them. Gives the numerators of `Results`,
         which are handed over at the end of a job, all of them at once."""
         pipe, clears, v = slots.pipe, slots.clears, self.v_o
         kv, fmt, lanes, words = self._kv_format, self._p_format, self._sizes.lanes, self._sizes.words
-        # Of the slot in stage WEIGHED that it has a word, of that behind SUMMED that it clears: registers, for all
+        end = summed(self._sizes.rows)
+        # Of the slot in stage WEIGHED that it has a word, of that behind `summed` that it clears: registers, for all
         # stages wait for them
         weighs, ends = Signal(name="weighs"), hold.ends
         with m.If(pipe.advance):
             m.d.sync += [weighs.eq(pipe.valid[WEIGHED - 1] & ~clears[WEIGHED - 1]),
-                         ends.eq(pipe.valid[SUMMED - 1] & clears[SUMMED - 1])]
+                         ends.eq(pipe.valid[end - 1] & clears[end - 1])]
         m.d.comb += [slots.starved.eq(weighs & ~v.valid), v.ready.eq(weighs & pipe.advance)]
         operands = operands_of(m, v.p.codes, kv, "v")
         bits, numerators = self._numerator_bits + 1, []
         for g, weight in enumerate(weights):
-            unit = Numerators(fmt, kv, lanes, words, self._weight_max, bits, turns=not self._hold)
+            unit = Numerators(fmt, kv, lanes, words, self._weight_max, bits, turns=not self._hold,
+                              rows=self._sizes.rows)
             m.submodules[f"numerators{g}"] = shared(unit, unit.module_name)
-            m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[SUMMED]), unit.clear.eq(clears[SUMMED]),
+            m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[end]), unit.clear.eq(clears[end]),
                          unit.weight.eq(weight), unit.operands.eq(Cat(operands))]
             if hold.turns:
                 m.d.comb += unit.turn.eq(hold.turns[g])
@@ -299,85 +305,6 @@ class Attention(wiring.Component):
         return numerators
 
     # -- output
-
-    def _divide(self, m, results, hold):
-        """Sends granule after granule of a finished job through the division: a reciprocal, and beside it numerators to
-        bf16; then their product."""
-        held, valid = self._registers(results), Signal()
-        source = stream.Signature(0).create()
-        pipe = Pipeline(m, source, self.o, stages=QUOTIENT_STAGES, name="o_pipe")
-        m.d.comb += [hold.free.eq(~valid), source.valid.eq(valid)]
-        self._hold_results(m, results, held, valid, hold.hand_over, pipe.advance)
-        self._quotients(m, pipe, held.numerators[:self._vector_lanes], held.sums[0], held.top)
-
-    def _divide_in_place(self, m, results, hold):
-        """The same from where the sums are: the word of a query head that comes first, a part of it after another."""
-        v, words = self._vector_lanes, self._sizes.words
-        parts = self._sizes.lanes // v
-        source, sent = stream.Signature(0).create(), Signal(name="sent")
-        pipe = Pipeline(m, source, self.o, stages=QUOTIENT_STAGES, name="o_pipe")
-        part, word, query = (Signal(range(count), name=name) for count, name in (
-            (parts, "part_of_word"), (words, "word"), (self._group, "query")))
-        goes, last_part, last_word, last_query = (Signal(name="goes"), part == parts - 1, word == words - 1,
-                                                  query == self._group - 1)
-        m.d.comb += [hold.free.eq(sent), source.valid.eq(hold.ends & ~sent), goes.eq(source.valid & pipe.advance),
-                     *(turn.eq(goes & last_part & (query == g)) for g, turn in enumerate(hold.turns))]
-        with m.If(goes):
-            m.d.sync += part.eq(part + 1)
-            with m.If(last_part):
-                m.d.sync += [part.eq(0), word.eq(word + 1)]
-                with m.If(last_word):
-                    m.d.sync += [word.eq(0), query.eq(Mux(last_query, 0, query + 1)), sent.eq(last_query)]
-        with m.If(hold.hand_over):
-            m.d.sync += sent.eq(0)
-
-        chosen = [Signal.like(x, name=f"chosen{i}") for i, x in enumerate(results.numerators[0][0][:v])]
-        total = Signal.like(results.sums[0], name="chosen_sum")
-        with m.Switch(query):
-            for g, numerators in enumerate(results.numerators):
-                with m.Case(g):
-                    m.d.comb += total.eq(results.sums[g])
-                    with m.Switch(part):
-                        for k in range(parts):
-                            with m.Case(k):
-                                m.d.comb += [a.eq(b) for a, b in zip(chosen, numerators[0][k * v:(k + 1) * v])]
-        self._quotients(m, pipe, chosen, total, results.top)
-
-    def _quotients(self, m, pipe, numerators, total, top):
-        """What goes out: V numerators divided by the sum of their weights."""
-        divisor = reciprocal(m, pipe, total, self._weight_max)       # at least one weight
-        unit = self._kv_format.unit_exp + 127
-        biased = pipe.reg(top + (unit + self._numerator_bits - 1), name="n_exponent", stages=2)
-        for i, numerator in enumerate(numerators):
-            m.d.comb += self.o.p.x[i].eq(quotient(m, pipe, numerator, self._numerator_bits, biased, divisor, i))
-
-    def _registers(self, results):
-        """For `_Results`, with the numerators in one list: of the granule that is next first."""
-        flat = [x for words in results.numerators for word in words for x in word]
-        return _Results([Signal.like(x, reset_less=True, name=f"held_sum{g}") for g, x in enumerate(results.sums)],
-                        [Signal.like(x, reset_less=True, name=f"held{k}") for k, x in enumerate(flat)],
-                        Signal.like(results.top, reset_less=True, name="held_top"))
-
-    def _hold_results(self, m, results, held, valid, hand_over, advance):
-        """Takes results and moves them on, a granule with each ``advance``.
-
-        Until they are handed over, whatever is there is held: so a thousand registers do not wait for what decides.
-        """
-        v, granules = self._vector_lanes, self._sizes.head_dim // self._vector_lanes
-        granule, query = Signal(range(granules), name="granule"), Signal(range(self._group))
-        last_granule, last_query = granule == granules - 1, query == self._group - 1
-        flat = [x for words in results.numerators for word in words for x in word]
-        with m.If(~valid):
-            m.d.sync += [valid.eq(hand_over), held.top.eq(results.top),
-                         *(a.eq(b) for a, b in zip(held.numerators, flat)),
-                         *(a.eq(b) for a, b in zip(held.sums, results.sums))]
-        with m.Elif(advance):
-            m.d.sync += [a.eq(b) for a, b in zip(held.numerators, held.numerators[v:])]
-            m.d.sync += granule.eq(granule + 1)
-            with m.If(last_granule):
-                m.d.sync += [granule.eq(0), query.eq(query + 1), *(a.eq(b) for a, b in zip(held.sums, held.sums[1:]))]
-                with m.If(last_query):
-                    m.d.sync += [query.eq(0), valid.eq(0)]
 
     def _address(self, m, entry_queue):
         """Where the granule at ``o`` belongs, and when a command is done."""

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib import secded
 from ..lib.layouts import (ERROR_BITS, EXP_BITS, ask_layout, head_meta_layout, head_read_layout, k_row_layout,
-                           kv_fault_layout, kv_read_layout, kv_write_layout, place_layout, slice_layout, v_row_layout)
+                           kv_fault_layout, kv_read_layout, kv_write_layout, place_layout, row_names, slice_layout,
+                           v_row_layout)
 from ..lib.ram import BlockRam
 from ..lib.skid import SkidRegister
 from .kv_blocks import KvBlocks, scaled
@@ -86,11 +87,15 @@ class KvCache(wiring.Component):
     comes with the exponent of the V row of its position, which must be written too. A row that was never written is
     undefined.
 
+    Of several rows that are read at once (`KvSizes.rows`) each has memories of its own, of the positions that are that
+    row's, modulo their number. Those that the request does not want (``seen``) are read as zeros.
+
     A position is a block, ``position // kv_block``, and an offset in it; `KvBlocks` says where the block is, and is
     told by ``ask`` what becomes of slots. Slots reach nothing but their own blocks: a position at or beyond a slot's
     length is read as zeros, and not written (a single slot has nobody to be protected from). A copy of a block is made
     in cycles before which nobody read, asked for a row or waited for answers; until its end nothing else may be asked
-    of the blocks.
+    of the blocks, and until a cycle behind it nothing may be written (in a machine an entry is admitted long before its
+    pass).
 
     With ``ecc`` each word, and each exponent, has check bits (`hwgen.lib.secded`): a single error is
     corrected as it is read, not in the memory. A copy takes words as they are, errors too.
@@ -105,8 +110,8 @@ class KvCache(wiring.Component):
     -------
     ask, error      In(stream), Out     as those of `KvBlocks`
     write : In(stream)      `kv_write_layout`: {value (1 = V), slot, layer, head, position, part, codes, exp}
-    k_req, v_req : In(stream)   `kv_read_layout`: {slot, layer, head, position, part, last}
-    k_o : Out(stream)       `k_row_layout`: {codes, exp, v_exp, last}
+    k_req, v_req : In(stream)   `kv_read_layout`: {slot, layer, head, position, part, last}; of several rows {seen} too
+    k_o : Out(stream)       `k_row_layout`: {codes, exp, v_exp, last}; of several rows {seen} too
     v_o : Out(stream)       `v_row_layout`: {codes, last}
     corrected : Out(32)     only with ``ecc``: answers with a corrected error, since reset
     failed : Out(32)        only with ``ecc``: answers with an error that could not be corrected, since reset ...
@@ -122,8 +127,8 @@ class KvCache(wiring.Component):
         super().__init__({
             "ask": In(stream.Signature(ask_layout(**place))), "error": Out(ERROR_BITS),
             "write": In(stream.Signature(kv_write_layout(sizes))),
-            "k_req": In(request), "k_o": Out(stream.Signature(k_row_layout(sizes.lanes))),
-            "v_req": In(request), "v_o": Out(stream.Signature(v_row_layout(sizes.lanes))),
+            "k_req": In(request), "k_o": Out(stream.Signature(k_row_layout(sizes.lanes, sizes.rows))),
+            "v_req": In(request), "v_o": Out(stream.Signature(v_row_layout(sizes.lanes, sizes.rows))),
             **({"corrected": Out(32), "failed": Out(32), "fault": Out(kv_fault_layout(**place))} if ecc else {}),
         })
 
@@ -162,14 +167,17 @@ class KvCache(wiring.Component):
     # -- memories and addresses
 
     def _make_memories(self, m):
-        """Of words, and of exponents, one for each row."""
-        def ram(name, bits, depth):
-            m.submodules[name] = made = BlockRam(secded.stored_bits(bits) if self._ecc else bits, depth)
+        """Of words, and of exponents, one for each row: a memory of each of the rows that are read at once."""
+        def rams(name, bits, depth):
+            made = [BlockRam(secded.stored_bits(bits) if self._ecc else bits, depth // self._sizes.rows)
+                    for _ in range(self._sizes.rows)]
+            for its, memory in zip(row_names(name, self._sizes.rows), made):
+                m.submodules[its] = memory
             return made
 
         code_bits, words = 8 * self._sizes.lanes, self._rows * self._sizes.words
-        self._k_codes, self._v_codes = ram("k_codes", code_bits, words), ram("v_codes", code_bits, words)
-        self._k_exps, self._v_exps = ram("k_exps", EXP_BITS, self._rows), ram("v_exps", EXP_BITS, self._rows)
+        self._k_codes, self._v_codes = rams("k_codes", code_bits, words), rams("v_codes", code_bits, words)
+        self._k_exps, self._v_exps = rams("k_exps", EXP_BITS, self._rows), rams("v_exps", EXP_BITS, self._rows)
 
     def _addresses(self, m, place, name):
         """(row, word) of a `_Place`, combinational."""
@@ -198,8 +206,10 @@ class KvCache(wiring.Component):
         copying = Signal()
         words, lines = self._sizes.words, self._lines
         line, part = Signal(range(lines), name="line"), Signal(range(words), name="part")
-        offset = Signal(range(self._blocks.kv_block))
-        last_part, last_offset, last_line = part == words - 1, offset + 1 == copy.p.count, line == lines - 1
+        rows, bits = self._sizes.rows, self._sizes.row_bits
+        offset = Signal(range(self._blocks.kv_block // rows))        # in groups of rows
+        last_part, last_line = part == words - 1, line == lines - 1
+        last_offset = offset + 1 == (copy.p.count if rows == 1 else (copy.p.count + (rows - 1)) >> bits)
         m.d.comb += [copying.eq(copy.valid & ~reading), copy.ready.eq(copying & last_part & last_offset & last_line)]
         with m.If(copying):
             m.d.sync += part.eq(Mux(last_part, 0, part + 1))
@@ -209,13 +219,14 @@ class KvCache(wiring.Component):
                     m.d.sync += line.eq(Mux(last_line, 0, line + 1))
         writing = Signal()
         m.d.sync += writing.eq(copying)
-        source, into = _Place(line, copy.p.old, offset, part), _Place(line, copy.p.new, offset, part)
+        first = offset if rows == 1 else Cat(Const(0, bits), offset)
+        source, into = _Place(line, copy.p.old, first, part), _Place(line, copy.p.new, first, part)
         target = _Place(*(_register(m, value, f"copy_{name}") for name, value in zip(into._fields, into)))
         return _Copy(copying, writing, Const(0, 1), source, target)
 
     def _write(self, m, port, copy):
         """Writes what is offered, or copied: addresses, then the memories. Gives the `_Copy` that arrives."""
-        w, stored = self.write.p, secded.store if self._ecc else lambda value: value
+        w, stored, rows = self.write.p, secded.store if self._ecc else lambda value: value, self._sizes.rows
         arrived = Signal()
         m.d.comb += self.write.ready.eq(1)
         place, known = self._located(m, w, port)
@@ -229,11 +240,14 @@ class KvCache(wiring.Component):
             _register(m, data, name=f"write_{name}") for name, data in
             (("value", w.value), ("codes", stored(w.codes.as_value())), ("exp", stored(w.exp.as_unsigned())),
              *zip(("row", "word"), self._addresses(m, place, "write"))))
-        for memory, address, data, chosen in ((self._k_codes, word, codes, ~value), (self._v_codes, word, codes, value),
-                                              (self._k_exps, row, exp, ~value), (self._v_exps, row, exp, value)):
-            m.d.comb += [memory.write_address.eq(address),
-                         memory.write_data.eq(Mux(copy.arrives, memory.read_data, data)),
-                         memory.write_en.eq(arrived & chosen | copy.arrives)]
+        for memories, address, data, chosen in (
+                (self._k_codes, word, codes, ~value), (self._v_codes, word, codes, value),
+                (self._k_exps, row, exp, ~value), (self._v_exps, row, exp, value)):
+            for number, memory in enumerate(memories):
+                mine = chosen if rows == 1 else chosen & (row[:self._sizes.row_bits] == number)
+                m.d.comb += [memory.write_address.eq(address[self._sizes.row_bits:]),
+                             memory.write_data.eq(Mux(copy.arrives, memory.read_data, data)),
+                             memory.write_en.eq(arrived & mine | copy.arrives)]
         return copy
 
     # -- reads
@@ -252,7 +266,7 @@ class KvCache(wiring.Component):
         place, known = self._located(m, request.p, port)
         if self._copies:
             place = place.unless(copy.reads, copy.source)
-        row, word = (stages.along(address, what, until=1)
+        row, word = (stages.along(address, what, until=1)[self._sizes.row_bits:]
                      for address, what in zip(self._addresses(m, place, name), ("row", "word")))
         last = stages.along(request.p.last, "last")
         code_bits = 8 * self._sizes.lanes
@@ -261,7 +275,11 @@ class KvCache(wiring.Component):
                       "v_exp": (self._v_exps, row, EXP_BITS)}
         else:
             wanted = {"codes": (self._v_codes, word, code_bits)}
-        found = {field: self._fetch(m, stages, name, field, *where) for field, where in wanted.items()}
+        if self._sizes.rows > 1:
+            m.d.comb += answer.i.p.last.eq(last)
+            return self._fetch_rows(m, stages, name, request, answer, wanted, known)
+        found = {field: self._fetch(m, stages, name, field, memories[0], *where)
+                 for field, (memories, *where) in wanted.items()}
         known = stages.along(known, "known") if paged else Const(1, 1)
         values = {field: value for field, (value, *_) in found.items()}
         m.d.comb += [answer.i.p.last.eq(last),
@@ -274,6 +292,18 @@ class KvCache(wiring.Component):
         taken = stages.valid[-1] & stages.move[-1] & known
         return busy, _Errors(taken & Cat(corrected for _, corrected, _ in found.values()).any(),
                              taken & Cat(failed for _, _, failed in found.values()).any(), [slot, position])
+
+    def _fetch_rows(self, m, stages, name, request, answer, wanted, known):
+        """`_read` of several rows, from their memories on."""
+        rows = self._sizes.rows
+        seen = stages.along(request.p.seen & known.replicate(rows) if self._blocks.paged else request.p.seen, "seen")
+        if name == "k":
+            m.d.comb += answer.i.p.seen.eq(stages.along(request.p.seen, "wanted"))
+        for field, (memories, address, bits) in wanted.items():
+            given = [self._fetch(m, stages, name, its, memory, address, bits)[0]
+                     for its, memory in zip(row_names(field, rows), memories)]
+            m.d.comb += answer.i.p[field].eq(Cat(Mux(seen[row], value, 0) for row, value in enumerate(given)))
+        return Cat(stages.valid[1:], answer.holds).any(), None
 
     def _fetch(self, m, stages, name, field, memory, address, bits):
         """A word of a memory, at the last stage: (value,), and with error correction (value, corrected, failed)."""

@@ -14,11 +14,11 @@ static bool flip_kv(Vtop *top, const char *line) {
     char name[32];
     unsigned word, bit;
     if (sscanf(line, "flip %31s %u %u", name, &word, &bit) != 3) return false;
-#ifdef KV_MEMORY
-    if (!strcmp(name, "k_codes")) flip_bit(KV_MEMORY(k_codes)[word], bit);
-    if (!strcmp(name, "v_codes")) flip_bit(KV_MEMORY(v_codes)[word], bit);
-    if (!strcmp(name, "k_exps")) flip_bit(KV_MEMORY(k_exps)[word], bit);
-    if (!strcmp(name, "v_exps")) flip_bit(KV_MEMORY(v_exps)[word], bit);
+#ifdef FLIP_KV
+    if (!strcmp(name, "k_codes")) FLIP_KV(k_codes);
+    if (!strcmp(name, "v_codes")) FLIP_KV(v_codes);
+    if (!strcmp(name, "k_exps")) FLIP_KV(k_exps);
+    if (!strcmp(name, "v_exps")) FLIP_KV(v_exps);
 #endif
 #ifdef ADAPTER_MEMORY
     if (!strcmp(name, "adapters")) flip_bit(ADAPTER_MEMORY[word], bit);

@@ -16,7 +16,7 @@ from ...golden.weights import ROM_LATENCY
 from ...lib import verilator
 from ...lib.generator import generator
 from ...lib.layouts import (adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout,
-                            outcome_layout)
+                            outcome_layout, row_names)
 from ...lib.quicker import quicker
 from ...lib.workdir import work_folder
 from ...models.adapter_codes import QuantizedAdapter
@@ -62,8 +62,11 @@ def kv_header(decoder: str, design: Design) -> str:
     """What kv_memory.h needs: where the memories are, in Verilator's words, if that of the decoder is ``decoder``."""
     adapters = f"#define ADAPTER_MEMORY top->rootp->{decoder}__DOT__adapters__DOT__memory__DOT__memory__DOT__rows\n"
     adapters *= bool(design.hw.adapters)
-    rows = f"top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows"
-    return adapters + f"#define KV_MEMORY(name) {rows}\n" * (design.hw.kv_port == 0)
+    rows = design.hw.attention_rows
+    flips = " ".join(f"if (word % {rows} == {row}) flip_bit(top->rootp->{decoder}__DOT__kv_cache__DOT__{name}"
+                     f"__DOT__memory__DOT__rows[word / {rows}], bit);"
+                     for row, name in enumerate(row_names("##name##", rows)))
+    return adapters + f"#define FLIP_KV(name) {{ {flips} }}\n" * (design.hw.kv_port == 0)
 
 
 def kv_bus_header(design: Design) -> str:

@@ -15,7 +15,7 @@ def kv_sizes(design):
     """The `KvSizes` of its machine."""
     return KvSizes(slots=design.hw.slots, context=design.hw.context, num_hidden_layers=design.layers,
                    num_key_value_heads=design.kv_heads, head_dim=design.padded_head_dim,
-                   lanes=design.hw.attention_lanes)
+                   lanes=design.hw.attention_lanes, rows=design.hw.attention_rows)
 
 
 def attention(design):
