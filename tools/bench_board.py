@@ -151,7 +151,7 @@ def context_ratio(design, texts, memory_cycles=0, wires=None):
 
 def long_context(name):
     """Rows of a board whose texts may have the LONG context: of as many texts as there is room for, and of a full pass;
-    and what attention lanes for a whole head would change. None of other boards."""
+    and what attention lanes for a whole head would change, and two rows a cycle. None of other boards."""
     chosen, report = board(name), ROOT / "fpga" / name / "report.json"
     checkpoint = load(chosen.model)
     shape = checkpoint.shape
@@ -162,9 +162,12 @@ def long_context(name):
     wires = fixed_matrices(quantize(checkpoint, design.recipe), design) if hw.wired else None
     texts = max(count for count in range(1, hw.entries + 1) if design.room(count) >= LONG)
     rows = [("long_context_texts", texts, "at once", "derived")]
-    for lanes in sorted({hw.attention_lanes, shape.head_dim}):
-        wider = dataclasses.replace(design, hw=dataclasses.replace(hw, attention_lanes=lanes))
+    whole = max(hw.attention_lanes, shape.head_dim)
+    for lanes, rows_at_once in dict.fromkeys([(hw.attention_lanes, hw.attention_rows), (whole, 1), (whole, 2)]):
+        wider = dataclasses.replace(design, hw=dataclasses.replace(hw, attention_lanes=lanes,
+                                                                   attention_rows=rows_at_once))
         more = "" if lanes == hw.attention_lanes else f"_with_{lanes}_attention_lanes"
+        more += "" if rows_at_once == hw.attention_rows else f"_{rows_at_once}_rows"
         for count in sorted({texts, hw.entries}):
             memory = reading(wider, chosen.memory, chosen.clock, count).memory if chosen.memory else 0
             full = "" if count == texts else f"_{count}_texts"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the array stands still in decode with one entry, on the cycle model alone: SmolLM2-135M's shape on
-latency-32x32, at a short and a long context. And what it would win if more of the phases overlapped: no machine does
-that yet."""
+latency-32x32, at a short and a long context; with larger engines beside the array, and with what these cost. And what
+it would win if more of the phases overlapped: no machine does that yet."""
 import argparse
 import dataclasses
 
@@ -68,9 +68,32 @@ def overlaps(position):
 
 
 def rows_at_once(position, rows):
-    """Cycles that attention would save behind all `overlaps`, with so many rows of K and V a cycle."""
+    """Cycles that attention saves behind all `overlaps`, with so many rows of K and V a cycle."""
     wide = machine(WIDE)
-    return wide.layers * (early_attention(wide, position) - early_attention(wide, -(-(position + 1) // rows) - 1))
+    return wide.layers * (early_attention(wide, position) - early_attention(machine(WIDE, *at_once(rows)), position))
+
+
+def at_once(rows):
+    """Words of a shape with so many rows of K and V a cycle."""
+    return f"attention_rows={rows}", f"kv_block={max(rows, 16)}"
+
+
+#: What a machine may have today: words of its shape.
+SIZED = {"as latency-32x32": (), "attention_rows=4": at_once(4), WIDE: (WIDE,),
+         **{f"{WIDE}, attention_rows={rows}": (WIDE, *at_once(rows)) for rows in (4, 16, 32)}}
+
+
+def sized():
+    """[(name, value, unit, kind)] of machines whose engines are larger: how busy the array is, and LUTs."""
+    rows = []
+    for name, words in SIZED.items():
+        for position in POSITIONS:
+            found = lost(machine(*words), position)
+            total, idle = (sum(of) for of in zip(*found.values()))
+            rows.append((f"sized {name}/position {position:4}", round(1 - idle / total, 4), "", "derived"))
+        rows.append((f"sized LUTs more {name}", round(luts(*words) - luts(), -3), "LUTs", "projected"))
+    last = next(value for name, value, *_ in reversed(rows) if f"position {POSITIONS[1]}" in name)
+    return [*rows, ("decode_1k_mac_utilization", last, "", "derived")]
 
 
 def table(position):
@@ -99,8 +122,8 @@ def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
     rows = [row for position in POSITIONS for row in table(position)]
     rows += [("overlap LUTs of norms twice as wide", round(luts(WIDE) - luts(), -3), "LUTs", "projected"),
-             ("overlap LUTs of a row of K and V more", round(2 * (luts() - luts("attention_lanes=32")), -3), "LUTs",
-              "projected")]
+             ("overlap LUTs of a row of K and V more", round(luts("attention_rows=2") - luts(), -3), "LUTs",
+              "projected"), *sized()]
     for name, value, unit, _ in rows:
         print(f"{name:80} {value:>12,} {unit}")
     command = {"command": "python -m tools.bench_lost"}
