@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What two half-batches are worth, on the cycle model alone: the array's busy cycles in decode with sixteen entries, by
-context."""
+context; and what two rows of K and V a cycle are.
+"""
 import argparse
 import dataclasses
 
@@ -17,13 +18,15 @@ POSITIONS = 64, 256, 512, 1024
 def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
     rows = []
-    for model in (SMOLLM2_135M, LLAMA3_8B):
-        for halves in (1, 2):
+    for model, of in ((SMOLLM2_135M, (1, 2)), (LLAMA3_8B, (1,))):
+        for halves, rows_at_once in ((1, 1), *((2, count) for count in of)):
             design = Design(model=model, hw=hw_shape("batch-32x32,context=2048", model), recipe=Recipe())
-            design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, halves=halves))
+            design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, halves=halves,
+                                                                        attention_rows=rows_at_once))
+            more = f", attention_rows={rows_at_once}" if rows_at_once > 1 else ""
             for position in POSITIONS:
                 use = engine_use(design, *traffic(design.hw, position)["decode"])
-                rows.append({"name": f"{model.name}, halves={halves}/position {position:4}",
+                rows.append({"name": f"{model.name}, halves={halves}{more}/position {position:4}",
                              "value": round(use["array"], 4), "unit": "",
                              "kind": "derived", "command": "python -m tools.bench_halves"})
                 print(f"{rows[-1]['name']:40} {rows[-1]['value']}")
