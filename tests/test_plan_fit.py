@@ -148,6 +148,22 @@ def test_scores_are_of_the_rows_that_are_seen():
         assert {memory.depth for memory in memories(_layered(*types)) if memory.unit == "attention"} == {2 * rows}
 
 
+def test_rows_at_once_are_planned():
+    """Their memories are the units', a row more costs what synthesis said within a tenth (docs/attention.md), and they
+    shrink before the lanes of a head do."""
+    shape = "tiny,lanes=8,columns=16,vector_lanes=4,attention_lanes=16,slots=2,context=256"
+    one, two, four = (design(f"{shape},attention_rows={rows}") for rows in (1, 2, 4))
+    found = sorted((m.width, m.depth) for m in memories(four) if m.unit == "kv_cache")
+    assert found == sorted(_clocked(make.kv_cache(four)))
+    luts = [sum(unit["LUT"] for unit in costs.logic(of, "ecp5", {"attention", "dot", "numerators"}).values())
+            for of in (one, two, four)]
+    assert luts[1] - luts[0] == pytest.approx(25_008 - 14_676, rel=0.1)
+    assert luts[2] - luts[1] == pytest.approx(45_683 - 25_008, rel=0.1)
+    changed = smallest_change(four, "ecp5", {"LUT": 40_000, "FF": 80_000, "BRAM": 10_000, "DSP": 200})
+    assert changed.design.hw.attention_rows == 1 or changed.design.hw.attention_lanes == 16
+    assert not changed.over
+
+
 @pytest.mark.parametrize("capacity", [{"LUT": 24288, "FF": 24288, "BRAM": 150, "DSP": 28}, {"LUT": 83640, "BRAM": 150},
                                       {"LUT": 40000, "BRAM": 10000, "DSP": 20}])
 def test_the_smallest_change_fits_and_no_smaller_one_does(capacity):

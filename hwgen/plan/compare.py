@@ -58,7 +58,7 @@ def candidates(design: Design, family: str, capacity: dict[str, int], texts: int
     def spare(vector: int) -> int:
         """Multipliers that the vector engines leave."""
         one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2),
-                                  vector_lanes=vector, tile_beats=1, dsp_columns=0, dsp_pairs=0)
+                                  attention_rows=1, vector_lanes=vector, tile_beats=1, dsp_columns=0, dsp_pairs=0)
         return max(0, capacity.get("DSP", 0) - fit(dataclasses.replace(design, hw=one), family, capacity).used["DSP"])
 
     values = {name: tried if tried and name not in fixed else (getattr(hw, name),) for name, tried in VARIED.items()}

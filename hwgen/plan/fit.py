@@ -15,7 +15,7 @@ __all__ = ["FULL", "Fit", "cycles_with", "fit", "largest", "smallest_change", "s
 FULL = {"LUT": 0.95, "FF": 1.0, "BRAM": 1.0, "DSP": 1.0}
 #: What may shrink, and how far.
 SHRINKING = {"lanes": 2, "columns": 2, "vector_lanes": 2, "attention_lanes": 2, "context": 16, "slots": 1, "entries": 1,
-             "dsp_columns": 0, "dsp_pairs": 0}
+             "dsp_columns": 0, "dsp_pairs": 0, "attention_rows": 1}
 
 
 @dataclass(frozen=True, kw_only=True)

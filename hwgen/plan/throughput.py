@@ -55,7 +55,7 @@ def engine_use(design: Design, positions: Sequence[int], wants: Sequence[bool]) 
 
 def fewest_lanes(design: Design, position: int, target: float = TARGET) -> tuple[int, int, float]:
     """The smallest vector and attention lanes with which the array is busy for ``target`` of a decode pass at
-    ``position``.
+    ``position``, with a row of K and V a cycle.
 
     Returns (vector_lanes, attention_lanes, utilization); where none suffice, those with which it is busiest. Few vector
     lanes come first: each costs more than an attention lane.
@@ -64,7 +64,7 @@ def fewest_lanes(design: Design, position: int, target: float = TARGET) -> tuple
     most = min(hw.lanes, hw.columns, hw.beat_bytes // 2)
     for vector in (1 << k for k in range(1, most.bit_length())):
         for attention in (1 << k for k in range(vector.bit_length() - 1, 9)):
-            shape = dataclasses.replace(hw, vector_lanes=vector, attention_lanes=attention)
+            shape = dataclasses.replace(hw, vector_lanes=vector, attention_lanes=attention, attention_rows=1)
             tried = dataclasses.replace(design, hw=shape)
             use = engine_use(tried, *traffic(shape, position)["decode"])["array"]
             if use >= target:
