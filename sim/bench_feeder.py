@@ -1,4 +1,5 @@
 """Bench of Feeder: order, flags and cycles of its requests."""
+from dataclasses import replace
 
 import cocotb
 
@@ -10,7 +11,8 @@ from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, star
 
 DESIGN = small_design(**bench_params())
 Matrix = matrices(DESIGN.block)
-MATMULS = dict(zip(Matrix, (*DESIGN.layer_matmuls, DESIGN.head_matmul)))
+MATMULS = dict(zip(Matrix, (replace(matmul, n_tiles=1, codes=1) if DESIGN.hw.is_logic(matmul.name) else matmul
+                            for matmul in (*DESIGN.layer_matmuls, DESIGN.head_matmul))))
 PORTS = make.feeder(DESIGN)
 COMMANDS = [(matrix, n) for matrix in Matrix for n in range(1, DESIGN.hw.entries + 1)]
 

@@ -108,7 +108,8 @@ def runs(n, wants_head):
         halves = [piece.half for piece in pieces]
         assert len(sections) == len(halves)
     else:
-        sections = [s for s in DESIGN.stream if s.layer is not None or wants_head and s.name in (FINAL_NORM, HEAD)]
+        sections = [s for s in DESIGN.stream if s.layer is not None or wants_head
+                    and (s.name == FINAL_NORM or s.name == HEAD and DESIGN.stream.has_tiles(HEAD))]
     found = []
     for section, half in zip(sections, halves or [0] * len(sections)):
         if section.matmul is None:

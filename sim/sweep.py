@@ -32,7 +32,7 @@ from hwgen.params.axi import AxiShape
 from hwgen.params.block import ACTIVATIONS, LLAMA, Block, Project, QkNorm, dense
 from hwgen.params.errors import ErrorCode
 from hwgen.params.formats import FORMATS, WEIGHTS, WIDE, Fp8, fp8
-from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
+from hwgen.params.hardware import ALL, HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 from hwgen.params.stream import HEAD
 from sim.axi_model import axi_link, build_axi
@@ -91,9 +91,23 @@ def _source(rng, hw):
     return wired if rng.random() < 0.15 else rng.choice(usual)
 
 
-def _unless_wired(drawing, value):
-    """As drawn, but mostly the only value that goes with matrices that are logic."""
-    return lambda rng, hw: value if hw["source"] == "wired" and rng.random() < 0.99 else drawing(rng, hw)
+def _wire_matrices(rng, hw):
+    """All, or some by name; seldom what is refused."""
+    names = [*(step.name for step in LLAMA.of(Project)), HEAD]
+    if hw["source"] != "wired" and rng.random() < 0.99 or rng.random() < 0.4:
+        return ALL
+    if rng.random() < 0.02:
+        return rng.choice(("", "gate", "o+o", "+".join(names)))
+    return "+".join(rng.sample(names, rng.randint(1, len(names) - 1)))
+
+
+def _unless_wired(drawing, value, of_array=False):
+    """As drawn, but mostly the only value that goes with matrices that are logic; ``of_array``: where all of them
+    are."""
+    def drawn(rng, hw):
+        bound = hw["source"] == "wired" and (not of_array or hw["wire_matrices"] == ALL)
+        return value if bound and rng.random() < 0.99 else drawing(rng, hw)
+    return drawn
 
 
 def _halves(rng, hw):
@@ -240,6 +254,7 @@ DRAWN = {
         "source": _source,
         "wire_levels": lambda rng, hw: rng.choice((1, 2, 4, 9)) if hw["source"] == "wired"
         or rng.random() < 0.01 else 1,
+        "wire_matrices": _wire_matrices,
         "vector_lanes": _one(2, 2, 4, 4, 8),
         "lanes": _width,
         "columns": _width,
@@ -254,10 +269,10 @@ DRAWN = {
         "kv_ecc": _chance(0.3),
         "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))),
         "sampler": _word(HwShape, "sampler"),
-        "dsp_columns": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))), 0),
+        "dsp_columns": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))), 0, True),
         "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0,
                                                                rng.randint(0, (hw["columns"] - hw["dsp_columns"])
-                                                                           // 2))), 0),
+                                                                           // 2))), 0, True),
         "adapters": _unless_wired(_one(0, 0, 0, 0, 0, 1, 3, 7), 0),
         "adapter_rank": _one(1, 2, 5, 8),
         "kv_port": _kv_port,

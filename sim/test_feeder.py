@@ -4,7 +4,9 @@ from hwgen.top import make
 from sim.designs import random_changes, small_design
 from sim.runner import run, simulators
 
-SHAPES = {"pair": dict(entries=3, head="pair"), "single": dict(entries=1, lanes=16, columns=16, vector_lanes=2)}
+SHAPES = {"pair": dict(entries=3, head="pair"), "single": dict(entries=1, lanes=16, columns=16, vector_lanes=2),
+          # of what is logic each slice is asked for once
+          "wired": dict(entries=1, source="wired", wire_matrices="qkv+down", head="pair")}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -18,6 +18,15 @@ DESIGNS = {
     "one_step": dict(formats="scales=row", hidden_size=2, intermediate_size=1, num_attention_heads=1,
                      num_hidden_layers=1, vocab_size=3, tile_beats=1),
 }
+# some matrices are logic, and not in the stream: in a layer, the LM head, a whole run between two records
+WIRED = {
+    "head": dict(wire_matrices="head+o", num_hidden_layers=2),
+    "runs": dict(wire_matrices="gate_up+down", tie_word_embeddings=False, tile_beats=2, vector_lanes=2),
+    "alone": dict(wire_matrices="qkv+o+gate_up+down", num_hidden_layers=1, formats="weights=e2m1,head=e3m4"),
+    "formats": dict(wire_matrices="o+head+down", formats="layers.1=e2m1,layers.0.gate_up=e2m1", hidden_size=80,
+                    intermediate_size=70, tile_beats=4, block=dict(norms="sandwich", biased=["up"])),
+    "all": dict(num_hidden_layers=1),
+}
 BLOCKS = {
     "vectors": dict(block=dict(biased=["q", "k", "v", "down"], qk_norm=dict(span="head")), vector_lanes=2,
                     tile_beats=2, columns=4),
@@ -58,6 +67,11 @@ def simulate(changes, simulator):
 @pytest.mark.parametrize("changes", DESIGNS.values(), ids=DESIGNS)
 def test_weights(simulator, changes):
     simulate(changes, simulator)
+
+
+@pytest.mark.parametrize("changes", WIRED.values(), ids=WIRED)
+def test_what_is_logic(changes):
+    simulate(changes | dict(source="wired", entries=1), "verilator")
 
 
 @pytest.mark.parametrize("changes", BLOCKS.values(), ids=BLOCKS)

@@ -100,6 +100,8 @@ def test_recipe_with_e2m5():
     ("tiny,source=wired,adapters=1", "Adapter count must be 0 where"),
     ("tiny,wire_levels=2", r"must be 1 where no matrices are logic \(source=wired\), not 2"),
     ("tiny,source=wired,wire_levels=0", "Adders behind each other must be 1 to 64, not 0"),
+    ("tiny,wire_matrices=o", r"must be all where none are \(add source=wired\), not 'o'"),
+    ("tiny,source=wired,wire_matrices=o+o", r"must be named once each, not 'o\+o'"),
 ])
 def test_wrong_shapes(text, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -32,6 +32,8 @@ class _Pass:
         self.taken = 0          # when the array took the latest tile, or what stands for that behind a record
         self.normed = 0         # the latest norm's `done`
         self.vectors_in = 0     # the first cycle without the vectors of the latest record, of a machine with wires
+        # records wait for the phases of their norms: what is logic leaves no tiles between them
+        self.waits = design.hw.wired and any(section.vectors for section in design.stream)
 
     def phase(self, step: Step | str, layer: int, start: int, end: int) -> int:
         """The phase of a step from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
@@ -44,8 +46,11 @@ class _Pass:
         """Norm n rows from the cycle that gives the first command, with the gains of a record. Returns the cycle of the
         last `done`."""
         # the record waits in the dispatcher's register until the norm before it has given up its gains
-        self.taken = weights.record_end(section, max(self.taken, self.normed - 2))
-        if self.design.hw.wired and section.vectors:
+        before = max(self.taken, self.normed - 2)
+        if self.waits:                  # ... and where matrices are logic and records have vectors, for its phase
+            before = max(before, start - 1)
+        self.taken = weights.record_end(section, before)
+        if self.waits and section.vectors:
             self.vectors_in = start + 1 + section.granules      # one a cycle, from the phase's second cycle on
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
@@ -54,7 +59,7 @@ class _Pass:
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the
         `WiredTimes` of one that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
-        if self.design.hw.wired:
+        if self.design.hw.is_logic(name):
             wired = wired_cycles(self.design, self.wires[name, layer],
                                  max(matrix.bits for matrix in self.wires.values()), max(ops, self.vectors_in))
             self.busy += wired.busy
@@ -101,7 +106,7 @@ def pass_timeline(design: Design, positions: Sequence[int], wants: Sequence[bool
 
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows
     from there. Without it, all entries are let in without delay. ``adapters``: the number of each entry's, or nothing.
-    ``wires``: of a machine whose matrices are logic, {(name, layer): `FixedMatrix`} (`hwgen.models.wires`).
+    ``wires``: of the matrices that are logic, {(name, layer): `FixedMatrix`} (`hwgen.models.wires`).
     """
     if design.hw.wired and wires is None:
         raise ValueError("Matrices must be given where they are logic: how long they take depends on them")

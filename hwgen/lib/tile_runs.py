@@ -51,18 +51,19 @@ def _record_runs(m, params, current, step):
     """A run is all matrices up to the next record."""
     block, names = params.block, [norm.name for norm in params.block.of(Norm)]
     norms = len(names)
-    counts = [sum(params.matmul(project.name).tiles for project in block.projects(name)) for name in names]
-    counts.append(params.head_matmul.tiles)
+    counts = [sum(_tiles(params, project.name) for project in block.projects(name)) for name in names]
+    counts.append(_tiles(params, HEAD))
+    lasts = [max(1, count) - 1 for count in counts]
     second, final = Signal(range(norms), name="second"), Signal(name="final")
     layer = Signal(range(params.layers))
     last = second if norms == 2 else (second == norms - 1) & ~final
     layers_end = last & (layer == params.layers - 1)
     tiles, over = Signal(range(max(counts)), name="tiles"), Signal(name="over")
     if norms == 2:
-        of_layer = Mux(second, counts[1] - 1, counts[0] - 1)
+        of_layer = Mux(second, lasts[1], lasts[0])
     else:
-        of_layer = Array(max(1, count) - 1 for count in counts[:-1])[second]
-    m.d.comb += [tiles.eq(Mux(final, counts[-1] - 1, of_layer)), over.eq(final | layers_end & ~current.wants_head)]
+        of_layer = Array(lasts[:-1])[second]
+    m.d.comb += [tiles.eq(Mux(final, lasts[-1], of_layer)), over.eq(final | layers_end & ~current.wants_head)]
     with m.If(step):
         with m.If(~final):
             m.d.sync += second.eq(~second if norms == 2 else Mux(last, 0, second + 1))
@@ -77,8 +78,16 @@ def _record_runs(m, params, current, step):
         empty = Const(1)
     elif not all(counts):
         empty = ~final & is_one_of(second, [i for i, count in enumerate(counts[:-1]) if not count])
+        if not counts[-1]:
+            empty |= final
     norm = Mux(final, norms, second) if block.final_vectors else second
     return Runs(step, tiles, empty, record=Const(1), over=over, norm=norm, of_final=final, half=Const(0))
+
+
+def _tiles(params, name):
+    """Tiles of a project, or of the LM head, in a run. In a stream without any, where nothing asks for them, those that
+    a stream would have."""
+    return (params.head_matmul if name == HEAD else params.matmul(name)).tiles if params.wired else params.tiles(name)
 
 
 def _piece_runs(m, params, current, step):
@@ -112,11 +121,11 @@ def _piece_runs(m, params, current, step):
 
 def name_matrix(m, params, run, reader):
     """Tells a `hwgen.lib.tiles.TileReader` which matrix comes: that of the walk's piece, or of a count of its own."""
-    projects = params.block.of(Project)
+    projects = [project for project in params.block.of(Project) if params.tiles(project.name)]
     if run.pieces is not None:
         kinds, kind, layer = [run.pieces.kinds[project] for project in projects], run.pieces.kind, run.pieces.layer
         of_head = kind == run.pieces.kinds[HEAD]
-    else:
+    elif projects:
         kinds, kind = range(len(projects)), Signal(range(len(projects)), name="project")
         layer = Signal(range(params.layers), name="project_layer")
         of_head = run.of_final
@@ -129,12 +138,23 @@ def name_matrix(m, params, run, reader):
         m.d.comb += [reader.matrix.steps.eq(matmul.k_tiles * matmul.codes - 1),
                      reader.matrix.n_tiles.eq(matmul.n_tiles - 1), reader.matrix.narrow.eq(narrow)]
 
-    with m.If(of_head):
+    def say_head():
         say(params.head_matmul, params.stream[HEAD].tiling.narrow)
-    with m.Else():
+
+    def say_project():
         with m.Switch(kind):
             for number, project in zip(kinds, projects):
                 with m.Case(number):
                     narrow = [params.stream[project.name, i].tiling.narrow for i in range(params.layers)]
                     of_layer = narrow[0] if len(set(narrow)) == 1 else Array(map(int, narrow))[layer]
                     say(params.matmul(project.name), of_layer)
+
+    if not projects:
+        say_head()
+    elif not params.tiles(HEAD):
+        say_project()
+    else:
+        with m.If(of_head):
+            say_head()
+        with m.Else():
+            say_project()

@@ -5,7 +5,7 @@ from functools import cached_property
 from ..params.block import Block, Norm, Project
 from ..params.design import Matmul
 from ..params.formats import Fp8
-from ..params.stream import EMBEDDING, FINAL_NORM, Stream
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, Stream
 
 __all__ = ["StreamParams"]
 
@@ -49,6 +49,10 @@ class StreamParams:
         """The `Matmul` of a project."""
         return next(matmul for matmul in self.matmuls if matmul.name == name)
 
+    def tiles(self, name):
+        """Tiles of a project's matrix, or of the LM head (HEAD), in the stream: 0 of what is logic."""
+        return (self.head_matmul if name == HEAD else self.matmul(name)).tiles * self.stream.has_tiles(name)
+
     @property
     def tables(self):
         """Tables of which an entry reads a row each: of tokens, and of positions where they are learned."""
@@ -61,8 +65,8 @@ class StreamParams:
 
     @property
     def wired(self):
-        """The matrices of layers are logic: the stream has none."""
-        return (self.matmuls[0].name, 0) not in self.stream
+        """All matrices are logic: the stream has none."""
+        return not any(self.tiles(name) for name in (*(matmul.name for matmul in self.matmuls), HEAD))
 
     @cached_property
     def tilings(self):
@@ -82,9 +86,8 @@ class StreamParams:
     @cached_property
     def mixed_layers(self):
         """Layers have different formats."""
-        return not self.wired and any(
-            self.stream[project.name, layer].tiling.narrow != self.stream[project.name, 0].tiling.narrow
-            for project in self.block.of(Project) for layer in range(self.layers))
+        return any(self.stream[project.name, layer].tiling.narrow != self.stream[project.name, 0].tiling.narrow
+                   for project in self.block.of(Project) if self.tiles(project.name) for layer in range(self.layers))
 
     @property
     def beat_bytes(self):

@@ -24,7 +24,8 @@ _LATEST = {}
 
 def fixed_matrices(quantized: QuantizedModel, design: Design,
                    progress: Callable[[int, int], object] | None = None) -> dict[tuple[str, int | None], FixedMatrix]:
-    """{(project's name, layer): `FixedMatrix`} of all layers, in order, and the LM head's, with layer None.
+    """{(project's name, layer): `FixedMatrix`} of all layers, in order, and the LM head's, with layer None: of the
+    matrices that are logic.
 
     ``progress`` as `FixedMatrix`; weights are counted over all of them.
     """
@@ -43,11 +44,13 @@ def different_rows(quantized: QuantizedModel, design: Design) -> dict[tuple[str,
 
 
 def _wanted(quantized, design):
-    """[(key, integers, offsets of rows, exponents, matmul)] of all matrices."""
+    """[(key, integers, offsets of rows, exponents, matmul)] of all matrices that are logic."""
     wanted: list[tuple] = []
     block = design.block
     for index, layer in enumerate(quantized.layers):
         for project in block.of(Project):
+            if not design.hw.is_logic(project.name):
+                continue
             first = getattr(layer, project.matrices[0])
             ints = _ints(_codes(layer, design, project), first.fmt,
                          _offsets(layer, design, project, "blocks", first.blocks is not None))
@@ -55,6 +58,8 @@ def _wanted(quantized, design):
             wanted.append(((project.name, index), ints,
                            _offsets(layer, design, project, "rows", design.scaled), exponents,
                            design.matmul(project.name)))
+    if not design.hw.is_logic(HEAD):
+        return wanted
     head = quantized.head
     ints = _ints(head.codes, head.fmt, head.blocks)
     if head.lo is not None:

@@ -76,14 +76,14 @@ class Design:
     def _check_formats(self):
         recipe, hw = self.recipe, self.hw
         recipe.check(self.model)
+        hw.check(self.block)
         stored, own = self.padded_head_dim, self.model.head_dim
         padded = stored != own and (stored % BLOCK or own % BLOCK)
         if self.largest_block and padded and any(
                 recipe.format_of(self.block.from_heads.name, layer) == E2M1 for layer in range(self.layers)):
-            raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} "
-                             f"attention lanes, or of {BLOCK} as they are, "
-                             f"where {self.block.from_heads.name} is in e2m1 with offsets of blocks (add "
-                             f"block_range=0 to --formats, or attention_lanes=N to --shape)")
+            raise ValueError(f"Head dimension {own} must be a multiple of {hw.attention_lanes} attention lanes, or of "
+                             f"{BLOCK} as they are, where {self.block.from_heads.name} is in e2m1 with offsets of "
+                             "blocks (add block_range=0 to --formats, or attention_lanes=N to --shape)")
         if (self.scaled or self.narrow) and hw.tile_beats > min(64, 2 * hw.lanes):
             raise ValueError(f"Beats per tile {hw.tile_beats} must be at most {min(64, 2 * hw.lanes)} with offsets of "
                              "rows or blocks (64, and twice the lane count)")

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .block import Project
+from .block import Block, Project
 from .checks import check_int, check_power_of_two, later, without_unused
 from .formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3, FORMATS, WIDE, Fp8
 from .stream import HEAD
@@ -10,11 +10,14 @@ from .stream import HEAD
 if TYPE_CHECKING:
     from .model import ModelShape
 
-__all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
+__all__ = ["ALL", "HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
 
 #: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each
 #: other.
 MAX_ROW, MAX_HEAD_ROW = 15, 7
+
+#: A shape's ``wire_matrices`` where all are.
+ALL = "all"
 
 #: The largest residual_fraction: for models whose residual is some 10^-5.
 MOST_FRACTION = 32
@@ -192,6 +195,8 @@ class HwShape:
                         the rest is a memory image)
     wire_levels         adders behind each other in a cycle where matrices are logic: more adders need fewer registers
                         and cycles, and a slower clock
+    wire_matrices       which matrices are logic with source "wired": all, or the names of some, with + between them
+                        (qkv, o, gate_up, down: of all layers; head); the others go through an array
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once: 0, 1, 3 or 7; each entry names one of them or none
     adapter_rank        the adapters' largest rank
@@ -216,6 +221,7 @@ class HwShape:
     adapter_rank: int = later(8)
     dsp_pairs: int = later(0)
     wire_levels: int = later(1)
+    wire_matrices: str = later("all")
     kv_port: int = later(0)
     attention_hold: bool = later(True)
     attention_rows: int = later(1)
@@ -230,11 +236,13 @@ class HwShape:
             check_power_of_two(noun, getattr(self, field))
         for noun, field in (("Entry count", "entries"), ("Slot count", "slots"), ("Context", "context")):
             check_int(noun, getattr(self, field), 1)
-        for noun, value, most in (("Entry count", self.entries, 1), ("Half-batch count", self.halves, 1),
-                                  ("Column count with multipliers", self.dsp_columns, 0),
-                                  ("Column pair count with multipliers", self.dsp_pairs, 0),
-                                  ("Adapter count", self.adapters, 0)):
-            if self.wired and value != most:
+        alone = not self.has_array
+        for noun, value, most, bound in (("Entry count", self.entries, 1, self.wired),
+                                         ("Half-batch count", self.halves, 1, self.wired),
+                                         ("Column count with multipliers", self.dsp_columns, 0, alone),
+                                         ("Column pair count with multipliers", self.dsp_pairs, 0, alone),
+                                         ("Adapter count", self.adapters, 0, self.wired)):
+            if bound and value != most:
                 raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if not isinstance(self.halves, int) or self.halves not in (1, 2):
             raise ValueError(f"Half-batch count must be 1 or 2, not {self.halves!r}")
@@ -264,10 +272,7 @@ class HwShape:
             raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
         if self.source not in ("rom", "stream", "wired"):
             raise ValueError(f"Weight source must be 'rom', 'stream' or 'wired', not {self.source!r}")
-        check_int("Adders behind each other", self.wire_levels, 1, 64)
-        if not self.wired and self.wire_levels != 1:
-            raise ValueError("Adders behind each other must be 1 where no matrices are logic (source=wired), not "
-                             f"{self.wire_levels}")
+        self._check_wires()
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
         check_int("KV block count", self.kv_blocks)
@@ -282,6 +287,29 @@ class HwShape:
         self._check_kv_port()
         self._check_attention_rows()
         self._check_adapters()
+
+    def _check_wires(self):
+        check_int("Adders behind each other", self.wire_levels, 1, 64)
+        if not self.wired and self.wire_levels != 1:
+            raise ValueError("Adders behind each other must be 1 where no matrices are logic (source=wired), not "
+                             f"{self.wire_levels}")
+        if not isinstance(self.wire_matrices, str):
+            raise TypeError(f"Matrices that are logic must be names with + between them, not {self.wire_matrices!r}")
+        if not self.wired and self.wire_matrices != ALL:
+            raise ValueError("Matrices that are logic must be all where none are (add source=wired), not "
+                             f"{self.wire_matrices!r}")
+        if len(set(self.named_matrices)) < len(self.named_matrices):
+            raise ValueError(f"Matrices that are logic must be named once each, not {self.wire_matrices!r}")
+
+    def check(self, block: Block) -> None:
+        """ValueError if a `Block` lacks a matrix that the shape names, or has no other ones."""
+        names = [*(project.name for project in block.of(Project)), HEAD]
+        if unknown := [name for name in self.named_matrices if name not in names]:
+            raise ValueError(f"Matrices that are logic must be some of {', '.join(names)}, with + between them, not "
+                             f"{unknown[0]!r}")
+        if len(self.named_matrices) == len(names):
+            raise ValueError("Matrices that are logic must be some by name, or all if wire_matrices is left out, not "
+                             f"{self.wire_matrices!r}")
 
     def _check_kv_port(self):
         check_int("KV port", self.kv_port)
@@ -314,8 +342,22 @@ class HwShape:
 
     @property
     def wired(self) -> bool:
-        """Matrices are logic: nothing of them is in the stream, and there is no array."""
+        """Matrices are logic, all of them or some: nothing of these is in the stream."""
         return self.source == "wired"
+
+    @property
+    def named_matrices(self) -> tuple[str, ...]:
+        """Names of the matrices that are logic, where only some are."""
+        return () if self.wire_matrices == ALL else tuple(self.wire_matrices.split("+"))
+
+    @property
+    def has_array(self) -> bool:
+        """Some matrices go through an array: not all are logic."""
+        return not self.wired or self.wire_matrices != ALL
+
+    def is_logic(self, name: str) -> bool:
+        """Whether the matrices of a `Project`, or the LM head ("head"), are logic."""
+        return self.wired and (not self.has_array or name in self.named_matrices)
 
     @property
     def inside(self) -> bool:

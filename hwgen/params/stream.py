@@ -143,11 +143,11 @@ class Stream:
                     self._record(step.name, layer, block.exponents(step.name),
                                  tuple((vector.name, design.vector_granules(vector))
                                        for vector in block.vectors(step.name)))
-                elif isinstance(step, Project) and not design.hw.wired:
+                elif isinstance(step, Project) and self.has_tiles(step.name):
                     self._matrix(step.name, layer, design.matmul(step.name), design.recipe.format_of(step.name, layer))
         self._record(FINAL_NORM, None, (HEAD,), tuple((vector.name, design.vector_granules(vector))
                                                       for vector in block.final_vectors))
-        if not design.hw.wired or design.model.tie_word_embeddings:
+        if self.has_tiles(HEAD) or design.model.tie_word_embeddings:
             self._matrix(HEAD, None, design.head_matmul, design.recipe.format_of(HEAD))
         if design.model.tie_word_embeddings:
             self._named[EMBEDDING, None] = self[HEAD]
@@ -179,6 +179,10 @@ class Stream:
     def __contains__(self, key: Key) -> bool:
         return (key if isinstance(key, tuple) else (key, None)) in self._named
 
+    def has_tiles(self, name: str) -> bool:
+        """Whether a pass takes the matrices of a project, or the LM head (HEAD), from the stream: they are no logic."""
+        return not self._design.hw.is_logic(name)
+
     @property
     def beats(self) -> int:
         """Beats of the whole stream."""
@@ -193,7 +197,7 @@ class Stream:
     def all_end(self) -> int:
         """Behind the last beat of a pass that wants output: that of the LM head, or, if it is logic, of the record
         before it."""
-        return self[FINAL_NORM].end if self._design.hw.wired else self[HEAD].end
+        return self[HEAD].end if self.has_tiles(HEAD) else self[FINAL_NORM].end
 
     @property
     def layer_beats(self) -> int:

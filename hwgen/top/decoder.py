@@ -1,4 +1,7 @@
 """The decoder: every engine, and the wires between them."""
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -8,7 +11,7 @@ from ..lib.layouts import (
 )
 from ..lib.skid import SkidRegister, cut
 from ..lib.steps import phase_shape
-from ..params.block import Norm, Project
+from ..params.block import Norm
 from ..params.counters import EVENTS
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
@@ -157,23 +160,25 @@ class Decoder(wiring.Component):
     def _select_matrix(self, m, engines):
         """Tell a unit of wired matrices which one is wanted. Returns the exponents of its record, which are logic too:
         records come without a pause, and the dispatcher has the next one's before this one's matrices are done."""
-        design, block, seq, array = self._design, self._design.block, engines.sequencer, engines.array
+        design, block, seq, wired = self._design, self._design.block, engines.sequencer, engines.wired
         exps = Signal(seq.exps.shape(), name="exps")
+        if engines.array:       # those of other matrices are in their records
+            m.d.comb += exps.eq(seq.exps)
         numbers = {key: number for number, key in enumerate(self._wires)}
-        for project in block.of(Project):
+        project_of = {name: step for step in engines.wired_steps if step != HEAD for name in step.matrices}
+        for project in dict.fromkeys(project_of.values()):
             names = block.exponents(block.record_of(project.matrices[0])[0])
             with m.If(engines.phase_is(project)):
                 of_layer = [numbers[project.name, layer] for layer in range(design.layers)]
-                m.d.comb += array.matrix.eq(Array(of_layer)[seq.layer])
+                m.d.comb += wired.matrix.eq(Array(of_layer)[seq.layer])
                 for index, name in enumerate(names):
-                    matrices = [self._wires[self._project_of(name), layer] for layer in range(design.layers)]
-                    m.d.comb += exps[index].eq(Array(matrix.exponents[name] for matrix in matrices)[seq.layer])
-        with m.If(engines.phase_is(HEAD)):
-            m.d.comb += [array.matrix.eq(numbers[HEAD, None]), exps[0].eq(self._wires[HEAD, None].exponents[HEAD])]
+                    if name in project_of:
+                        matrices = [self._wires[project_of[name].name, layer] for layer in range(design.layers)]
+                        m.d.comb += exps[index].eq(Array(matrix.exponents[name] for matrix in matrices)[seq.layer])
+        if HEAD in engines.wired_steps:
+            with m.If(engines.phase_is(HEAD)):
+                m.d.comb += [wired.matrix.eq(numbers[HEAD, None]), exps[0].eq(self._wires[HEAD, None].exponents[HEAD])]
         return exps
-
-    def _project_of(self, name):
-        return next(project.name for project in self._design.block.of(Project) if name in project.matrices)
 
     def _connect_source(self, m, dispatcher):
         """The dispatcher to the weights: inside, or a memory beside the machine."""
@@ -190,7 +195,7 @@ class Decoder(wiring.Component):
         None."""
         if self._design.hw.adapters:
             return place_adapters(m, engines, flipped(self.adapter))
-        if not self._design.hw.wired:
+        if engines.array:
             connect(m, engines.dispatcher.tile, engines.array.tile)
         return None
 
@@ -214,15 +219,15 @@ class Decoder(wiring.Component):
 
     def _count(self, m, engines):
         """The counters of a pass, which are read from outside."""
-        seq, admission, array, beats = engines.sequencer, engines.admission, engines.array, engines.dispatcher.beats
+        seq, admission, beats = engines.sequencer, engines.admission, engines.dispatcher.beats
         block, alternating, phase_is = self._design.block, engines.alternating, engines.phase_is
         m.submodules.counters = counters = Counters(EVENTS)
         m.d.comb += counters.clear.eq(admission.opens)
         events = {
             "cycles": admission.opened,
-            "mac_busy": array.busy,
-            "mac_starved": Const(0) if self._design.hw.wired else array.starved,
-            "mac_blocked": array.blocked,
+            "mac_busy": reduce(or_, (unit.busy for unit in engines.multipliers)),
+            "mac_starved": engines.array.starved if engines.array else Const(0),
+            "mac_blocked": reduce(or_, (unit.blocked for unit in engines.multipliers)),
             "norm": seq.norming if alternating else phase_is(*block.of(Norm), FINAL_NORM),
             "attention": seq.attending if alternating else phase_is(block.store, block.attend),
             "embed": phase_is("embed"),

@@ -4,7 +4,9 @@ from amaranth.hdl import Const, Mux, Signal, Value
 from ..lib.steps import phase_shape
 from ..lib.verilog import shared
 from ..models.wires import matrix_name
+from ..params.block import Project
 from ..params.phases import member
+from ..params.stream import HEAD
 from ..units.vector_buffer import VectorBuffer
 from . import make
 from .alternating import AlternatingSequencer
@@ -33,6 +35,8 @@ class Engines:
     alternating : bool      two half-batches alternate
     residuals, sums : list  by half-batch; ``sums`` only where sums are normed before they are added
     adders : list           what takes the sums of `Block.added`: one of the two
+    array, wired            what multiplies; None where there is none of it. ``multipliers`` are those that there are
+    wired_steps : list      projects that are logic, and HEAD if it is
     qk_norm                 None in a block without it
     waits_for_vectors : bool    records may have vectors, and no tiles behind them that give these their time
     xa, xo, xh, qkv         `VectorBuffer` of the input of QKV, gate/up and LM head; of attention's results; of the
@@ -59,9 +63,7 @@ class Engines:
         m.submodules.admission = self.admission = make.admission(design)
         m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
         m.submodules.dispatcher = self.dispatcher = make.dispatcher(design)
-        m.submodules.array = self.array = (
-            make.wired(half_design, {matrix_name(*key): matrix for key, matrix in wires.items()}) if hw.wired
-            else make.mac_array(half_design))
+        self._place_multipliers(wires)
         m.submodules.feeder = self.feeder = make.feeder(half_design)
         self.biased = block.biased(*block.converted)
         m.submodules.convert = self.convert = make.convert(half_design, banks=hw.halves if self.biased else 1)
@@ -78,6 +80,18 @@ class Engines:
         m.submodules.kv_writer = self.kv_writer = make.kv_writer(half_design)
         m.submodules.attention = self.attention = make.attention(half_design)
         m.submodules.sampler = self.sampler = make.sampler(half_design)
+
+    def _place_multipliers(self, wires):
+        """The array, and what has the matrices that are logic: in its place where all of them are."""
+        m, hw, self.array, self.wired = self._m, self.design.hw, None, None
+        if hw.has_array:
+            m.submodules.array = self.array = make.mac_array(self.half_design)
+        if hw.wired:
+            self.wired = make.wired(self.half_design, {matrix_name(*key): matrix for key, matrix in wires.items()})
+            m.submodules["wired" if self.array else "array"] = self.wired
+        self.multipliers = [unit for unit in (self.array, self.wired) if unit]
+        self.wired_steps = [*(step for step in self.design.block.of(Project) if hw.is_logic(step.name)),
+                            *[HEAD] * hw.is_logic(HEAD)]
 
     def _place_kv(self):
         """The KV cache, or what has its place where keys and values are outside."""

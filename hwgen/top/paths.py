@@ -1,5 +1,6 @@
 """The paths of data between the engines of a decoder: each function here connects one of them."""
 from amaranth.hdl import Array, Cat, Mux, Signal
+from amaranth.lib import stream
 from amaranth.lib.wiring import connect
 
 from ..lib.skid import Skid, cut
@@ -113,15 +114,10 @@ def connect_array_input(m, engines, adapters=None):
 
     Where there are ``adapters``, the buffer of A's sums is beside each of them, and in step.
     """
-    seq, array, block = engines.sequencer, engines.array, engines.design.block
+    seq, block = engines.sequencer, engines.design.block
     requests = cut(m, "feeder_skid", engines.feeder.o)
-    m.submodules.operation_skid = operations = Skid(array.x.payload.shape())
-    if engines.waits_for_vectors:       # until all of the record are in, which come without a gap
-        here = ~engines.dispatcher.vector.valid
-        m.d.comb += [array.x.valid.eq(operations.o.valid & here), array.x.payload.eq(operations.o.payload),
-                     operations.o.ready.eq(array.x.ready & here)]
-    else:
-        connect(m, operations.o, array.x)
+    m.submodules.operation_skid = operations = Skid(engines.multipliers[0].x.payload.shape())
+    _connect_operations(m, engines, operations.o)
     out = operations.i
     for name, buffer, steps in (("xa", engines.xa, (*block.converted, HEAD)), ("xo", engines.xo, (block.from_heads,)),
                                 ("xh", engines.xh, (block.from_ff,))):
@@ -147,9 +143,42 @@ def connect_array_input(m, engines, adapters=None):
             m.d.comb += [out.p.codes.eq(xz.o.p.codes), out.p.exp.eq(xz.o.p.exp), out.p.shift.eq(sums.shift)]
 
 
+def _connect_operations(m, engines, operations):
+    """Operations to the array, or to what has the phase's matrix as logic. To that one when all vectors of the record
+    are in, which come without a gap. (Tiles come behind the vectors.)"""
+    wired, to_array = engines.wired, operations
+    if engines.array and wired:
+        to_array, to_wired = (stream.Signature(operations.payload.shape()).create(path=(f"to_{unit}",))
+                              for unit in ("array", "wired"))
+        _to_one(m, operations, [to_array, to_wired], engines.steady(engines.phase_is(*engines.wired_steps), "of_wired"))
+    else:
+        to_wired = operations
+    if engines.array:
+        connect(m, to_array, engines.array.x)
+    if engines.waits_for_vectors:
+        here = ~engines.dispatcher.vector.valid
+        m.d.comb += [wired.x.valid.eq(to_wired.valid & here), wired.x.payload.eq(to_wired.payload),
+                     to_wired.ready.eq(wired.x.ready & here)]
+    elif wired:
+        connect(m, to_wired, wired.x)
+
+
+def _results(m, engines):
+    """Results of the array, or of what has the phase's matrix as logic. Padding behind the last head may come while
+    these are stored."""
+    if len(engines.multipliers) == 1:
+        return engines.multipliers[0].o
+    block, steps = engines.design.block, engines.wired_steps
+    late = (block.store, block.attend) if block.into_heads in steps else ()
+    results = stream.Signature(engines.array.o.payload.shape()).create(path=("results",))
+    _from_one(m, [unit.o for unit in engines.multipliers], results,
+              engines.steady(engines.phase_is(*steps, *late), "from_wired"))
+    return results
+
+
 def connect_array_results(m, engines, adapters=None):
     """Results of the array to the sink of the phase; those of A to their own."""
-    block, o, half = engines.design.block, engines.array.o, engines.half
+    block, o, half = engines.design.block, _results(m, engines), engines.half
     to_convert = engines.steady(engines.phase_is(*block.converted, block.store, block.attend), "to_convert")
     to_add = engines.steady(engines.phase_is(*block.added), "to_add")
     to_half = [to_add & ~half, to_add & half] if engines.alternating else [to_add]

@@ -36,7 +36,7 @@ class Feeder(wiring.Component):
     block : Block
     matmuls : list[Matmul]      of `hwgen.lib.steps.matrices`, in that order
     entries : int               T
-    wired : bool                the matrices are logic
+    wired : names               of the matmuls that are logic
 
     Members
     -------
@@ -44,9 +44,9 @@ class Feeder(wiring.Component):
     o : Out(stream)     {row, part, meta}, for `VectorBuffer.r`; ``meta`` is `meta_layout`
     """
 
-    def __init__(self, *, block, matmuls, entries, wired=False):
-        if wired:       # each slice once
-            matmuls = [replace(matmul, n_tiles=1, codes=1) for matmul in matmuls]
+    def __init__(self, *, block, matmuls, entries, wired=()):
+        # of what is logic each slice once
+        matmuls = [replace(matmul, n_tiles=1, codes=1) if matmul.name in wired else matmul for matmul in matmuls]
         self._matmuls = dict(zip(matrices(block), matmuls))
         super().__init__(feeder_ports(block=block, matmuls=matmuls, entries=entries))
 

@@ -63,7 +63,8 @@ def feeder(design):
     if design.hw.adapters:
         return AdaptedFeeder(block=block, matmuls=matmuls, entries=entries,
                              adapter_matmuls=[design.adapter_matmuls(project) for project in block.of(Project)])
-    return Feeder(block=block, matmuls=matmuls, entries=entries, wired=design.hw.wired)
+    return Feeder(block=block, matmuls=matmuls, entries=entries,
+                  wired=[matmul.name for matmul in matmuls if design.hw.is_logic(matmul.name)])
 
 
 def adapter_tiles(design):
