@@ -1,7 +1,10 @@
 """What the plan expects of matrices that are logic, from their sizes alone."""
+from dataclasses import replace
+
 import pytest
 
 from hwgen.cli import main
+from hwgen.golden.sequencer import pass_timeline
 from hwgen.models import Checkpoint, quantize, random_checkpoint
 from hwgen.models.wires import different_rows, fixed_matrices
 from hwgen.params import presets
@@ -9,7 +12,8 @@ from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
 from hwgen.params.model import ModelShape
 from hwgen.params.stream import HEAD
-from hwgen.plan.fit import fit, smallest_change
+from hwgen.plan.fit import FULL, fit, smallest_change
+from hwgen.plan.summary import facts
 from hwgen.plan.wired import expected
 
 SHAPE = HwShape(lanes=8, columns=8, vector_lanes=4, attention_lanes=16, context=128, tile_beats=8, source="wired",
@@ -79,3 +83,39 @@ def test_equal_rows_are_counted_once():
     assert told[HEAD, None].luts < expected(small)[HEAD, None].luts / 2
     assert (fit(small, "ecp5", {}, rows).used["LUT"] < fit(small, "ecp5", {}).used["LUT"] - 1000
             and told[HEAD, None].size == made[HEAD, None].size)
+
+
+NAMED = "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=16,tile_beats=8,source=wired,wire_matrices="
+
+
+def test_named_matrices_have_an_array_beside_them():
+    """Both are counted, and only what is logic is; columns of the array may take multipliers."""
+    both = replace(design(), hw=replace(SHAPE, wire_matrices="qkv+o+gate_up+down"))
+    array = replace(design(), hw=replace(SHAPE, source="rom", wire_levels=1))
+    whole, found, plain = (fit(of, "ecp5", {"LUT": 83640}) for of in (design(), both, array))
+    assert set(expected(design())) - set(expected(both)) == {(HEAD, None)}
+    assert found.units["array"] == plain.units["array"] and found.units["column"] == plain.units["column"]
+    assert found.units["wired"]["LUT"] < whole.units["wired"]["LUT"]
+    assert found.units["weights"]["BRAM"] > whole.units["weights"]["BRAM"]
+    assert found.cycles() > whole.cycles()
+    capacity = {"LUT": int((found.used["LUT"] - 200) / FULL["LUT"]), "DSP": 156}
+    smaller = smallest_change(both, "ecp5", capacity).design.hw
+    assert smaller.wire_matrices == both.hw.wire_matrices and smaller.dsp_pairs + smaller.dsp_columns
+
+
+def test_cycles_of_what_is_logic_are_nearly_those_of_its_weights():
+    small = replace(design("weights=e2m1,head=e4m3", 64, 40), hw=replace(SHAPE, wire_matrices="head+qkv"))
+    made = fixed_matrices(quantize(random_checkpoint(small.model), small.recipe), small)
+    assert list(made) == list(expected(small)) == [("qkv", 0), (HEAD, None)]
+    own, told = (pass_timeline(small, [3], [True], wires=wires).counters for wires in (made, expected(small)))
+    assert abs(own["cycles"] - told["cycles"]) <= 8 and own["mac_starved"] == told["mac_starved"]
+
+
+def test_the_plan_names_what_is_logic(capsys):
+    assert main(["plan", "wire", "--board", "ulx3s-85f-wired", "--shape", f"{NAMED}gate_up+down", "--units"]) == 0
+    out = capsys.readouterr().out
+    assert "of a weight, by matrix: gate_up_0 " in out and "qkv_0" not in out and "  column " in out
+    assert "the matrices gate_up, down" in facts(replace(design(), hw=replace(
+        SHAPE, wire_matrices="gate_up+down")), "")["logic"]
+    assert main(["plan", "wire", "--board", "ulx3s-85f-wired", "--shape", f"{NAMED}gate"]) == 2
+    assert "Matrices that are logic must be some of qkv, o, gate_up, down, head" in capsys.readouterr().err

@@ -76,7 +76,7 @@ FEATURES: dict[str, Callable[[Design], tuple[int, ...]]] = {
     "sampler": lambda d: (1, d.hw.vector_lanes, *_noisy(d)),
     **{buffer: lambda d: (1, d.hw.lanes, d.hw.vector_lanes) for buffer in ("xa", "xo", "xh")},
     "qkv": lambda d: (1, d.hw.attention_lanes, d.hw.vector_lanes),
-    "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1 and not d.hw.wired)),
+    "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1 and d.hw.has_array)),
     "kv_cache": lambda d: (1, d.hw.attention_lanes * d.hw.attention_rows, d.hw.paged, d.hw.slots * d.hw.paged,
                            d.hw.attention_lanes * d.hw.kv_ecc),
     "decoder": lambda d: (1, d.hw.lanes, d.hw.vector_lanes, d.hw.attention_lanes),
@@ -179,8 +179,8 @@ def changes(unit: str, design: Design) -> list[str]:
 
 
 def _absent(design):
-    return ({"array", "column", "dsp_column"} if design.hw.wired
-            else set()) | ({"qk_norm"} if design.block.qk_norm is None
+    return (set() if design.hw.has_array
+            else {"array", "column", "dsp_column"}) | ({"qk_norm"} if design.block.qk_norm is None
                            else set()) | (set() if design.block.post_norms else {"sums"}) | (
         set() if design.hw.adapters else {"adapters", "adapter_sums", "xz"}) | (
         {"kv_cache"} if design.hw.kv_port else {"kv_bus"})

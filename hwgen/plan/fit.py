@@ -88,7 +88,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int], rows:
     multiplier saves most.
     """
     hw = design.hw
-    for more in range(1, hw.columns + 1) if not hw.wired else ():
+    for more in range(1, hw.columns + 1) if hw.has_array else ():
         for pairs in range(more if family in costs.PAIRED else 0, -1, -1):
             changed = _changed(design, dsp_columns=hw.dsp_columns + more - pairs, dsp_pairs=hw.dsp_pairs + pairs)
             if changed is not None and not (tried := fit(changed, family, capacity, rows)).over:

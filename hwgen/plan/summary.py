@@ -48,13 +48,17 @@ def _block(block):
     return "; ".join([*said, f"{block.activation} {'of a gate' if block.gated else 'without a gate'}"])
 
 
+def _logic(hw):
+    return f"the matrices {', '.join(hw.named_matrices)}" if hw.has_array else "all matrices"
+
+
 def facts(design: Design, source: str) -> dict[str, str]:
     """Label -> text of everything that follows from the shapes. ``source`` is the model's file."""
     shape, hw, recipe = design.model, design.hw, design.recipe
     # an exponent stands beside each row
     position = 2 * design.layers * design.kv_heads * (design.padded_head_dim + 2)
     matrices = [section for section in design.stream if section.matmul
-                and (section.layer is not None or section.name == HEAD)]
+                and (section.layer is not None or section.name == HEAD and design.stream.has_tiles(HEAD))]
     beats = sum(sum(section.tiling.waits(0)) * section.matmul.n_tiles for section in matrices)
     return {
         "model": f"{shape.name} ({source})",
@@ -68,6 +72,7 @@ def facts(design: Design, source: str) -> dict[str, str]:
         "formats": f"{formats(recipe)}; probabilities {recipe.p_format}; accumulators of {design.acc_bits} bits",
         "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass"
                  + (", in two half-batches" if hw.halves == 2 else ""),
+        **({"logic": f"{_logic(hw)}, {hw.wire_levels} adders behind each other"} if hw.wired else {}),
         "weight stream": f"{design.stream_beats * hw.beat_bytes:,} bytes, {hw.beat_bytes} a cycle, source {hw.source}",
         "KV memory": f"{position * hw.blocks * hw.kv_block:,} bytes: {_count(hw.blocks, 'block')} of "
                      f"{_count(hw.kv_block, 'position')} of {position:,} bytes, "

@@ -43,8 +43,8 @@ Rows = Mapping[tuple[str, int | None], int]
 
 
 def expected(design: Design, rows: Rows | None = None) -> dict[tuple[str, int | None], Expected]:
-    """{(project's name, layer): `Expected`}, in the order of `models.wires.fixed_matrices`. Equal rows are made once;
-    without ``rows`` all of them differ."""
+    """{(project's name, layer): `Expected`} of the matrices that are logic, in the order of
+    `models.wires.fixed_matrices`. Equal rows are made once; without ``rows`` all of them differ."""
     recipe, levels = design.recipe, design.hw.wire_levels
 
     def one(matmul, name, layer):
@@ -58,8 +58,8 @@ def expected(design: Design, rows: Rows | None = None) -> dict[tuple[str, int | 
 
     found: dict[tuple[str, int | None], Expected] = {
         (project.name, layer): one(design.matmul(project.name), project.name, layer)
-        for layer in range(design.layers) for project in design.block.of(Project)}
-    return found | {(HEAD, None): one(design.head_matmul, HEAD, None)}
+        for layer in range(design.layers) for project in design.block.of(Project) if design.hw.is_logic(project.name)}
+    return found | ({(HEAD, None): one(design.head_matmul, HEAD, None)} if design.hw.is_logic(HEAD) else {})
 
 
 def unit(design: Design, matrices: Mapping[tuple[str, int | None], Expected]) -> tuple[float, float]:

@@ -51,8 +51,8 @@ def _asked(options, screen):
         hw = hw_shape(asked, shape)
         design = Design(model=shape, hw=hw, recipe=recipe_of(options, kept, options.model))
         if hw.wired:
-            raise ValueError("Weight source must be 'rom' or 'stream' for hwgen plan engines, not 'wired': there is no "
-                             "array to keep busy")
+            raise ValueError("Weight source must be 'rom' or 'stream' for hwgen plan engines, not 'wired': how long "
+                             "logic takes depends on every weight")
         position = hw.context // 2 if options.position is None else options.position
         if not hw.entries <= position + 1 <= hw.context:
             raise ValueError(f"Position must be {hw.entries - 1} to {hw.context - 1}, not {position}")
