@@ -159,6 +159,22 @@ def test_a_register_of_wires(link):
     assert names(diagnosis, fault, "wired"), "\n".join(diagnosis.lines())
 
 
+NAMED = dataclasses.replace(WIRED, hw=dataclasses.replace(WIRED.hw, wire_matrices="gate_up+o"))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("unit, spelling", [
+    ("wired", "wire:gate_up_0.c1:7:1"), ("weights", f"weight:{NAMED.stream['down', 0].address}:2:5")])
+def test_a_fault_where_some_matrices_are_logic(unit, spelling):
+    fault = parse_fault(spelling, NAMED)
+    with (simulated(NAMED, WIRED_MODEL, stage, faults=[fault]) as machine,
+          GoldenLink(NAMED, WIRED_MODEL) as golden):
+        with pytest.raises(Mismatch) as caught:
+            selftest(machine, golden)
+        diagnosis = diagnose(machine, WIRED_MODEL, golden, caught.value)
+    assert names(diagnosis, fault, unit), "\n".join(diagnosis.lines())
+
+
 ADAPTED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, context=8,
                        hidden_size=10, intermediate_size=12, head_dim=6,
                        vocab_size=29, num_hidden_layers=1, adapters=1, adapter_rank=2)

@@ -258,11 +258,15 @@ WIRED = small_design(**SHAPE | dict(entries=1, source="wired", wire_levels=3))
 WIRED_MODEL = quantize(random_checkpoint(WIRED.model), WIRED.recipe)
 
 
-def of_wires(project, layer, kind, number, value):
+# some matrices are logic, and the others in the stream
+NAMED = small_design(**SHAPE | dict(entries=1, source="wired", wire_levels=3, wire_matrices="o+gate_up+head"))
+
+
+def of_wires(project, layer, kind, number, value, design=WIRED):
     """(`WireFault`, golden machine that has it): its matrix's sums come from registers, cycle by cycle."""
-    machine, wires = Machine(WIRED_MODEL, design=WIRED), fixed_matrices(WIRED_MODEL, WIRED)
+    machine, wires = Machine(WIRED_MODEL, design=design), fixed_matrices(WIRED_MODEL, design)
     matrix, bits, fmt = wires[project, layer], max(other.bits
-                                                   for other in wires.values()), WIRED.recipe.activation_format
+                                                   for other in wires.values()), design.recipe.activation_format
     word, bit, register = [(word, bit, register) for word, of in registers(matrix.plan).items()
                            for bit, register in enumerate(of) if register[0] == kind][number]
     decoder, matmul = machine.decoder, machine.decoder.matmul
@@ -287,7 +291,37 @@ def test_registers_of_wires(place):
     assert diagnosis.unit == "wired" and named(diagnosis, fault) and diagnosis.again, said
 
 
+@pytest.mark.parametrize("place", [("o", 0, "carry", 9, 1), ("gate_up", 1, "sum", 20, 0)], ids=lambda place: place[0])
+def test_registers_of_named_matrices(place):
+    fault, machine = of_wires(*place, NAMED)
+    _, diagnosis = found(machine, WIRED_MODEL)
+    said = "\n".join([fault.where(NAMED), *diagnosis.lines()])
+    assert diagnosis.unit == "wired" and named(diagnosis, fault) and diagnosis.again, said
+
+
+@pytest.mark.parametrize("which", ["q", "down", "gain 2", "embedding"])
+def test_weights_beside_named_matrices(which):
+    wrong, fault = flipped(WIRED_MODEL, NAMED, WEIGHTS[which], 5)
+    _, diagnosis = found(Machine(wrong, design=NAMED), WIRED_MODEL)
+    said = "\n".join([fault.where(NAMED), *diagnosis.lines()])
+    assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, said
+
+
+@pytest.mark.parametrize("matrix", ["v", "down"])
+def test_exponents_beside_named_matrices(matrix):
+    """Those of matrices that are logic are nobody's."""
+    machine, record = Machine(WIRED_MODEL, design=NAMED), "norm_1" if matrix == "v" else "norm_2"
+    exps, section = machine.decoder.weights[1].exps, NAMED.stream[record, 1]
+    exps[matrix] ^= 2
+    _, diagnosis = found(machine, WIRED_MODEL)
+    place = section.exponents.index(matrix)
+    assert named(diagnosis, WeightFault(section.address, 2 * place, 1)), "\n".join(diagnosis.lines())
+    streamed = {i for i, name in enumerate(section.exponents) if name in ("q", "k", "v", "down")}
+    assert {s.fault.byte // 2 for s in diagnosis.suspects if s.fault.beat == section.address} <= streamed
+
+
 @pytest.mark.parametrize("spelling, design, complaint", [
+    ("wire:down_0.c0:0:1", NAMED, "one of o_0, gate_up_0, o_1, gate_up_1, head, not 'down_0'"),
     ("wire:down_0.c0:0:1", DESIGN, "add source=wired"), ("wire:down.c0:0:1", WIRED, "one of qkv_0, .*head, not 'down'"),
     ("wire:down_0.c0:0:2", WIRED, "Value of a register must be 0 to 1"),
     ("wire:down_0.y0:0:1", WIRED, "c0 to c.*not 'y0'"), ("wire:down_0.c0:99:1", WIRED, "Bit of down_0.c0 must be 0 to"),

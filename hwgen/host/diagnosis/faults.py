@@ -258,8 +258,9 @@ class WireFault:
     def check(self, design: Design) -> None:
         if not design.hw.wired:
             raise ValueError("Faults of wires must be of matrices that are logic: add source=wired to --shape")
-        names = [*(matrix_name(project.name, layer) for layer in range(design.layers)
-                   for project in design.block.of(Project)), matrix_name(HEAD, None)]
+        keys = [*((project.name, layer) for layer in range(design.layers) for project in design.block.of(Project)),
+                (HEAD, None)]
+        names = [matrix_name(*key) for key in keys if design.hw.is_logic(key[0])]
         if self.matrix not in names:
             raise ValueError(f"Matrix of a wire must be one of {', '.join(names)}, not {self.matrix!r}")
         _check("Value of a register", self.value, 2)

@@ -6,7 +6,7 @@ import numpy as np
 from ...golden import residual
 from ...golden.numbers import fp8_ints
 from ...params.hardware import MAX_HEAD_ROW
-from ...params.stream import EMBEDDING
+from ...params.stream import EMBEDDING, HEAD
 from .case import Alter, Case, Suspect, batches
 
 __all__ = ["probe_embedding", "probe_embedding_offset"]
@@ -77,4 +77,4 @@ def probe_embedding_offset(case: Case) -> Iterator[Suspect]:
 
 def _tied(design) -> bool:
     """Whether the LM head reads what the embedding reads."""
-    return design.model.tie_word_embeddings and not design.hw.wired
+    return design.model.tie_word_embeddings and design.stream.has_tiles(HEAD)

@@ -14,8 +14,8 @@ __all__ = ["felt", "probe_matrices"]
 
 
 def probe_matrices(case: Case) -> Iterator[Suspect]:
-    """Every bit of each project's matrix: codes, and offsets of blocks and of rows."""
-    for name in case.stages.projects if not case.design.hw.wired else ():
+    """Every bit of each project's matrix that is in the stream: codes, and offsets of blocks and of rows."""
+    for name in filter(case.design.stream.has_tiles, case.stages.projects):
         size = getattr(case.layer, name).size
         if 8 * size * case.stages.behind(name) > MOST:
             case.untried.append(f"weights of {name}, of which there are too many")

@@ -19,9 +19,13 @@ _After = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def probe_exponents(case: Case) -> Iterator[Suspect]:
     """Exponents of the matrices; those of matrices that are logic are logic too."""
-    for norm in case.stages.norms if not case.design.hw.wired else ():
+    streamed = {name for project in case.stages.projects.values() if case.design.stream.has_tiles(project.name)
+                for name in project.matrices}
+    for norm in case.stages.norms:
         section = case.design.stream[norm, case.index]
         for i, name in enumerate(section.exponents):
+            if name not in streamed:
+                continue
             for bit in range(EXP_BITS):
                 case.tried += 1
                 alter = case.setting("exps", {**case.layer.exps, name: flipped_exponent(case.layer.exps[name], bit)})

@@ -16,10 +16,9 @@ __all__ = ["probe_wires"]
 
 def probe_wires(case: Case) -> Iterator[Suspect]:
     """Every register of the layer's matrices, always 0 and always 1."""
-    if not case.design.hw.wired:
-        return
-    wires = fixed_matrices(case.quantized, case.design)
-    for name in case.stages.projects:
+    logic = [name for name in case.stages.projects if case.design.hw.is_logic(name)]
+    wires = fixed_matrices(case.quantized, case.design) if logic else {}
+    for name in logic:
         size, words = getattr(case.layer, name).size, registers(wires[name, case.index].plan)
         if 2 * sum(map(len, words.values())) * (size + case.stages.behind(name)) > MOST:
             case.untried.append(f"registers of {name}, of which there are too many")
