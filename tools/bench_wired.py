@@ -8,29 +8,37 @@ synthesis tool ends in minutes. All goes through the boards' script: LUT4 are wi
 those of the gates that `abc -g cmos4` makes: of Yosys' estimate what it has for plain flip-flops is taken off; all
 flip-flops are counted beside.
 
-Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit`` leaves the rest out.
+Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit,named`` leaves the rest out.
+``named`` is of the board's machine of the model wire, with other matrices as logic: cycles of golden, LUTs of the plan.
 """
 import argparse
+import itertools
 import json
 import re
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from hwgen.fpga.boards import board
 from hwgen.fpga.tools import run_tool
 from hwgen.golden.decoder import GoldenDecoder
+from hwgen.golden.sequencer import pass_timeline
 from hwgen.lib.verilog import emit_design
 from hwgen.lib.wires import wires_text
+from hwgen.models import load
 from hwgen.models.hf import load_folder
 from hwgen.models.quantize import quantize
+from hwgen.models.wires import different_rows, fixed_matrices
 from hwgen.params import presets
 from hwgen.params.design import Design
 from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
 from hwgen.params.hardware import HwShape
 from hwgen.params.wired import FixedMatrix
+from hwgen.plan.fit import fit
 from hwgen.top import make
 from tools import ledger, synth
 
@@ -139,15 +147,37 @@ def figures(only, levels, project):
         yield row("million_memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB", 2)
 
 
+def named():
+    """Rows of the machine of ulx3s-85f-wired, but for a ROM that has a tile in each cycle, with other matrices as
+    logic."""
+    chosen = board("ulx3s-85f-wired")
+    checkpoint = load(chosen.model)
+    whole = Design(model=checkpoint.shape, recipe=presets.recipe(chosen.formats),
+                   hw=replace(presets.hw_shape(chosen.shape, checkpoint.shape), tile_beats=1))
+    quantized = quantize(checkpoint, whole.recipe)
+    wires = fixed_matrices(quantized, whole)
+    for name, changes in {"none": {"source": "rom", "wire_levels": 1}, "head": {"wire_matrices": "head"},
+                          "layers": {"wire_matrices": "qkv+o+gate_up+down"}, "all": {}}.items():
+        design = replace(whole, hw=replace(whole.hw, **changes))
+        cycles = pass_timeline(design, [31], [True], wires=wires).counters["cycles"]
+        rows = different_rows(quantized, design) if design.hw.wired else None
+        for what, value, unit, kind in (("cycles", cycles, "cycles", "derived"),
+                                        ("lut4", fit(design, "ecp5", {}, rows).used["LUT"], "LUT4", "projected")):
+            yield {"name": f"named_{name}_{what}", "value": value, "unit": unit, "kind": kind,
+                   "command": f"{COMMAND} --only named"}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="network,formats,unit,parallel,emit", help="what to measure (default: all)")
+    parser.add_argument("--only", default="network,formats,unit,parallel,emit,named",
+                        help="what to measure (default: all)")
     options = parser.parse_args()
-    for item in figures(options.only.split(","), 1, "gate_up"):
+    only = options.only.split(",")
+    for item in itertools.chain(figures(only, 1, "gate_up"), named() if "named" in only else ()):
         ledger.record("wired.json", [item])
         print(f"{item['name']:32} {item['value']:10} {item['unit']}", flush=True)
     known = {item["name"]: item["value"] for item in ledger.load("wired.json")}
-    if "wired_o_da4ml_lut4_per_weight" in known:
+    if "parallel" in only and "wired_o_da4ml_lut4_per_weight" in known:
         ratio = known["wired_o_da4ml_lut4_per_weight"] / known["wired_o_lut4_per_weight"]
         ledger.record("wired.json", [{"name": "wired_density_vs_da4ml", "value": round(ratio, 1), "unit": "times",
                                       "kind": "derived",

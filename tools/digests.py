@@ -87,6 +87,7 @@ RULES = (
     ("waiting.json", "golden*", (VALUES,)),
     ("waiting.json", "*", ("rtl:specimen",)),
     ("waves.json", "*", ("rtl:specimen",)),
+    ("wired.json", "named_*", (CYCLES, PLAN)),
     ("wired.json", "*", ("unit:wired",)),
 )
 
