@@ -35,7 +35,7 @@ NAMED = {
     "head": SHAPES["plain"] | dict(wire_matrices="qkv+o+gate_up+down", dsp_columns=1, dsp_pairs=1),
     # padding of logic's heads leaves during attention; a run without tiles, and one with a single tile
     "gate": dict(wire_matrices="qkv+gate_up+down", hidden_size=3, num_attention_heads=1, num_key_value_heads=1,
-                 head_dim=2, attention_lanes=2, intermediate_size=5, vocab_size=19, vector_lanes=2, columns=16,
+                 head_dim=2, attention_lanes=2, intermediate_size=5, vocab_size=19, vector_lanes=2, columns=64,
                  weight_format="e4m3", num_hidden_layers=2),
     # a layer's matrices in the array and the LM head as logic, of pairs; no gate
     "pair": dict(wire_matrices="head+down", head="pair", block=dict(gated=False, activation="relu2"),
