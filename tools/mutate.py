@@ -39,6 +39,7 @@ EXPLAINED = ROOT / "tools" / "mutants.json"
 UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu",
          "admission", "decode_loop",
          "axi_registers",
+         "axi_crossing",
          "axi_reader", "axi_writer", "memory_loader", "card_reader", "sdram_start", "ddr3_start", "rope", "sampler",
          "weights", "rmsnorm", "qk_norm", "residual",
          "kv_cache", "kv_port", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
