@@ -98,9 +98,9 @@ def size(design: Design) -> tuple[int, ...]:
 
 def compared(designs: Sequence[Design], family: str, capacity: dict[str, int], texts: int, mhz: float | None = None,
              progress: Callable[[int, int], object] = lambda done, total: None,
-             memory: Sdram | None = None) -> list[Point]:
+             memory: Sdram | None = None, memory_clock: float | None = None) -> list[Point]:
     """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all).
-    ``memory``: a board's, which the weights are read from."""
+    ``memory``: a board's, which the weights are read from, and its ``memory_clock`` if that is not the machine's."""
     designs, points, too_large = list(designs), [], {}
     designs.sort(key=size)
     for done, design in enumerate(designs):
@@ -118,8 +118,8 @@ def compared(designs: Sequence[Design], family: str, capacity: dict[str, int], t
             continue
         at_once = min(texts, hw.entries)
         clock = mhz or found.mhz
-        points.append(Point(fit=found, texts=at_once, mhz=clock, cycles=reading(design, memory, clock, at_once).cycles
-                            if memory else found.cycles(at_once)))
+        cycles = reading(design, memory, clock, at_once, memory_clock).cycles if memory else found.cycles(at_once)
+        points.append(Point(fit=found, texts=at_once, mhz=clock, cycles=cycles))
     progress(len(designs), len(designs))
     return points
 

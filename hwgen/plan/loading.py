@@ -1,4 +1,5 @@
 """Times of a memory beside the FPGA: loading the weights into it, and reading them in a pass."""
+import math
 from dataclasses import dataclass
 
 from ..golden.card_reader import byte_cycles, card_cycles
@@ -13,11 +14,13 @@ from ..params.loader import BLOCK, BURST, ROUND_TRIP
 from .throughput import decode_counts, decode_cycles
 
 __all__ = ["Reading", "adapter_seconds", "card_seconds", "check_seconds", "kv_bytes", "load_seconds", "pass_bytes",
-           "reading"]
+           "read_time", "reading"]
 
 #: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a
 #: read of five words, and its answer).
 _FRAMES = (FRAME_BYTES + 7 + 7) + (FRAME_BYTES + 2) + (FRAME_BYTES + 3) + (FRAME_BYTES + 21)
+#: Until a stream's address is on a memory's clock, and its first word back: three edges each way.
+CROSSING_CYCLES = 6
 #: Of the wire, for a byte: start, 8 data, stop.
 _BITS = 10
 
@@ -91,14 +94,24 @@ def kv_bytes(design: Design, texts: int) -> float:
     return texts * places.lines * rows * (places.k_beats + places.v_beats) * places.beat_bytes
 
 
-def reading(design: Design, memory: Sdram, clock: float, texts: int) -> Reading:
-    """`Reading` of a design whose weights are in a board's memory, at ``clock`` MHz.
+def read_time(memory: Sdram, clock: float, size: int, memory_clock: float | None = None) -> int:
+    """Cycles of a machine at ``clock`` MHz, at most, in which it reads so many bytes from a memory whose controller has
+    its clock or one of its own: that binds which is slower, the memory or the port between them, a word a cycle."""
+    if not memory_clock:
+        return read_cycles(memory, clock, size)
+    port = -(-size * 8 // memory.port_width)
+    return max(port, math.ceil(read_cycles(memory, memory_clock, size) * clock / memory_clock)) + CROSSING_CYCLES
+
+
+def reading(design: Design, memory: Sdram, clock: float, texts: int, memory_clock: float | None = None) -> Reading:
+    """`Reading` of a design whose weights are in a board's memory, at ``clock`` MHz, and ``memory_clock`` if the
+    memory's is another one. All cycles are the machine's.
 
     While attention reads keys and values from the same memory, weights wait: the reader's places for them are soon
     full. Without a window: all positions are counted.
     """
-    needs = read_cycles(memory, clock, pass_bytes(design, texts))
+    needs = read_time(memory, clock, pass_bytes(design, texts), memory_clock)
     if design.hw.kv_port:
         needs += max(round(decode_counts(design, texts, "attention")),
-                     read_cycles(memory, clock, round(kv_bytes(design, texts))))
+                     read_time(memory, clock, round(kv_bytes(design, texts)), memory_clock))
     return Reading(texts, decode_cycles(design, texts), needs)
