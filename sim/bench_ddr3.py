@@ -7,7 +7,7 @@ from cocotb.clock import Clock as CocotbClock
 from cocotb.triggers import First, RisingEdge, Timer
 
 from hwgen.params.dram import MT41K256M16
-from sim.ddr3_memory import KEPT, memory_clock, power_up
+from sim.ddr3_memory import KEPT, bus_clock, power_up
 from sim.dram_units import write_and_read
 from sim.stream_bench import bench_params, value_of
 
@@ -18,13 +18,13 @@ SIZE = MEMORY.row_bytes * MEMORY.banks << KEPT
 
 
 async def begin(dut, skew, mute=0):
-    """Behind the start-up, or its failure: the clock of the memory path."""
+    """Behind the start-up, or its failure: the clock of the memory path's bus."""
     for name, member in vars(dut).items():
         if name.startswith("m_axi_") and not name.endswith("ready"):
             member.value = 0
     dut.skew.value, dut.mute.value = skew, mute
     CocotbClock(dut.clk, PERIOD, unit="ns").start(start_high=False)
-    _, clock = memory_clock(dut, PERIOD)
+    _, clock = await bus_clock(dut, PERIOD, PARAMS.get("machine"))
     await First(RisingEdge(dut.memory_ready), RisingEdge(dut.memory_failed), Timer(20, "ms"))
     await clock.edge()
     return clock

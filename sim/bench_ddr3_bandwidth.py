@@ -12,7 +12,7 @@ from hwgen.host.links.ddr3 import SKEW
 from hwgen.params.axi import AxiShape
 from hwgen.params.dram import MT41K256M16
 from hwgen.units.weights import request_layout
-from sim.ddr3_memory import memory_clock, power_up
+from sim.ddr3_memory import bus_clock, power_up
 from sim.designs import small_design
 from sim.stream_bench import StreamSource, bench_params, value_of
 
@@ -22,6 +22,11 @@ DESIGN, AXI = small_design(**PARAMS["changes"]), AxiShape(**PARAMS["axi"])
 BYTES, WORD = DESIGN.hw.beat_bytes, MEMORY.data_width // 8
 
 
+#: ps of a cycle of the reader, if it is not on the memory's clock, and cycles of the memory's in one of its.
+MACHINE = PARAMS.get("machine")
+PER = MACHINE / (2000 * PERIOD) if MACHINE else 1
+
+
 @cocotb.test()
 async def streams(dut):
     """Whole streams, one behind the other: what the chip has behind power-up, in order."""
@@ -29,7 +34,7 @@ async def streams(dut):
         getattr(dut, name).value = 0
     dut.skew.value, dut.mute.value = SKEW, 0
     CocotbClock(dut.clk, PERIOD, unit="ns").start(start_high=False)
-    behind, clock = memory_clock(dut, PERIOD)
+    behind, clock = await bus_clock(dut, PERIOD, MACHINE)
     await with_timeout(RisingEdge(dut.memory_ready), 20, "ms")
     await clock.edge(2)
     clock.in_reset = False
@@ -54,7 +59,7 @@ async def streams(dut):
     error = value_of(dut.chip_error)
     assert error == 0, f"error {error} in the chip's cycle {value_of(dut.chip_error_cycle)} (ddr3_chip.v)"
     counts = {name: value_of(getattr(dut, f"chip_{name}")) - count for name, count in before.items()}
-    counts |= {"cycles": cycles[-1] - start, "steady": cycles[-1] - cycles[0],
+    counts |= {"cycles": round((cycles[-1] - start) * PER), "steady": round((cycles[-1] - cycles[0]) * PER),
                "words": (len(found) - 1) * BYTES * 8 // MEMORY.cycle_bits}
     dut._log.info(f"{counts}: {counts['words'] / counts['steady']:.4f} of the controller's bandwidth")
     if "out" in PARAMS:

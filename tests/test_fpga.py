@@ -14,7 +14,8 @@ from hwgen.cli import main
 from hwgen.fpga import files
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.build import sources_digest
-from hwgen.fpga.families import FAMILIES
+from hwgen.fpga.dram import memory_settings, memory_verilog
+from hwgen.fpga.families import FAMILIES, MEMORY_NET
 from hwgen.fpga.tools import ToolError, run_tool
 from hwgen.models import load, quantize, random_checkpoint
 from hwgen.params.design import Design
@@ -49,9 +50,13 @@ elif name == "nextpnr-ecp5":
     assert '"X' + str(seed) + '/Y2' in Path(words[words.index("--json") + 1]).read_text()
     Path(words[words.index("--textcfg") + 1]).write_text("config of seed " + str(seed))
     used = {{"used": 10, "available": 100}}
+    memory = float(os.environ.get("PRETENDED_MEMORY", 0))
+    clocks = {{"clk": {{"achieved": 69.0 + seed, "constraint": 0}}}}
+    if memory:
+        clocks |= {{"$glbnet$clock": {{"achieved": 57.0 + seed, "constraint": 0}},
+                    "$glbnet$memory.controller.sys_clk": {{"achieved": memory - seed, "constraint": 0}}}}
     Path(words[words.index("--report") + 1]).write_text(json.dumps({{
-        "fmax": {{"clk": {{"achieved": 69.0 + seed, "constraint": 0}}}},
-        "utilization": dict.fromkeys(("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D"), used)}}))
+        "fmax": clocks, "utilization": dict.fromkeys(("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D"), used)}}))
 elif name == "ecppack":
     Path(words[words.index("--bit") + 1]).write_bytes(
         b"bits of " + Path(words[words.index("--input") + 1]).read_bytes())
@@ -323,9 +328,62 @@ def test_a_top_without_pll():
     assert "assign clock = clk" in files.top(dataclasses.replace(chosen, clock=25), "machine")
 
 
+def test_a_memory_with_a_clock_of_its_own():
+    """The machine's clock is from the board's PLL then; either's reset is both's, and both clocks are constrained, by
+    the names that they have before and behind their buffers."""
+    chosen = board("ecpix-5-85f")
+    text, lpf = files.top(chosen, "machine"), FAMILIES["ecp5"].constraints(chosen)
+    assert files.has_pll(chosen) and "pll pll (.clkin(clk), .clkout0(clock), .locked(made));" in text
+    assert "assign locked = made && !memory_reset;" in text and ".rst(!made)" in text
+    assert ".machine_clock(clock)" in text and ".memory_clock(memory_clock)" in text
+    assert chosen.memory_mhz == chosen.memory_clock and {
+        line for line in lpf.splitlines() if line.startswith("FREQUENCY NET")} == {
+        f'FREQUENCY NET "{before}{net}" {mhz:g} MHZ;' for before in ("", "$glbnet$")
+        for net, mhz in (("clock", chosen.asked), (MEMORY_NET, chosen.memory_clock))}
+    assert repr(chosen) == repr(dataclasses.replace(chosen, memory_clock=None))[:-1] + \
+        f", memory_clock={chosen.memory_clock!r})"
+    with pytest.raises(ValueError, match="^Clock of a memory must be the machine's on a board with 32 MB of SDRAM, not "
+                                         "90 MHz$"):
+        dataclasses.replace(board("ulx3s-85f-sdram"), memory_clock=90)
+    with pytest.raises(ValueError, match="on a board with no memory, not 90 MHz$"):
+        dataclasses.replace(board("ulx3s-85f"), memory_clock=90)
+
+
+@pytest.mark.parametrize("memory_clock, made", [(95.8333, None), (96, "95.83333"), (56, "56.25")])
+def test_the_clock_that_litedram_makes(memory_clock, made):
+    """Its PLL takes the first clock within 1 %."""
+    pytest.importorskip("litedram", reason="the extra dram is not installed")
+    chosen = dataclasses.replace(board("ecpix-5-85f"), memory_clock=memory_clock)
+    if made is None:
+        text = memory_verilog(chosen.memory, chosen.memory_mhz, kv=True, **memory_settings(chosen))["memory.v"]
+        assert text.count("memory_crossing far_") == 2 and "assign memory_ready" not in text
+        return
+    with pytest.raises(ToolError, match=f"^Clock of a memory can be {made} MHz of 100 MHz, not {memory_clock}: "
+                                        f"take {made}$"):
+        memory_verilog(chosen.memory, chosen.memory_mhz, **memory_settings(chosen))
+
+
+@pytest.mark.parametrize("memory, said", [(107, None), (80, "The memory's clock of 95.8333 MHz is not met: try other"),
+                                          (0, "must have the clocks .* was not constrained")])
+def test_a_build_with_two_clocks(memory, said, tools, tmp_path, monkeypatch, capsys):
+    """The best seed is that with which the clock that is nearer to its limit is furthest from it."""
+    monkeypatch.setattr("hwgen.fpga.build.memory_verilog", lambda *_, **__: {"memory.v": ""})
+    monkeypatch.setenv("PRETENDED_MEMORY", str(memory))
+    line = "fpga build --board ecpix-5-85f --shape tiny,context=16,source=stream --seeds 1,5,9"
+    assert main(line.split()) == (2 if said else 0)
+    out, err = capsys.readouterr()
+    if said:
+        assert re.search(said, err)
+        return
+    assert "memory     95.8333 MHz asked for, 102 MHz reached" in out and "others: 1: 58/106, 9: 66/98" in out
+    report = json.loads((tmp_path / "build/fpga/ecpix-5-85f.json").read_text())
+    assert report["seed"] == 5 and report["seeds"] == {"1": [58, 106], "5": [62, 102], "9": [66, 98]}
+    assert report["fmax"] == 62 and report["memory_fmax"] == 102 and report["memory_clock"] == 95.8333
+
+
 def test_a_top_with_ddr3():
     """Each of its pins is constrained; the memory path makes the machine's clock, and there is no other PLL."""
-    chosen = board("ecpix-5-85f")
+    chosen = dataclasses.replace(board("ecpix-5-85f"), memory_clock=None)
     text, lpf = files.top(chosen, "machine"), FAMILIES["ecp5"].constraints(chosen)
     ports = re.findall(r"^ +(?:input|output|inout) +wire +(?:\[(\d+):0\])? *(\w+)", text, re.MULTILINE)
     named = [f"{name}[{i}]" if top_bit else name for top_bit, name in ports for i in range(int(top_bit or 0) + 1)]
@@ -387,7 +445,9 @@ def test_smollm2s_bitstream_is_of_todays_verilog():
     """Of its shape: the bitstream has no weights."""
     pytest.importorskip("litedram", reason="the extra dram is not installed")
     report = json.loads((Path(__file__).parent.parent / "fpga/ecpix-5-85f/smollm2.json").read_text(encoding="utf-8"))
-    chosen, design = board("ecpix-5-85f"), Design(model=SMOLLM2_135M, hw=HwShape(**report["shape"]), recipe=Recipe())
+    chosen = dataclasses.replace(board("ecpix-5-85f"), memory_clock=report.get("memory_clock"))
+    design = Design(model=SMOLLM2_135M, hw=HwShape(**report["shape"]), recipe=Recipe())
     quantized = quantize(random_checkpoint(SMOLLM2_135M), design.recipe)
     assert sources_digest(chosen, design, quantized) == report["verilog_sha256"]
     assert report["fmax"] > report["clock"] == chosen.clock and report["baud"] == chosen.baud
+    assert report.get("memory_fmax", 0) >= report.get("memory_clock", 0)

@@ -13,7 +13,7 @@ from hwgen.golden.memory_loader import checked
 from hwgen.golden.sequencer import pass_timeline
 from hwgen.params.axi import AxiShape
 from hwgen.params.design import Design
-from hwgen.params.dram import MT48LC16M16
+from hwgen.params.dram import MT41K256M16, MT48LC16M16
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan.compare import compared
@@ -52,6 +52,24 @@ def test_what_binds():
     middle = pass_timeline(design(SHAPE), [16], [True]).counters["cycles"] + GAP
     assert fast.machine == pytest.approx(middle, rel=0.1)
     assert slow.binds == "the machine" and slow.cycles == slow.machine / 4
+
+
+def test_a_memory_with_a_clock_of_its_own():
+    """Its cycles are counted in those of the machine; what binds may be the port between them, too."""
+    made = design(SHAPE)
+    size = pass_bytes(made, 1)
+    one, two, many = (reading(made, MT41K256M16, 56, 1, mhz) for mhz in (None, 95.8333, 190))
+    assert one.memory == read_cycles(MT41K256M16, 56, size) and one.machine == two.machine
+    assert two.memory == pytest.approx(read_cycles(MT41K256M16, 95.8333, size) * 56 / 95.8333, abs=10)
+    assert 0.56 < two.memory / one.memory < 0.6
+    assert many.memory == pytest.approx(size / 16, abs=10)
+
+
+def test_a_plan_says_the_memorys_clock(capsys):
+    line = "plan demo --board ecpix-5-85f"
+    assert main(line.split()) == 0
+    out = capsys.readouterr().out
+    assert "95.8333 MHz, its own clock: at most 767 MB/s" in out
 
 
 def test_shapes_are_compared_with_the_memory_in_mind():

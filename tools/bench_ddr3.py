@@ -46,15 +46,19 @@ CHANGES = dict(source="stream", hidden_size=64, intermediate_size=256, vocab_siz
                columns=8, vector_lanes=4, tile_beats=4)
 
 
-def measure(*, clock, streams=3, **settings):
+def measure(*, clock, machine=None, streams=3, **settings):
     """What the bench counted of some streams: ``cycles`` from the first request to the last beat, for ``bytes``;
-    ``words`` of a cycle's 64 bits in ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's."""
+    ``words`` of a cycle's 64 bits in ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's; ``clock``
+    is the memory's in MHz, whose cycles these are, and ``machine`` that of the reader if it is another one."""
     design, axi = small_design(**CHANGES), MT41K256M16.axi()
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "counts.json"
-        run(ddr3_reader(MT41K256M16, clock, design, axi, "ddr3_bandwidth", **settings), "ddr3_bandwidth",
-            "bench_ddr3_bandwidth", sim="verilator",
-            params={"changes": CHANGES, "axi": asdict(axi), "base": 0x40000, "streams": streams, "out": str(out)})
+        # a whole number of ps in half of the reader's cycle, and 10 ns in half of the memory's
+        more = {"machine": 2 * round(clock / machine * 10_000)} if machine else {}
+        run(ddr3_reader(MT41K256M16, clock, design, axi, "ddr3_bandwidth", crossing=bool(machine), **settings),
+            "ddr3_bandwidth", "bench_ddr3_bandwidth", sim="verilator",
+            params={"changes": CHANGES, "axi": asdict(axi), "base": 0x40000, "streams": streams, "out": str(out),
+                    **more})
         return json.loads(out.read_text()) | {"bytes": streams * design.stream_beats * design.hw.beat_bytes}
 
 
@@ -62,7 +66,8 @@ def of_decode(tokens):
     """The ledger's rows of a text that the board's top writes."""
     text, passes, bound, _ = decode(tokens, shape=DECODES, held=True, name=BOARD)
     cycles, words = (sum(counts[name] for counts in passes) for name in ("cycles", "axi_words"))
-    used = words * MT41K256M16.port_width / MT41K256M16.cycle_bits / cycles
+    chosen = board(BOARD)
+    used = words * MT41K256M16.port_width / MT41K256M16.cycle_bits / (cycles * chosen.memory_mhz / chosen.clock)
     print(f"{text!r}: {cycles / tokens:,.0f} cycles a token (at most {bound:,} for its weights, by the model), "
           f"{used:.4f} of the controller's bandwidth")
     how = {"kind": "measured", "command": f"python -m tools.bench_ddr3 --decode {tokens}"}
@@ -94,7 +99,7 @@ def smollm2():
         for name, texts in (("smollm2_board_tokens_per_second", 1), ("smollm2_board_batch_tokens_per_second", 8)):
             for length, context in LENGTHS.items():
                 of = replace(design, hw=replace(design.hw, context=context))
-                found = reading(of, chosen.memory, chosen.clock, texts)
+                found = reading(of, chosen.memory, chosen.clock, texts, chosen.memory_clock)
                 print(f"{name}{length}{suffix}: {found.memory:,.0f} cycles of a pass for what it reads, "
                       f"{found.machine:,.0f} for the rest")
                 rows.append((f"{name}{length}{suffix}", round(1e6 * chosen.clock / found.cycles, 2), "tokens/s"))
@@ -119,19 +124,20 @@ def main():
         ledger.record("ddr3.json", smollm2() if options.smollm2 else of_decode(options.decode) if options.decode
                       else of_outside(options.outside))
         return
-    clock = board(BOARD).clock
+    chosen = board(BOARD)
+    clocks = {"clock": chosen.memory_mhz, "machine": chosen.clock if chosen.memory_clock else None}
     words = f" --streams {options.streams}" if options.streams != parser.get_default("streams") else ""
     how = {"unit": "", "kind": "measured", "command": f"python -m tools.bench_ddr3{words}"}
     entries = []
     for name, settings in (("ddr3_bandwidth_utilization", {}),
                            ("ddr3_bandwidth_utilization_refreshes_alone", {"refresh_postponing": 1})):
-        counts = measure(clock=clock, streams=options.streams, **settings)
+        counts = measure(**clocks, streams=options.streams, **settings)
         used = counts["words"] / counts["steady"]
         print(f"{name}: {used:.4f}: {counts['words']:,} words in {counts['steady']:,} cycles, {counts['activates']} "
               f"rows opened, {counts['refreshes']} refreshes", flush=True)
         entries.append({"name": name, "value": round(used, 4), **how})
         if not settings:
-            bound = read_cycles(MT41K256M16, clock, counts["bytes"])
+            bound = read_cycles(MT41K256M16, chosen.memory_mhz, counts["bytes"])
             print(f"at most {bound:,} cycles for {counts['bytes']:,} bytes by the model: {counts['cycles']:,}, "
                   f"{counts['cycles'] / bound:.2%} of that")
             entries.append({"name": "ddr3_bound_reached", "value": round(counts["cycles"] / bound, 4), **how})

@@ -3,7 +3,6 @@ import contextlib
 import tempfile
 
 from hwgen.fpga.boards import board
-from hwgen.golden.dram import read_cycles
 from hwgen.host.links.board import build_with_chip, buses, pins_link
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.link import Entry
@@ -15,7 +14,7 @@ from hwgen.params.counters import EVENTS
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
 from hwgen.params.presets import hw_shape
-from hwgen.plan.loading import pass_bytes
+from hwgen.plan.loading import pass_bytes, read_time
 
 __all__ = ["decode"]
 
@@ -32,7 +31,7 @@ def decode(tokens, *, model="demo", shape, held=False, prompt="She was", name="u
     checkpoint = load(model)
     design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
     quantized = quantize(checkpoint, design.recipe)
-    executable = build_with_chip(chosen, design, quantized, divisor=DIVISOR)
+    executable = build_with_chip(chosen, design, quantized, divisor=None if chosen.memory_clock else DIVISOR)
     words = checkpoint.tokenizer.encode(prompt)
     golden, passes, text, stream = GoldenLink(design, quantized), [], [], pack(quantized, design)
     with tempfile.NamedTemporaryFile() as memory, contextlib.ExitStack() as stack:
@@ -54,4 +53,4 @@ def decode(tokens, *, model="demo", shape, held=False, prompt="She was", name="u
                 passes.append(dict(zip((*EVENTS, *AXI_EVENTS), counts, strict=True),
                                    attention_model=wanted.counters["attention"]))
     return (checkpoint.tokenizer.decode(text), passes,
-            read_cycles(chosen.memory, chosen.clock, pass_bytes(design, 1)), loaded)
+            read_time(chosen.memory, chosen.clock, pass_bytes(design, 1), chosen.memory_clock), loaded)

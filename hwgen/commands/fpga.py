@@ -103,15 +103,24 @@ def run_build(options, screen):
         table.add_row(name, f"{used:,}", f"{report.available[name]:,}", f"{used / report.available[name]:.0%}")
     result(table)
     print(f"clock      {report.clock:g} MHz asked for, {report.fmax:g} MHz reached (seed {report.seed}"
-          + (f"; others: {', '.join(f'{s}: {f:g}' for s, f in report.seeds.items() if int(s) != report.seed)}"
+          + (f"; others: {', '.join(f'{s}: {_mhz(f)}' for s, f in report.seeds.items() if int(s) != report.seed)}"
              if len(report.seeds) > 1 else "") + ")")
+    if report.memory_clock:
+        print(f"memory     {report.memory_clock:g} MHz asked for, {report.memory_fmax:g} MHz reached")
     print(f"CPU        {sum(report.cpu_seconds.values()) / 60:.1f} minutes: "
           + ", ".join(f"{tool} {s:.0f} s" for tool, s in report.cpu_seconds.items()))
     print(f"bitstream  {report.bitstream}")
     print(f"report     {folder / f'{chosen.name}.json'}")
-    if not report.met:
+    if report.missed == ["memory's clock"]:
+        raise InputError(f"The memory's clock of {report.memory_clock:g} MHz is not met: try other --seeds")
+    if report.missed:
         raise InputError(f"The clock of {report.clock:g} MHz is not met: build with --mhz {int(report.fmax)}, or try "
                          "other --seeds")
+
+
+def _mhz(found):
+    """MHz of a seed, or of both clocks."""
+    return "/".join(f"{mhz:g}" for mhz in found) if isinstance(found, list) else f"{found:g}"
 
 
 def run_program(options, screen):

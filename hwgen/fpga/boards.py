@@ -1,6 +1,6 @@
 """The boards, and what fits on each. Pins come from amaranth-boards, or are ours."""
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from ..params.dram import MT41K256M16, MT48LC16M16, Ddr3, Sdram
 
@@ -27,7 +27,7 @@ class Pin:
     attributes: tuple
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Board:
     """A board, and the machine that is built for it unless somebody says otherwise.
 
@@ -52,6 +52,7 @@ class Board:
         a build: those of boards without a card go on)
     asked : float           MHz that place and route are asked for, if that is more than ``clock``: they end a little
         below. (Not in the repr either)
+    memory_clock : float    MHz of the memory's controller, if that is not the machine's. (In the repr if it is there)
     """
     name: str
     title: str
@@ -71,6 +72,24 @@ class Board:
     note: str = ""
     card: bool = field(default=False, repr=False)
     asked: float | None = field(default=None, repr=False)
+    memory_clock: float | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.memory_clock is not None and not isinstance(self.memory, Ddr3):
+            there = self.memory.title if self.memory else "no memory"
+            raise ValueError(f"Clock of a memory must be the machine's on a board with {there}, not "
+                             f"{self.memory_clock:g} MHz")
+
+    def __repr__(self):
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        if self.memory_clock is not None:
+            shown["memory_clock"] = self.memory_clock
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def memory_mhz(self):
+        """MHz of the controller of its memory."""
+        return self.memory_clock or self.clock
 
     def pins(self):
         """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" or "ddram_*" of its
@@ -120,6 +139,7 @@ BOARDS = {b.name: b for b in (
           device=("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
           oscillator=100, clock=56, asked=60, baud=8_000_000, programmer=("--board", "ecpix5"), memory=MT41K256M16,
+          memory_clock=95.8333,
           shape="lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
                 "context=256,kv_blocks=48,sampler=greedy,source=stream"),
     Board(name="ulx3s-85f-wired", title="Radiona ULX3S, LFE5U-85F, weights as logic",

@@ -14,7 +14,7 @@ from ..params.card import card_timing
 from ..top.board import BoardMachine, memory_buses
 from . import files
 from .dram import memory_settings, memory_verilog
-from .families import FAMILIES
+from .families import FAMILIES, MEMORY_NET
 from .floorplan import floorplan, floorplan_svg
 from .tools import ToolError, run_tool, version
 
@@ -33,7 +33,8 @@ class BuildReport:
 
     fmax, clock         MHz: what the routed design reaches, and what it runs at
     used, available     {resource: count}, by nextpnr's names
-    seeds               {seed: MHz} of all that were routed
+    memory_*            the same of the memory's controller, where it has a clock of its own
+    seeds               {seed: MHz} of all that were routed, or [MHz, the memory's]
     cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
     *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make
                         the same of it everywhere
@@ -55,10 +56,14 @@ class BuildReport:
     bitstream_sha256: str
     verilog_sha256: str
     run_on_hardware: bool = False
+    memory_fmax: float | None = None
+    memory_clock: float | None = None
 
     @property
-    def met(self):
-        return self.fmax >= self.clock
+    def missed(self):
+        """What is too slow: "clock", "memory's clock", both or nothing."""
+        memory = self.memory_clock is not None and self.memory_fmax < self.memory_clock
+        return ["clock"] * (self.fmax < self.clock) + ["memory's clock"] * memory
 
 
 def write_text(path, text):
@@ -92,7 +97,7 @@ def write_sources(board, design, quantized, work):
     sources = [f"{MACHINE}.v", "top.v"]
     if board.memory is not None:
         kv = design.hw.kv_port > 0
-        for name, text in memory_verilog(board.memory, board.clock, kv=kv, **memory_settings(board)).items():
+        for name, text in memory_verilog(board.memory, board.memory_mhz, kv=kv, **memory_settings(board)).items():
             write_text(work / name, text)
             sources.append(name)
     write_text(work / "top.v", files.top(board, MACHINE, design.hw.kv_port > 0))
@@ -148,25 +153,30 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
     _check_places(board, work)
     reports = {seed: _place_and_route(board, work, seed, stage) for seed in seeds}
-    speeds = {seed: _fmax(report) for seed, report in reports.items()}
-    best = max(speeds, key=lambda seed: (speeds[seed], -seed))
+    speeds = {seed: _fmax(board, report) for seed, report in reports.items()}
+    clocks = board.clock, board.memory_clock
+    best = max(speeds, key=lambda seed: (min(mhz / clock for mhz, clock in zip(speeds[seed], clocks)), -seed))
     bits = f"seed-{best}{family.suffix}"
     _tool(stage, "packing", bits, work, family.packer, *family.pack(board, f"seed-{best}.routed", "{out}"))
     bitstream = folder / f"{board.name}{family.suffix}"
     bitstream.write_bytes((work / bits).read_bytes())
     if (plan := work / f"seed-{best}.plan").exists():       # not of a build that an earlier hwgen has routed
-        title = f"{board.title}: {design.model.name}, {speeds[best]:.2f} MHz, seed {best}"
+        title = f"{board.title}: {design.model.name}, {speeds[best][0]:.2f} MHz, seed {best}"
         write_text(folder / f"{board.name}.svg", floorplan_svg(title, json.loads(plan.read_text()), reports[best]))
     utilization = reports[best]["utilization"]
     result = BuildReport(
         board=board.name, model=design.model.name, model_id=quantized.digest,
-        shape=dataclasses.asdict(design.hw), seed=best, fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
+        shape=dataclasses.asdict(design.hw), seed=best, fmax=round(speeds[best][0], 2), clock=board.clock,
+        baud=board.baud, **({"memory_fmax": round(speeds[best][1], 2), "memory_clock": board.memory_clock}
+                            if board.memory_clock else {}),
         used={name: utilization[name]["used"] for name in board.capacity},
         available={name: utilization[name]["available"] for name in board.capacity},
-        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()},
+        seeds={str(seed): round(found[0], 2) if len(found) == 1 else [round(mhz, 2) for mhz in found]
+               for seed, found in speeds.items()},
         cpu_seconds=_seconds(family, work, best, bits), tools=tools, bitstream=str(bitstream),
         bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(), verilog_sha256=digest)
-    write_text(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
+    kept = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+    write_text(folder / f"{board.name}.json", json.dumps(kept, indent=1) + "\n")
     return result
 
 
@@ -237,6 +247,14 @@ def _seconds(family, work, best, bits):
             for tool, names in made.items()}
 
 
-def _fmax(report):
-    """MHz of the machine's clock: the slowest of the routed design's that is not the oscillator's pin."""
-    return min(clock["achieved"] for clock in report["fmax"].values())
+def _fmax(board, report):
+    """(MHz of the machine's clock,): the slowest of the routed design's that is not the oscillator's pin. Of a memory
+    with a clock of its own (the machine's, the memory's)."""
+    found = {name: clock["achieved"] for name, clock in report["fmax"].items()}
+    if not board.memory_clock:
+        return (min(found.values()),)
+    names = [f"$glbnet${net}" for net in ("clock", MEMORY_NET)]
+    if missing := [name for name in names if name not in found]:
+        raise ToolError(f"{board.title}: Report of place and route must have the clocks {' and '.join(names)}, "
+                        f"not only {', '.join(found)}: {missing[0]} was not constrained")
+    return tuple(found[name] for name in names)

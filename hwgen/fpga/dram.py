@@ -12,6 +12,7 @@ from pathlib import Path
 from ..lib.verilog import emit_design
 from ..params.dram import POSTPONED, Ddr3, StartPlan
 from ..params.kv_port import KV_PREFIX
+from ..units.axi_crossing import AxiCrossing
 from ..units.ddr3_start import Ddr3Start
 from ..units.sdram_start import SdramStart
 from .dram_start import SLOWER, start_plan, start_steps
@@ -36,6 +37,32 @@ litedram.gen.main()
 _GENERATOR_3 = _GENERATOR.replace("litedram.gen.main()", """\
 getattr(litedram.modules, name).speedgrade_timings["default"].tRFC = (None, float(sys.argv.pop(1)))
 litedram.gen.main()""")
+#: Before either, where the controller has a clock of its own. Registers on both ways of a port's commands: of itself
+#: LiteDRAM decides in one cycle whether a port has data for a command, which port a bank takes, and whether that has
+#: room. And timers of refreshes that know a cycle ahead when they end, not by looking at all of their bits then.
+_CUT = """\
+import litedram.common, litedram.core.crossbar, litedram.core.refresher, litex.soc.interconnect.stream
+from migen import If, Module, Signal, bits_for
+crossbar = litedram.core.crossbar.LiteDRAMCrossbar
+get_port = crossbar.get_port
+def cut(self, *words, **more):
+    port = get_port(self, *words, **more)
+    same = port.mode, port.address_width, port.data_width, port.clock_domain, port.id
+    ours = litedram.common.LiteDRAMNativePort(*same)
+    its = litedram.common.cmd_description(port.address_width)
+    self.submodules += (buffer := litex.soc.interconnect.stream.Buffer(its, pipe_ready=True))
+    self.comb += [ours.cmd.connect(buffer.sink), buffer.source.connect(port.cmd), ours.wdata.connect(port.wdata),
+                  port.rdata.connect(ours.rdata)]
+    return ours
+crossbar.get_port = cut
+class Timer(Module):
+    def __init__(self, interval):
+        self.wait, self.done, self.count = Signal(), Signal(), Signal(bits_for(interval), reset=interval - 1)
+        self.sync += [self.done.eq(self.wait & ~self.done & (self.count == 1)),
+                      If(self.wait & ~self.done, self.count.eq(self.count - 1)).Else(
+                         self.count.eq(self.count.reset))]
+litedram.core.refresher.RefreshTimer = Timer
+"""
 #: Cycles that LiteDRAM's sequence of SDR waits behind CKE, before the first command.
 POWER_UP_CYCLES = 20_000
 #: The same of DDR3 without CKE, as `hwgen.fpga.dram_start` slows it down.
@@ -59,9 +86,9 @@ class Controller:
     start: tuple | StartPlan
 
 
-def controller(memory, clock, ports=1, **settings):
-    """LiteDRAM's `Controller` for an `Sdram` at ``clock`` MHz, made by its own generator, with so many ``ports``.
-    ``settings`` are those of its `ControllerSettings`.
+def controller(memory, clock, ports=1, cut=False, **settings):
+    """LiteDRAM's `Controller` for an `Sdram` at ``clock`` MHz, made by its own generator, with so many ``ports``; their
+    commands are ``cut`` off the rest by registers. ``settings`` are those of its `ControllerSettings`.
 
     Raises
     ------
@@ -86,6 +113,7 @@ def controller(memory, clock, ports=1, **settings):
         interval = (memory.cycles("refi", clock) - 0.5) / clock * 1000
         program = [_GENERATOR_3, memory.name, str(interval), str(memory.t_rfc)] if ddr3 else \
             [_GENERATOR, memory.name, str(interval)]
+        program[0] = _CUT * cut + program[0]
         done = subprocess.run([sys.executable, "-c", *program, "core.yml", "--name", CORE, "--output-dir", "made",
                                "--csr-csv", "csr.csv"], cwd=work, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -98,7 +126,23 @@ def controller(memory, clock, ports=1, **settings):
     if (latency := re.search(r"#define SDRAM_PHY_CL (\d+)", header)) is None or int(latency[1]) != memory.cas_latency:
         raise ToolError(f"Clock of a memory must be one at which LiteDRAM has a CAS latency of {memory.cas_latency}, "
                         f"not {clock:g} MHz")
+    if cut:
+        _check_clock(text, clock, config["input_clk_freq"] / 1e6)
     return Controller(_tidied(text, memory), (start_plan if ddr3 else start_steps)(header, registers))
+
+
+def _check_clock(text, clock, oscillator):
+    """Refuse a clock that LiteDRAM's PLL misses: it takes the first within 1 %. Twice the clock leaves the PLL."""
+    divider = {name: int(value) for name, value in re.findall(r"\.(CLK\w+_DIV) *\(\d+'d(\d+)\)", text)}
+    feedback = re.search(r'\.FEEDBK_PATH *\("INT_O(P|S\d?)"\)', text)
+    if feedback is None or not divider.keys() >= {"CLKI_DIV", "CLKFB_DIV", "CLKOP_DIV", f"CLKO{feedback[1]}_DIV"}:
+        raise ToolError("LiteDRAM must be the one that the extra names: its Verilog has no PLL of the kind that is "
+                        "known")
+    made = oscillator / divider["CLKI_DIV"] * divider["CLKFB_DIV"] * divider[f"CLKO{feedback[1]}_DIV"] \
+        / divider["CLKOP_DIV"] / 2
+    if abs(made / clock - 1) > 1e-4:
+        raise ToolError(f"Clock of a memory can be {made:.7g} MHz of {oscillator:g} MHz, not {clock:g}: "
+                        f"take {made:.7g}")
 
 
 def _tidied(text, memory):
@@ -151,11 +195,9 @@ module {module} (
   wire [29:0] wb_adr;
   wire [31:0] wb_dat_w{read_wire};
   wire wb_cyc, wb_stb, wb_we, wb_ack, wb_err;
-  wire started, failed, {readies};
+  wire started, failed, {readies};{crossings}
   // Nothing gets in before the start is over: of itself LiteDRAM holds back addresses, and not the words of a write.
-  assign memory_ready = started;
-  assign memory_failed = failed;
-{gates}
+{told}{gates}
 
   {start} start (
       .clk({clock}),
@@ -206,7 +248,7 @@ _USER = ("awvalid", "awready", "awaddr", "awburst", "awlen", "awsize", "awid", "
 
 def _readies(prefix):
     """{signal: LiteDRAM's own} of those that are held back before the start."""
-    return {name: prefix.removeprefix("m_axi_") + name for name in ("awready", "wready", "arready")}
+    return {name: prefix.replace("m_axi_", "") + name for name in ("awready", "wready", "arready")}
 
 
 def _user_port(number, prefix):
@@ -250,41 +292,73 @@ def sdram_ports(memory):
             ("sdram_dq", memory.data_width, "inout")]
 
 
+_TOLD = "  assign memory_ready = started;\n  assign memory_failed = failed;\n"
+#: Before the names of a controller's ports where the machine has another clock.
+_FAR = "far_"
 #: What differs around the controller: that of SDR has its clock from outside, and that of DDR3 makes it.
 _CLOCKED = dict(clock_ports="", read_wire="", clock="clk", reset="rst", read_port="", user_clock="", user_reset="",
-                locked="", read="")
+                locked="", read="", crossings="", told=_TOLD)
 _CLOCKING = dict(clock_ports="\n    output wire        memory_clock,\n    output wire        memory_reset,",
                  read_wire=", wb_dat_r", clock="memory_clock", reset="memory_reset",
                  read_port="\n      .wb_dat_r(wb_dat_r),", user_clock="memory_clock", user_reset="memory_reset",
-                 locked="\n      .pll_locked(),", read="wb_dat_r")
+                 locked="\n      .pll_locked(),", read="wb_dat_r", crossings="", told=_TOLD)
+#: ... and what differs from that where the machine has another one.
+_CROSSED = dict(clock_ports=_CLOCKING["clock_ports"] + "\n    input  wire        machine_clock,"
+                "\n    input  wire        machine_reset,", told="")
 
 
-def memory_verilog(memory, clock, module="memory", kv=False, **settings):
+def _crossings(memory, module, prefixes):
+    """What is between the machine's ports and the controller's, ``far_*``, where they have two clocks. The first one
+    carries what the start-up says, too."""
+    text = "".join(f"\n  wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{_FAR}{name};" for prefix in prefixes
+                   for name, bits, _ in axi_ports(memory, prefix))
+    told = {True: ("{failed, started}", "{memory_failed, memory_ready}"), False: ("2'd0", "")}
+    for prefix in prefixes:
+        status, seen = told[prefix == prefixes[0]]
+        joined = {"clk": "machine_clock", "rst": "machine_reset", "m_clk": "memory_clock", "m_rst": "memory_reset",
+                  "m_status": status, "status": seen}
+        for name, _, _ in axi_ports(memory, ""):
+            joined |= {f"s_axi_{name}": prefix + name, f"m_axi_{name}": f"{_FAR}{prefix}{name}"}
+        text += f"\n  {module}_crossing {_FAR}{prefix.replace('m_axi_', '')}port (\n      " \
+            + ",\n      ".join(f".{port}({wire})" for port, wire in joined.items()) + "\n  );"
+    return text
+
+
+def memory_verilog(memory, clock, module="memory", kv=False, crossing=False, **settings):
     """{file name: Verilog} of a memory path with top module ``module``, for an `Sdram` at ``clock`` MHz. ``kv``: keys
-    and values are in it too, on a port of their own. More are LiteDRAM's settings.
+    and values are in it too, on a port of their own. ``crossing``: the machine has another clock than a `Ddr3`. More
+    are LiteDRAM's settings.
 
     Its ports are `clk`, `rst`, those of `axi_ports`, `memory_ready` and `memory_failed`, and the chip's of
     `pin_ports`. Of a `Ddr3` `clk` is the oscillator's (``input_clk_freq``, in Hz, of the settings), and there are
-    `memory_clock` and `memory_reset`, which all the others belong to.
+    `memory_clock` and `memory_reset`, which all the others belong to, or, with a crossing, `machine_clock` and
+    `machine_reset`, which all but the pins do.
     """
     prefixes = PREFIXES[:1 + kv]
-    core = controller(memory, clock, len(prefixes), **settings)
+    core = controller(memory, clock, len(prefixes), cut=crossing, **settings)
     start, pins, ddr3 = f"{module}_start", pin_ports(memory), isinstance(memory, Ddr3)
     ports = [*((name, bits, "output" if out else "input") for prefix in prefixes
                for name, bits, out in axi_ports(memory, prefix)), *pins]
     declared = ",\n".join(f"    {kind:6} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}"
                           for name, bits, kind in ports)
-    users = ",\n      ".join(_user_port(number, prefix) for number, prefix in enumerate(prefixes))
+    near = [_FAR * crossing + prefix for prefix in prefixes]
+    users = ",\n      ".join(_user_port(number, prefix) for number, prefix in enumerate(near))
     text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared, users=users,
-                          **(_CLOCKING if ddr3 else _CLOCKED),
-                          readies=", ".join(own for prefix in prefixes for own in _readies(prefix).values()),
-                          gates="\n".join(f"  assign {prefix}{name} = {own} && started;" for prefix in prefixes
+                          **(_CLOCKING if ddr3 else _CLOCKED)
+                          | (_CROSSED | {"crossings": _crossings(memory, module, prefixes)} if crossing else {}),
+                          readies=", ".join(own for prefix in near for own in _readies(prefix).values()),
+                          gates="\n".join(f"  assign {prefix}{name} = {own} && started;" for prefix in near
                                           for name, own in _readies(prefix).items()),
                           pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
-    unit = Ddr3Start(core.start) if ddr3 else SdramStart(core.start)
-    return {f"{module}.v": text + "\n" + emit_design(unit, start), f"{CORE}.v": core.verilog}
+    units = {start: Ddr3Start(core.start) if ddr3 else SdramStart(core.start)}
+    if crossing:
+        units[f"{module}_crossing"] = AxiCrossing(memory.axi())
+    return {f"{module}.v": "\n".join([text, *(emit_design(unit, name) for name, unit in units.items())]),
+            f"{CORE}.v": core.verilog}
 
 
 def memory_settings(board):
-    """LiteDRAM's settings for the memory of a board: the oscillator that a `Ddr3`'s clocks are made of."""
-    return {"input_clk_freq": board.oscillator * 1e6} if isinstance(board.memory, Ddr3) else {}
+    """Of `memory_verilog`, for the memory of a board: the oscillator that a `Ddr3`'s clocks are made of, and whether
+    the machine has another clock."""
+    return ({"input_clk_freq": board.oscillator * 1e6} if isinstance(board.memory, Ddr3) else {}) \
+        | ({"crossing": True} if board.memory_clock else {})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .tools import ToolError, run_tool
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "Family", "MEMORY_NET"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,14 @@ def _told(board, got):
 #: a command to get there, and three for data to come back.
 MEMORY_PHASE = 90
 
+#: The clock of DDR3's controller, as Yosys calls it in a flat top.
+MEMORY_NET = "memory.controller.sys_clk"
+
 # -- Lattice ECP5, with Project Trellis
 
 def _ecp5_pll(board, folder):
-    shifted = ("--clkout1", f"{board.clock:g}", "--phase1", f"{MEMORY_PHASE}") if board.memory else ()
+    shifted = ("--clkout1", f"{board.clock:g}", "--phase1", f"{MEMORY_PHASE}") \
+        if board.memory and not board.memory_clock else ()
     run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", *shifted, "-f", "pll.v", "--module",
              "pll", folder=folder, log="pll.log")
     _told(board, float(re.search(r"clkout0 frequency: *([\d.]+)", (folder / "pll.log").read_text())[1]))
@@ -82,6 +86,10 @@ def _ecp5_pll(board, folder):
 
 def _lpf(board):
     lines = [f'FREQUENCY PORT "clk" {board.oscillator:g} MHZ;']
+    if board.memory_clock:      # what nextpnr has placed it routes with no clocks but these, named by their buffers
+        lines += [f'FREQUENCY NET "{before}{net}" {asked:g} MHZ;' for net, asked in
+                  (("clock", board.asked or board.clock), (MEMORY_NET, board.memory_clock))
+                  for before in ("", "$glbnet$")]
     for name, pin in _ports(board):
         lines.append(f'LOCATE COMP "{name}" SITE "{pin.name}";')
         lines.append(f'IOBUF PORT "{name}" ' + " ".join(f"{key}={value}" for key, value in pin.attributes) + ";")

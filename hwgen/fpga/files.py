@@ -32,10 +32,27 @@ module top (
 """
 
 
+#: The machine's clock beside that of its memory's controller: either's PLL that loses its lock resets both.
+_TWO_CLOCKS = """\
+  wire made, memory_clock, memory_reset;
+  pll pll (.clkin(clk), .clkout0(clock), .locked(made));
+  assign locked = made && !memory_reset;
+"""
+#: How the memory path of DDR3 is joined with that.
+_CLOCKS = {False: "      .rst(1'b0),\n      .memory_clock(clock),\n      .memory_reset(memory_reset)",
+           True: "      .rst(!made),\n      .memory_clock(memory_clock),\n      .memory_reset(memory_reset),\n"
+                 "      .machine_clock(clock),\n      .machine_reset(!settled[4])"}
+
+
 def has_pll(board):
     """Whether the machine's clock is another one than the oscillator's, or there are two. DDR3's controller has its own
-    and gives the machine its clock."""
-    return (board.clock != board.oscillator or board.memory is not None) and not isinstance(board.memory, Ddr3)
+    and gives the machine its clock, unless that has another one."""
+    return (board.clock != board.oscillator or board.memory is not None) and not _gives_clock(board)
+
+
+def _gives_clock(board):
+    """Whether the memory's controller makes the machine's clock."""
+    return isinstance(board.memory, Ddr3) and not board.memory_clock
 
 
 def divisor(board):
@@ -49,7 +66,8 @@ def top(board, machine, kv=False):
     leds = board.pins()["led"]
     invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
     more = "" if board.memory is None else ".clkout1(shifted), "
-    clocking = f"  pll pll (.clkin(clk), .clkout0(clock), {more}.locked(locked));\n" if has_pll(board) else \
+    clocking = _TWO_CLOCKS if board.memory_clock else \
+        f"  pll pll (.clkin(clk), .clkout0(clock), {more}.locked(locked));\n" if has_pll(board) else \
         "  wire memory_reset;\n  assign locked = !memory_reset;\n" if board.memory else \
         "  assign clock = clk;\n  assign locked = 1'b1;\n"
     n = len(leds)
@@ -75,8 +93,7 @@ def _memory(board, kv):
         + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}"
                   for name, bits, kind in pins),
         "memory_use": joined,
-        "memory": ("  memory memory (\n      .clk(clk),\n      .rst(1'b0),\n      .memory_clock(clock),\n"
-                   "      .memory_reset(memory_reset)" if ddr3 else
+        "memory": (f"  memory memory (\n      .clk(clk),\n{_CLOCKS[bool(board.memory_clock)]}" if ddr3 else
                    FAMILIES[board.family].clock_pin
                    + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])") + joined
         + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}

@@ -83,7 +83,8 @@ class _Estimate:
         """{texts at once: `Reading`} of a machine that fits and has its weights in a memory."""
         if not (self.fits and self.memory):
             return {}
-        return {texts: reading(self.design, self.memory, self.clock, texts) for texts in self._counts}
+        return {texts: reading(self.design, self.memory, self.clock, texts, self.board.memory_clock)
+                for texts in self._counts}
 
     @cached_property
     def speeds(self) -> dict[int, float]:
@@ -205,6 +206,9 @@ def _say_memory(estimate):
              + (f", or {_from_card(estimate):,.1f} s from an SD card" if estimate.board.card else "")))
     if estimate.design.hw.kv_port:
         print(f"         {estimate.design.kv_places.size:,} bytes of keys and values in it")
+    if estimate.board.memory_clock:
+        print(f"         {estimate.board.memory_clock:g} MHz, its own clock: at most "
+              f"{estimate.board.memory_clock * memory.cycle_bits / 8:,.0f} MB/s")
 
 
 def _from_card(estimate):
@@ -269,7 +273,8 @@ def _say_smaller(estimate):
         return None
     print(f"smaller  --shape {spelled(smaller.design.hw)}")
     if estimate.memory:
-        cycles = reading(smaller.design, estimate.memory, smaller.mhz or estimate.board.clock, 1).cycles
+        cycles = reading(smaller.design, estimate.memory, smaller.mhz or estimate.board.clock, 1,
+                         estimate.board.memory_clock).cycles
     else:
         cycles = smaller.cycles()
     print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; "

@@ -70,7 +70,7 @@ def run_compare(options, screen):
     check_writable(options.picture, options.json)
     with screen.bar("trying shapes") as progress:
         points = compared(designs, family, capacity, options.texts, options.clock, progress,
-                          memory=chosen and chosen.memory)
+                          memory=chosen and chosen.memory, memory_clock=chosen and chosen.memory_clock)
     about = f"{model.name} on {title}, {options.texts} text{'s' if options.texts > 1 else ''} at once"
     print(f"{about}: {len(points):,} of {len(designs):,} shapes fit")
     if base.adapters:

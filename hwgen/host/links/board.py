@@ -54,6 +54,18 @@ module pll (input wire clkin, output wire clkout0, output wire clkout1, output w
 endmodule
 """
 
+#: The same of a machine that has not its memory's clock: ``share`` of the pins' cycles, in parts of 2^-32, have a
+#: rising edge of it, with one of the memory's clock or between two.
+_PLL_SHARE = """\
+module pll (input wire clkin, output wire clkout0, output wire locked);
+  reg [31:0] phase;
+  initial phase = 0;
+  always @(posedge clkin) phase <= phase + 32'd{share};
+  assign clkout0 = phase[31];
+  assign locked = 1'b1;
+endmodule
+"""
+
 #: Cycles of the pins' clock in which DDR3's controller holds the machine in reset, and some more.
 DDR3_RESET = 70_000
 
@@ -142,13 +154,14 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
     with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor, card_clock))
         kv = design.hw.kv_port > 0
-        path = memory_verilog(memory, board.clock, kv=kv, **memory_settings(board)).values()
+        path = memory_verilog(memory, board.memory_mhz, kv=kv, **memory_settings(board)).values()
         top = files.top(board, "machine", kv)
         if isinstance(memory, Ddr3):
             rows = kept_bits(memory, design.memory_bytes)
-            text = simulated_ddr3([board_with_ddr3(memory, board.clock, rows), top, *path])
-            # the simulation's cycle is one of the pins' clock, and the machine's are two
-            numbers = {"DIVISOR": 2 * divisor, "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
+            pll = [_PLL_SHARE.format(share=round(board.clock / board.memory_mhz / 2 * 2 ** 32))] * files.has_pll(board)
+            text = simulated_ddr3([board_with_ddr3(memory, board.memory_mhz, rows), top, *path, *pll])
+            # the simulation's cycle is one of the pins' clock, and the memory's are two
+            numbers = {"DIVISOR": _pin_cycles(board, divisor), "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
         else:
             card = card_periods(card_clock or board.clock) if board.card else None
             text = simulated([board_with_chip(memory, board.clock, len(board.pins()["led"]), card),
@@ -161,6 +174,16 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
         header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder", design)
         header += "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
         return _with_chip(header, sources)
+
+
+def _pin_cycles(board, divisor):
+    """Cycles of the pins' clock, twice the memory's, for a bit of ``divisor`` cycles of the machine's. ValueError if
+    the ninth bit were missed, as that is no whole number."""
+    wanted = 2 * divisor * board.memory_mhz / board.clock
+    if 9.5 * abs(round(wanted) / wanted - 1) + 1 / divisor > 0.45:
+        raise ValueError(f"Cycles per bit must be about a whole number of the pins' clock, not {divisor}, "
+                         f"which are {wanted:.2f}")
+    return round(wanted)
 
 
 def _with_chip(header: str, sources: Sequence[Path]) -> Path:
