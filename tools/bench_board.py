@@ -123,7 +123,8 @@ def built(name):
         found = {(count, length): mean for count in sorted({1, -(-entries // 2), entries})
                  for length, mean in cycles_per_token(link, checkpoint, count).items()}
     if chosen.memory:       # the simulation's own is faster than a chip that refreshes
-        found = {(count, length): max(mean, reading(design, chosen.memory, chosen.clock, count).memory / count)
+        found = {(count, length): max(mean, reading(design, chosen.memory, chosen.clock, count,
+                                                        chosen.memory_clock).memory / count)
                  for (count, length), mean in found.items()}
     made, simulated = f"hwgen fpga build --board {name}", f"python -m tools.bench_board --board {name}"
     rows = [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
@@ -169,7 +170,8 @@ def long_context(name):
         more = "" if lanes == hw.attention_lanes else f"_with_{lanes}_attention_lanes"
         more += "" if rows_at_once == hw.attention_rows else f"_{rows_at_once}_rows"
         for count in sorted({texts, hw.entries}):
-            memory = reading(wider, chosen.memory, chosen.clock, count).memory if chosen.memory else 0
+            memory = reading(wider, chosen.memory, chosen.clock, count, chosen.memory_clock).memory \
+                if chosen.memory else 0
             full = "" if count == texts else f"_{count}_texts"
             rows.append((f"long_context_ratio{full}{more}", context_ratio(wider, count, memory, wires), "",
                          "projected" if full or more else "derived"))

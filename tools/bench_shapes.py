@@ -40,7 +40,8 @@ def measured(board):
     base = Design(model=model, hw=hw_shape(board.shape, model), recipe=recipe(board.formats))
     texts = base.hw.entries
     designs = list(candidates(base, board.family, capacity, texts))
-    best = front(compared(designs, board.family, capacity, texts, memory=board.memory), GAIN)
+    best = front(compared(designs, board.family, capacity, texts, memory=board.memory,
+                          memory_clock=board.memory_clock), GAIN)
     rows = [(f"{board.name}/chip/LUT", capacity["LUT"], "LUT", "measured"),
             (f"{board.name}/chip/texts", texts, "texts", "measured")]
     for number, point in enumerate(best, 1):
@@ -51,7 +52,7 @@ def measured(board):
         built = json.loads(report.read_text())
         design = Design(model=model, hw=HwShape(**built["shape"]), recipe=recipe(board.formats))
         if board.memory:
-            cycles = reading(design, board.memory, built["clock"], design.hw.entries).cycles
+            cycles = reading(design, board.memory, built["clock"], design.hw.entries, board.memory_clock).cycles
         else:
             cycles = fit(design, board.family, capacity).cycles(design.hw.entries)
         rows += [(f"{board.name}/built/LUT", built["used"][names["lut"]], "LUT", "measured"),
