@@ -8,7 +8,9 @@ from hwgen.golden.ddr3_start import Answer, level
 from sim.ddr3_units import DELAY, BITSLIP, RESET, SELECT, plan_of
 from sim.stream_bench import bench_params, start_clock_reset, value_of
 
-PLAN = plan_of(**bench_params())
+PARAMS = bench_params()
+TABLE = PARAMS.pop("table")
+PLAN = plan_of(**PARAMS)
 
 
 class Lanes:
@@ -92,7 +94,7 @@ async def run(dut, clock, bus):
         await clock.sample()
         assert {name for name in ("ready", "failed") if value_of(getattr(dut, name))} == set(seen)
     await clock.edge()
-    wanted = level(PLAN, bus.answers)
+    wanted = level(PLAN, bus.answers, TABLE)
     assert bus.steps == wanted.steps
     assert seen == {"failed" if wanted.failed else "ready": wanted.cycle}
     return wanted

@@ -6,12 +6,14 @@ from sim.ddr3_units import plan_of
 from sim.runner import run, simulators
 
 
-def simulate(name, simulator, **params):
-    run(Ddr3Start(plan_of(**params)), name, "bench_ddr3_start", params=params, sim=simulator)
+def simulate(name, simulator, table=False, **params):
+    run(Ddr3Start(plan_of(**params), table=table), name, "bench_ddr3_start", params=params | {"table": table},
+        sim=simulator)
 
 
-def test_ddr3_start(simulator):
-    simulate("ddr3_start", simulator)
+@pytest.mark.parametrize("table", [False, True], ids=["logic", "table"])
+def test_ddr3_start(simulator, table):
+    simulate("ddr3_start", simulator, table)
 
 
 @pytest.mark.parametrize("params", [dict(lanes=1, bitslips=2, delays=4, tries=2),

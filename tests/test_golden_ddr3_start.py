@@ -24,6 +24,9 @@ def test_by_hand():
     assert [address for _, address, _ in found.steps] == [0, 4, 16, 8, 16, 8, 12, 16, 8, 16, 8, 12, 4, 8, 16, 20]
     assert found.steps[:3] == [(1, 0, 7), (7, 4, 1), (10, 16, None)]
     assert found.cycle == 6 + 3 * 15
+    slower = level(PLAN, [OK, *sweep, OK, OK, RIGHT, OK], table=True)       # each of 16 steps
+    assert slower.places == found.places and slower.cycle == found.cycle + 16
+    assert slower.steps[:3] == [(2, 0, 7), (9, 4, 1), (13, 16, None)]
 
 
 def test_nothing_works_or_not_twice():

@@ -350,7 +350,7 @@ def memory_verilog(memory, clock, module="memory", kv=False, crossing=False, **s
                           gates="\n".join(f"  assign {prefix}{name} = {own} && started;" for prefix in near
                                           for name, own in _readies(prefix).items()),
                           pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
-    units = {start: Ddr3Start(core.start) if ddr3 else SdramStart(core.start)}
+    units = {start: Ddr3Start(core.start, table=crossing) if ddr3 else SdramStart(core.start)}
     if crossing:
         units[f"{module}_crossing"] = AxiCrossing(memory.axi())
     return {f"{module}.v": "\n".join([text, *(emit_design(unit, name) for name, unit in units.items())]),

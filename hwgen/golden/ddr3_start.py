@@ -36,15 +36,15 @@ class _Refused(Exception):
 class _Bus:
     """Steps, one behind the other, from cycle 0 on."""
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
-        self.answers = iter(answers)
+    def __init__(self, answers: Iterable[Answer], lookup: int) -> None:
+        self.answers, self.lookup = iter(answers), lookup
         self.cycle, self.steps = 0, []      # type: int, list[tuple[int, int, int | None]]
 
     def play(self, steps: Iterable[StartStep], lane: int = 0) -> bool:
         """Whether all that was read is right."""
         right = True
         for step in steps:
-            self.cycle += 1                 # it is looked up
+            self.cycle += self.lookup       # it is looked up
             reads = isinstance(step, CheckStep)
             answer = next(self.answers)
             written = None if reads else 1 << lane if isinstance(step, LaneStep) else step.data
@@ -86,10 +86,10 @@ def _set(plan: StartPlan, bus: _Bus, lane: int, place: tuple[int, int]) -> bool:
     return bus.play(plan.test, lane)
 
 
-def level(plan: StartPlan, answers: Iterable[Answer]) -> Started:
+def level(plan: StartPlan, answers: Iterable[Answer], table: bool = False) -> Started:
     """What the unit does from cycle 0, the first without reset, on a bus with these ``answers``: one for each step, as
-    many as it takes."""
-    bus, places = _Bus(answers), []     # type: _Bus, list[tuple[int, int]]
+    many as it takes. With a ``table`` a step is looked up in two cycles."""
+    bus, places = _Bus(answers, 2 if table else 1), []     # type: _Bus, list[tuple[int, int]]
     try:
         bus.play(plan.first)
         for lane in range(plan.lanes):

@@ -1,8 +1,9 @@
 """The start-up of a memory whose reads must be levelled, without a CPU."""
 from enum import IntEnum
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..params.dram import CheckStep, LaneStep
@@ -32,6 +33,8 @@ class Ddr3Start(wiring.Component):
     Parameters
     ----------
     plan : StartPlan        addresses are of whole words of 4 bytes
+    table : bool            steps are in a memory, which takes a cycle more to look one up; else they are logic, as deep
+        as there are steps
 
     Members
     -------
@@ -48,8 +51,8 @@ class Ddr3Start(wiring.Component):
     ValueError              for an empty list, an address within a word, or counts that are no powers of two
     """
 
-    def __init__(self, plan):
-        self._plan = plan
+    def __init__(self, plan, *, table=False):
+        self._plan, self._table = plan, table
         self._parts = [getattr(plan, part.name.lower()) for part in _Part]
         for part, steps in zip(_Part, self._parts, strict=True):
             if not steps:
@@ -91,16 +94,31 @@ class Ddr3Start(wiring.Component):
             with m.If(~self.failed & ~self.ready):
                 self._choose(m, index, ended, fine, lane)
         with m.Elif(~self.failed):
-            m.d.sync += self.wb_cyc.eq(1)
             ends = {start - 1 for start in self._starts} | {len(steps) - 1}
-            with m.Switch(index):
-                for number, step in enumerate(steps):
-                    checks = isinstance(step, CheckStep)
-                    with m.Case(number):
-                        m.d.sync += [self.wb_adr.eq(step.address // 4), data.eq(step.data), pause.eq(step.wait),
-                                     of_lane.eq(isinstance(step, LaneStep)), check.eq(checks),
-                                     which.eq(masks.index(step.masks) if checks else 0), last.eq(number in ends)]
+            fields = (self.wb_adr, data, pause, of_lane, check, which, last)
+            values = [(step.address // 4, step.data, step.wait, isinstance(step, LaneStep), isinstance(step, CheckStep),
+                       masks.index(step.masks) if isinstance(step, CheckStep) else 0, number in ends)
+                      for number, step in enumerate(steps)]
+            self._look_up(m, index, fields, values)
         return m
+
+    def _look_up(self, m, index, fields, values):
+        """Offer the step of that index, in the next cycle or the one behind it."""
+        if self._table:
+            widths = [len(field) for field in fields]
+            words = [sum(int(value) << sum(widths[:k]) for k, value in enumerate(each)) for each in values]
+            m.submodules.table = table = Memory(shape=sum(widths), depth=len(words), init=words)
+            port, looked = table.read_port(), Signal()
+            m.d.comb += port.addr.eq(index)
+            m.d.sync += looked.eq(~looked)
+            with m.If(looked):
+                m.d.sync += [self.wb_cyc.eq(1), Cat(fields).eq(port.data)]
+            return
+        m.d.sync += self.wb_cyc.eq(1)
+        with m.Switch(index):
+            for number, each in enumerate(values):
+                with m.Case(number):
+                    m.d.sync += [field.eq(int(value)) for field, value in zip(fields, each, strict=True)]
 
     def _choose(self, m, index, ended, fine, lane):
         """The list behind the one that has ended."""
