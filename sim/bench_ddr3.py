@@ -44,8 +44,8 @@ class Master:
     def __init__(self, dut, clock):
         self.dut, self.clock = dut, clock
 
-    async def _until(self, name, most=400):
-        """To the edge that ends a cycle in which a signal was 1."""
+    async def _until(self, name, most=1000):
+        """To the edge that ends a cycle in which a signal was 1. Eight refreshes take 400 of a fast master's."""
         for _ in range(most):
             await self.clock.sample()
             there = value_of(getattr(self.dut, f"m_axi_{name}"))

@@ -33,7 +33,7 @@ CLOCKS = {"slower_machine": (95.8333, 56), "faster_machine": (60, 131)}
 def test_ddr3_with_a_clock_of_its_own(clocks):
     memory, machine = CLOCKS[clocks]
     run(ddr3_and_chip(MT41K256M16, memory, "ddr3", crossing=True), "ddr3", "bench_ddr3", testcase="bursts",
-        params=dict(bursts=30, skew=SKEW, machine=2 * round(10_000 * memory / machine)), sim="verilator")
+        params=dict(bursts=80, skew=SKEW, machine=2 * round(10_000 * memory / machine)), sim="verilator")
 
 
 @pytest.mark.parametrize("params", [dict(mute=1), dict(mute=2), dict(skew=0b100_001), dict(skew=0b001_101)])
