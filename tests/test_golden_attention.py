@@ -235,6 +235,16 @@ def test_rows_at_once_that_are_refused(shape, why):
         small_design(**shape)
 
 
+def test_padding_behind_the_last_head_is_refused_where_it_lasts_too_long():
+    """It would be taken for results of the next matrix."""
+    few = dict(num_attention_heads=1, num_key_value_heads=1, head_dim=2, attention_lanes=2, vector_lanes=2,
+               hidden_size=4)
+    assert small_design(**few, columns=64)
+    with pytest.raises(ValueError, match="^Column count must leave at most 62 columns without a head behind the 6 "
+                                         "outputs of qkv, not 128: take fewer columns or more vector lanes$"):
+        small_design(**few, columns=128)
+
+
 def test_a_window_takes_the_cycles_of_its_rows():
     design = small_design(context=64)
     assert attention_cycles(design, [63, 3], 8) == attention_cycles(design, [7, 3])

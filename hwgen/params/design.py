@@ -9,10 +9,12 @@ from .block import Block, Matrix, Norm, Project, Vector
 from .formats import E2M1, Fp8
 from .hardware import HwShape, Recipe
 from .kv_port import KvPlaces, kv_axi
+from .limits import check_limits
 from .model import ModelShape
 from .stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, Stream, Tiling
 
 __all__ = ["Design", "Matmul", "up_to"]
+
 
 def up_to(value: int, multiple: int) -> int:
     """``value`` rounded up to a multiple."""
@@ -60,18 +62,13 @@ class Design:
         self._check_formats()
         self._check_biases()
         self._check_adapters()
-        self._check_attention_rows()
+        check_limits(self)
         if self.hw.slots == 1 and self.hw.blocks < (most := self.most_blocks(self.hw.context)):
             raise ValueError(f"KV block count of a single slot must be at least what it has at once, {most}, not "
                              f"{self.hw.blocks}")
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
-
-    def _check_attention_rows(self):
-        if self.hw.attention_rows > 1 and self.hw.attention_lanes != self.padded_head_dim:
-            raise ValueError(f"Attention lane count must be that of a whole head, {self.model.head_dim} or more, where "
-                             f"attention reads several rows a cycle (attention_rows), not {self.hw.attention_lanes}")
 
     def _check_formats(self):
         recipe, hw = self.recipe, self.hw
