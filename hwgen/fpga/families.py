@@ -206,10 +206,15 @@ def _halves(board, folder):
     (folder / "pll.v").write_text(_HALVES.format(oscillator=board.oscillator, clock=board.clock, last=times - 1))
 
 
+#: The part of a region's places that the placer fills at most. At its default, 0.9, nextpnr 0.11.1 found no legal
+#: placement of machines that take half of a GW5AST-138 (fpga/tang-console-138k/README.md).
+DENSITY = "0.5"
+
 GOWIN5 = Family(
     name="gowin5", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT12X12"},
     pll=_halves, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw5a", product=_MULT12X12,
-    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", place=GOWIN.place,
+    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs",
+    place=lambda *words: (*GOWIN.place(*words), "--placer-heap-beta", DENSITY),
     pack=lambda board, placed, output: ("--cpu_as_gpio", "--compress", "-d", board.device[1], "-o", output, placed))
 
 
