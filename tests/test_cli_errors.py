@@ -181,6 +181,8 @@ WRONG = {
     "assumption that floats do not hold": ("plan scale --set clock_ghz=1e300",
                                            "clock_ghz must be 1e-09 to 1e.15, not 1e.300"),
     "no entries": ("plan scale --sweep entries=0:64", "entries must be above 0, not 0"),
+    "columns behind the heads": ("plan demo --board ulx3s-85f --shape tiny,columns=1024",
+                                 "Column count must leave at most 62 columns without a head behind the 128 outputs"),
     "die without a speed": ("plan die demo", "required: --tokens-per-second"),
     "die that none can be": ("plan die demo --tokens-per-second 1e9",
                              r"Tokens a second must be (at most [\d,]+|fewer than 1,000,000,000) for 1 user"),

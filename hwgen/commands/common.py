@@ -10,6 +10,7 @@ from ..models.adapter_codes import check_rank
 from ..models.adapters import read_adapter
 from ..models.wires import fixed_matrices
 from ..params.design import Design
+from ..params.limits import check_padding
 from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
@@ -122,7 +123,9 @@ def design_of(options, checkpoint):
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
         hw = hw_shape(options.shape, checkpoint.shape)
-        return Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
+        design = Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
+        check_padding(design)
+        return design
 
 
 def without_adapters(hw):

@@ -13,6 +13,7 @@ from ..lib.skid import SkidRegister, cut
 from ..lib.steps import phase_shape
 from ..params.block import Norm
 from ..params.counters import EVENTS
+from ..params.limits import check_padding
 from ..params.stream import FINAL_NORM, HEAD
 from ..units.counters import Counters
 from ..units.weights import request_layout
@@ -73,6 +74,7 @@ class Decoder(wiring.Component):
     def __init__(self, design, *, rom_file=None, wires=None, axi=None):
         if design.hw.wired and wires is None:
             raise ValueError("Matrices must be given to a machine in which they are logic")
+        check_padding(design)
         self._design, self._rom_file, self._wires, self._axi = design, rom_file, wires, axi
         sizes, place = make.request_sizes(design), dict(slots=design.hw.slots, context=design.hw.context)
         members = {

@@ -10,6 +10,7 @@ from ...host.terminal import result
 from ...models import ModelError, load, quantize
 from ...models.wires import different_rows, matrix_name
 from ...params.design import Design
+from ...params.limits import check_padding
 from ...params.presets import hw_shape
 from ...plan.costs import BUILT, KINDS, PAIRED, check_pairs, table, unknown
 from ...plan.fit import FULL, Fit, cycles_with, fit, largest, smallest_change, spelled
@@ -137,6 +138,7 @@ def _asked(options, screen):
             options.formats = board.formats
         hw = hw_shape(shape, model)
         design = Design(model=model, hw=hw, recipe=recipe_of(options, kept, options.model))
+        check_padding(design)
         check_source(board, hw)
         check_pairs(hw, family)
         check_clock(options)
