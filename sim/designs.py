@@ -69,7 +69,7 @@ def random_formats(seed, changes):
             first = rng.randrange(layers)
             last, part = rng.randrange(first, layers), rng.choice(["", *("." + name for name in projects)])
             found.append(f"layers.{first}-{last}{part}={rng.choice(['e2m1', base])}")
-    if (changes.get("tie_word_embeddings", True) or changes.get("head") == "pair" or changes.get("head_bias")
+    if (changes.get("head") == "pair" or changes.get("head_bias")
             or kind != "rows" and rng.random() < 0.3):
         found.append(f"head={base}")
     elif kind == "mixed":

@@ -61,7 +61,7 @@ def scattered(model, seed):
                                           for name, matrix in layer.matrices().items()})
                    for layer in model.layers)
     head = of(model.head, recipe.row_offsets(HEAD))
-    return dataclasses.replace(model, layers=layers, head=head, embedding=head if model.shape.tie_word_embeddings
+    return dataclasses.replace(model, layers=layers, head=head, embedding=head if recipe.ties(model.shape)
                                else of(model.embedding, recipe.row_offsets(HEAD)),
                                positions=model.positions and of(model.positions, recipe.row_offsets(HEAD)))
 

@@ -174,15 +174,15 @@ def _formats(rng, so_far):
 
 def _overrides(rng, so_far):
     """With adapters often all matrices in E2M1, whose array has fewer bits: but of an LM head that must have 8."""
-    wide = so_far["tie_word_embeddings"] or so_far["head_bias"] or so_far["head"] == "pair"
+    wide = so_far["head_bias"] or so_far["head"] == "pair"
     if so_far["adapters"] and not wide and random.Random(f"narrow {rng.random()}").random() < 0.5:
         return [{"project": "", "layers": None, "format": "e2m1"}]
     return [_drawn(DRAWN[Override], rng.random(), so_far) for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2)))]
 
 
 def _project(rng, so_far):
-    """Whose format it is. An LM head that is a table too, or has a bias or pairs, has one of 8 bits."""
-    wide = so_far["tie_word_embeddings"] or so_far["head_bias"] or so_far["head"] == "pair"
+    """Whose format it is. An LM head that has a bias or pairs has one of 8 bits."""
+    wide = so_far["head_bias"] or so_far["head"] == "pair"
     return rng.choice([*(step.name for step in LLAMA.of(Project)), *(["", HEAD] if not wide
                                                                      or rng.random() < 0.05 else [])])
 

@@ -33,7 +33,7 @@ FORMATS = {
     "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, dsp_pairs=1, tile_beats=2,
                       hidden_size=40,
                       activation_format="e4m3"),
-    "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2,
+    "narrow": dict(formats="weights=e2m1", sampler="gumbel", entries=4, halves=2,
                    tile_beats=2, hidden_size=40,
                    vocab_size=90),
     "one_beat": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", tile_beats=1, hidden_size=72,

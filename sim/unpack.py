@@ -96,7 +96,7 @@ def unpack(beats, design):
     return QuantizedModel(
         shape=model, recipe=design.recipe, layers=tuple(layer(i) for i in range(design.layers)),
         final_gain=gain[:model.head_inputs], head=head,
-        embedding=head if model.tie_word_embeddings else table(header[EMBEDDING], model.vocab_size, EMBEDDING),
+        embedding=head if design.recipe.ties(model) else table(header[EMBEDDING], model.vocab_size, EMBEDDING),
         final_bias=vectors["final_bias"][:model.head_inputs] if block.final_bias else None,
         positions=table(header[POSITIONS], model.max_position_embeddings, POSITIONS)
         if model.learned_positions else None)

@@ -4,13 +4,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from hwgen.golden.decoder import GoldenDecoder
 from hwgen.models import random_checkpoint
+from hwgen.models.checkpoint import Checkpoint
+from hwgen.models.pack import pack
 from hwgen.models.quantize import (Matrix, bf16, bf16_values, encode, quantize, quantize_head, quantize_matrix,
                                    scale_exponent)
 from hwgen.params.block import dense
 from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
-from hwgen.params.hardware import Recipe
+from hwgen.params.design import Design
+from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import ModelShape
+from hwgen.params.presets import recipe
+from hwgen.plan.accuracy import PartlyFp8
+from hwgen.plan.rounded import Rounded
 
 ORACLES = {E3M4: ml_dtypes.float8_e3m4, E4M3: ml_dtypes.float8_e4m3fn, E2M1: ml_dtypes.float4_e2m1fn}
 ODD = ModelShape(name="odd", vocab_size=77, hidden_size=72, intermediate_size=20, num_hidden_layers=2,
@@ -162,6 +169,29 @@ def test_model():
     assert np.abs(model.layers[1].q.values() - wq).max() < 0.01 * np.abs(wq).max() + 1e-9 + 2 ** -6 * np.abs(wq).max()
     tied = quantize(random_checkpoint(dataclasses.replace(ODD, tie_word_embeddings=True)), Recipe(head="single"))
     assert tied.head is tied.embedding and tied.head.lo is None
+
+
+def test_a_tied_head_with_a_format_of_its_own():
+    """It is that of a model whose head is a copy of the table: codes, logits and stream."""
+    tied = random_checkpoint(dataclasses.replace(ODD, tie_word_embeddings=True))
+    copy = Checkpoint(ODD, "copy", lambda name: tied.tensor(name))
+    in_4_bits, steps = recipe("weights=e2m1"), []
+    model = quantize(tied, in_4_bits, progress=lambda *step: steps.append(step))
+    assert steps[-1] == (len(steps), len(steps)) and model.head.fmt == E2M1 and model.embedding.fmt == E3M4
+    other = quantize(copy, in_4_bits)
+    designs = [Design(model=shape, recipe=in_4_bits, hw=HwShape(context=32, attention_lanes=8))
+               for shape in (tied.shape, ODD)]
+    streams = [np.asarray(pack(each, design).data) for each, design in zip((model, other), designs)]
+    assert np.argwhere(streams[0] != streams[1]).tolist() == [[0, byte] for byte in range(4, 8)]    # the digest
+    assert np.array_equal(*(GoldenDecoder(design, each).logits([3, 70, 8])
+                            for design, each in zip(designs, (model, other))))
+    assert quantize(tied, recipe("weights=e2m1,head=e3m4")).head.fmt == E3M4
+    # and float32 with the machine's roundings is as far from both
+    rounded = [Rounded(checkpoint, each, in_4_bits, 16).logits([3, 70, 8])
+               for checkpoint, each in ((tied, model), (copy, other))]
+    assert np.array_equal(*rounded)
+    assert np.array_equal(*(PartlyFp8(checkpoint, in_4_bits, ["weights"]).logits([3, 70, 8])
+                            for checkpoint in (tied, copy)))
 
 
 def test_digest_names_shape_recipe_and_codes():

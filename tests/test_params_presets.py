@@ -135,7 +135,6 @@ def test_wrong_recipes(text, head, complaint):
 
 
 @pytest.mark.parametrize("text, shape, complaint", [
-    ("weights=e2m1", {}, "LM head, which is the embedding table too, must be of 8 bits, not e2m1: add head=e3m4"),
     ("layers.4-5=e2m1", {}, "0 to 4 with demo, not layers.4-5=e2m1"),
     ("layers.99=e3m4", {}, "0 to 4 with demo, not layers.99-99=e3m4"),
     ("block_range=2", {}, "left out where no matrix is in e2m1"),

@@ -15,6 +15,7 @@ from hwgen.models import kept as kept_module
 from hwgen.models.kept import keep, load_kept
 from hwgen.models.reference import Reference
 from hwgen.params.block import Project, QkNorm, dense
+from hwgen.params.formats import E2M1, E3M4
 from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan import compensate as module
@@ -125,6 +126,16 @@ def test_folder_keeps_every_number(kind, text, tmp_path):
     assert quantize(there, model.recipe) is there.kept
     near, exact = (Reference.of(each).logits(list(range(10))) for each in (there, checkpoint))
     assert np.linalg.norm(near - exact) < (0.6 if "e2m1" in text else 0.15) * np.linalg.norm(exact)
+
+
+def test_folder_keeps_a_tied_head_of_4_bits(tmp_path):
+    checkpoint = random_checkpoint(shape_of("llama", tie_word_embeddings=True))
+    model = made(checkpoint, "weights=e2m1")
+    assert (model.head.fmt, model.embedding.fmt) == (E2M1, E3M4)
+    assert (model.head.codes != quantize(checkpoint, model.recipe).head.codes).any()       # rounded for its inputs
+    keep(model, checkpoint, tmp_path / "kept", largest=1.0, source="a test")
+    there = load(tmp_path / "kept", need_tokenizer=False)
+    assert there.kept.digest == model.digest and there.kept.head.fmt == E2M1
 
 
 def test_a_part_in_codes_is_the_models_own(tmp_path):
@@ -293,10 +304,10 @@ def test_plan_takes_a_kept_model_in_its_formats(words, said, tmp_path, capsys):
     ("accuracy demo --quantized {kept}", "has another shape"),
     ("accuracy {twin} --quantized {kept}", "has other numbers"),
     ("accuracy mini --quantized {kept} --parts", "Option --parts needs --recipe"),
-    ("accuracy mini --recipe weights=e2m1", "add head=e3m4 to --formats"),
+    ("accuracy mini --recipe weights=e2m1,head=pair", "add head=e3m4 to --formats"),
     ("accuracy mini --recipe layers.9=e2m1", "0 to 2 with mini"),
-    ("quantize mini -o {new} --formats weights=e2m1", "add head=e3m4 to --formats"),
-    ("run mini --prompt x --link golden --speculate 2 --draft weights=e2m1", "add head=e3m4 to --formats"),
+    ("quantize mini -o {new} --formats weights=e2m1,head=pair", "add head=e3m4 to --formats"),
+    ("run mini --prompt x --link golden --speculate 2 --draft weights=e2m1,head=pair", "add head=e3m4 to --formats"),
     ("quantize mini -o {new} --calibration {other}/none", "No such file")])
 def test_program_refuses(words, complaint, tmp_path, capsys):
     kept_mini(tmp_path / "kept")

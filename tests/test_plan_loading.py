@@ -98,8 +98,8 @@ def test_the_plan_of_a_board(capsys, tmp_path):
 
 
 def test_the_plan_of_fifteen_million_parameters(capsys, tmp_path):
-    """Of stories15M's shape (fpga/ulx3s-85f-sdram): its config.json is enough. In 4 bits as well, but for the table of
-    embeddings, which is the LM head."""
+    """Of stories15M's shape (fpga/ulx3s-85f-sdram): its config.json is enough. In 4 bits as well, where the table of
+    embeddings is the LM head and where the head is a matrix of its own."""
     config = {"model_type": "llama", "hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6,
               "num_attention_heads": 6, "vocab_size": 32000, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
               "tie_word_embeddings": True}
@@ -107,7 +107,8 @@ def test_the_plan_of_fifteen_million_parameters(capsys, tmp_path):
     shape = ("lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=4,slots=4,tile_beats=2,context=96,kv_block=8,"
              "kv_blocks=12,sampler=gumbel,source=stream")
     for formats, size, speeds in ("", "15,195,680", ("5.8", "23")), ("weights=e2m1,head=e3m4", "12,384,384",
-                                                                     ("7.1", "28")):
+                                                                     ("7.1", "28")), ("weights=e2m1", "17,264,384",
+                                                                                      ("11", "44")):
         assert main(["plan", str(tmp_path), "--board", "ulx3s-85f-sdram", "--shape", shape,
                      *(["--formats", formats] if formats else [])]) == 0
         out = capsys.readouterr().out

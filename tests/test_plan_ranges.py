@@ -12,7 +12,7 @@ from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan import ranges as module
 from hwgen.plan.accuracy import compare, golden
-from hwgen.plan.ranges import MATRIX_LIMIT, advice, calibration, fitting_fraction, lines
+from hwgen.plan.ranges import MATRIX_LIMIT, advice, calibration, fitting_fraction, lines, measure
 from model_files import ODD
 
 #: Matrices whose outputs are added to the residual.
@@ -174,6 +174,13 @@ def test_an_untied_head_and_its_pair_are_matrices(mini):
     model = outlier(untied(mini), "lm_head.weight")
     for text in ("e3m4", "e3m4,head=pair"):
         assert said(model, text)[0].startswith("lm_head.weight does not suit e3m4"), text
+
+
+def test_a_tied_head_of_its_own_is_a_matrix(mini):
+    quantized = quantize(mini, recipe("head=e2m1"))
+    ranges, _ = measure(mini, quantized, 16, list(range(40)))
+    assert {"model.embed_tokens.weight", "lm_head.weight"} <= {*ranges.matrices}
+    assert ranges.matrices["lm_head.weight"].error > 4 * ranges.matrices["model.embed_tokens.weight"].error
 
 
 def test_the_cost_is_about_the_golden_models(mini):

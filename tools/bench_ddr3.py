@@ -90,10 +90,10 @@ def of_outside(tokens):
 
 
 def smollm2():
-    """The ledger's rows of SmolLM2-135M on the board, of its shape there in 8 bits, and with layers of 4 bits: over the
-    first 256 positions, and over all."""
+    """The ledger's rows of SmolLM2-135M on the board, of its shape there in 8 bits, and in 4 bits, the LM head too:
+    over the first 256 positions, and over all."""
     chosen, rows = board(BOARD), []
-    for suffix, formats in (("", None), ("_4_bits", "weights=e2m1,head=e3m4")):
+    for suffix, formats in (("", None), ("_4_bits", "weights=e2m1")):
         design = Design(model=SMOLLM2_135M, hw=hw_shape(SHAPE, SMOLLM2_135M), recipe=recipe(formats))
         size = design.stream_beats * design.hw.beat_bytes
         for name, texts in (("smollm2_board_tokens_per_second", 1), ("smollm2_board_batch_tokens_per_second", 8)):

@@ -63,8 +63,8 @@ def add_formats(sub):
                      "p=e4m3); weights and kv also e2m5, weights also e2m1: of all "
                      "matrices (weights=F), the LM head (head=F), those of some kind (qkv=F, o=F, gate_up=F, "
                      "down=F) or layers (layers.0-1=F, layers.3.down=F), "
-                     "of which what comes later counts; a tied head needs head=e3m4 then. scales=row or matrix: "
-                     "exponents (default: matrix, row with e2m1 or e2m5); "
+                     "of which what comes later counts; a tied head in e2m1 is stored beside "
+                     "the embedding table. scales=row or matrix: exponents (default: matrix, row with e2m1 or e2m5); "
                      "block_range=N: the largest offset of 32 weights in e2m1. As "
                      "weights=e2m1,head=e3m4,layers.0-1=e3m4: docs/cli.md")
     sub.add_argument("--head", choices=("single", "pair"),

@@ -217,7 +217,7 @@ def _model(shape, recipe, file, exponents, formats):
     return QuantizedModel(
         shape=shape, recipe=recipe, layers=tuple(map(layer, range(shape.num_hidden_layers))),
         final_gain=arrays["final_gain"], head=head,
-        embedding=head if shape.tie_word_embeddings else matrix("embedding"), final_bias=arrays.get("final_bias"),
+        embedding=head if recipe.ties(shape) else matrix("embedding"), final_bias=arrays.get("final_bias"),
         positions=matrix("positions") if shape.learned_positions else None)
 
 

@@ -254,9 +254,9 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantizedModel:
-    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where
-    the final norm has one, and ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of
-    `ModelShape.head_inputs` elements."""
+    """A whole model in codes. ``embedding`` is ``head`` itself when the recipe `ties` them; ``final_bias`` is there
+    where the final norm has one, and ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias``
+    are of `ModelShape.head_inputs` elements."""
 
     shape: ModelShape
     recipe: Recipe
@@ -336,7 +336,7 @@ def quantize(checkpoint: Checkpoint, recipe: Recipe = Recipe(), progress: Callab
     if checkpoint.kept is not None and checkpoint.kept.recipe == recipe:
         return checkpoint.kept
     shape, matrices = checkpoint.shape, matrices or {}
-    total, done = len(tensor_shapes(shape)), 0
+    total, done = len(tensor_shapes(shape)) + (shape.tie_word_embeddings and not recipe.ties(shape)), 0
 
     def read(name):
         nonlocal done
@@ -358,7 +358,7 @@ def quantize(checkpoint: Checkpoint, recipe: Recipe = Recipe(), progress: Callab
     layers = tuple(_layer(i, shape, recipe, matrices, read) for i in range(shape.num_hidden_layers))
     gains = read("model.norm.weight")
     final_gain, final_bias = bf16(gains), bf16(read("model.norm.bias")) if shape.block.final_bias else None
-    if shape.tie_word_embeddings:
+    if recipe.ties(shape):
         head = embedding
     elif "lm_head.weight" in matrices:
         head = matrices["lm_head.weight"]

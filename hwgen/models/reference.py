@@ -104,12 +104,16 @@ class Reference:
     shape : ModelShape
     weights : callable      tensor name -> float32 array; each is read once and kept ...
     keep : bool             ... unless this is false: then it is read whenever it is needed, and only one is in memory
+    own_head : bool         read the LM head by its own name, though it is the embedding table
     """
 
-    def __init__(self, shape: ModelShape, weights: Callable[[str], np.ndarray], *, keep: bool = True) -> None:
+    def __init__(self, shape: ModelShape, weights: Callable[[str], np.ndarray], *, keep: bool = True,
+                 own_head: bool = False) -> None:
         self.shape = shape
-        self._weights = {name: weights(name) for name in tensor_shapes(shape)} if keep else _Unkept(weights)
-        self._head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
+        tied = shape.tie_word_embeddings and not own_head
+        self._head = "model.embed_tokens.weight" if tied else "lm_head.weight"
+        names = {**tensor_shapes(shape), self._head: ()}
+        self._weights = {name: weights(name) for name in names} if keep else _Unkept(weights)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Self:

@@ -109,8 +109,7 @@ class Recipe:
                 raise ValueError(f"Layers of a format must be 0 to {model.num_hidden_layers - 1} with {model.name}, "
                                  f"not {override}")
         if self.format_of(HEAD) == E2M1:
-            for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"),
-                               (self.head == "pair", "which is in pairs"), (model.head_bias, "which has a bias")):
+            for wrong, why in ((self.head == "pair", "which is in pairs"), (model.head_bias, "which has a bias")):
                 if wrong:
                     raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: "
                                      f"add head={self.weight_format} to --formats")
@@ -125,6 +124,11 @@ class Recipe:
         """The format of a `Project` of a layer, or of the LM head ("head")."""
         found = [override.format for override in self.overrides if override.covers(project, layer)]
         return found[-1] if found else self.weight_format
+
+    def ties(self, model: "ModelShape") -> bool:
+        """Whether the LM head of a `ModelShape` is its embedding table in the machine too: it is in the model, and has
+        no format of its own."""
+        return model.tie_word_embeddings and self.format_of(HEAD) == self.weight_format
 
     def row_offsets(self, name: str) -> int:
         """The largest offset of a row of a matrix; of the LM head and of tables if ``name`` is "head". 0: there are

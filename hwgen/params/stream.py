@@ -127,9 +127,9 @@ class Stream:
     """The sections of a design's stream, in order. ``stream[name]`` is a section outside the layers, ``stream[name,
     layer]`` a layer's.
 
-    A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream
-    once. The table of learned positions has a row for each position that the machine has. Matrices that are logic have
-    no section, and the head only as a table.
+    A tied LM head without a format of its own is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``,
+    which stands in the stream once. The table of learned positions has a row for each position that the machine has.
+    Matrices that are logic have no section, and the head only as a table.
     """
 
     def __init__(self, design: "Design") -> None:
@@ -147,9 +147,10 @@ class Stream:
                     self._matrix(step.name, layer, design.matmul(step.name), design.recipe.format_of(step.name, layer))
         self._record(FINAL_NORM, None, (HEAD,), tuple((vector.name, design.vector_granules(vector))
                                                       for vector in block.final_vectors))
-        if self.has_tiles(HEAD) or design.model.tie_word_embeddings:
+        tied = design.recipe.ties(design.model)
+        if self.has_tiles(HEAD) or tied:
             self._matrix(HEAD, None, design.head_matmul, design.recipe.format_of(HEAD))
-        if design.model.tie_word_embeddings:
+        if tied:
             self._named[EMBEDDING, None] = self[HEAD]
         else:
             self._matrix(EMBEDDING, None, design.head_matmul)

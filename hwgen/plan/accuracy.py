@@ -62,7 +62,7 @@ class PartlyFp8(Reference):
                 fmt = recipe.format_of(project, int(layer))
             return quantize_matrix(values, fmt, rows=recipe.row_offsets(matrix), blocks=blocks).values()
 
-        super().__init__(checkpoint.shape, weights)
+        super().__init__(checkpoint.shape, weights, own_head=not recipe.ties(checkpoint.shape))
         self._round(recipe, operands)
 
     def _round(self, recipe, operands):

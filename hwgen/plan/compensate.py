@@ -244,7 +244,7 @@ def compensate(checkpoint, recipe, texts, progress=None, *, balance=True):
             step()
     largest, matrices = max(largest, float(np.abs(x).max())), {}
     checkpoint = balanced(checkpoint, powers)
-    tied = shape.tie_word_embeddings
+    tied = recipe.ties(shape)
     if tied:        # embeddings come first, so the head is rounded for the exact inputs
         inputs = fp8_rounded(exact.normed(x), recipe.activation_format)
         matrices["model.embed_tokens.weight"] = _table(checkpoint.tensor("model.embed_tokens.weight"),

@@ -180,7 +180,7 @@ def measure(checkpoint: Checkpoint, quantized: QuantizedModel, fraction: int,
         return values
 
     with np.errstate(all="ignore"):         # what is no number is said to be so
-        exact = Exact(checkpoint.shape, weights)
+        exact = Exact(checkpoint.shape, weights, own_head=not quantized.recipe.ties(checkpoint.shape))
         logits = exact.logits(tokens)
         cost = _cost(logits, Rounded(checkpoint, quantized, quantized.recipe, fraction).logits(tokens))
     return _ranges_of(exact, checkpoint, fraction, matrices, cost), logits
@@ -246,7 +246,7 @@ def _no_help(recipe):
 
 def _in(recipe, quantized, checkpoint, others):
     """A quantized model in another recipe, whose codes are made anew where they must be; ``others`` keeps them."""
-    tied = checkpoint.shape.tie_word_embeddings
+    tied = recipe.ties(checkpoint.shape)
     if recipe.weight_format != quantized.recipe.weight_format:
         if not others:
             others.append(quantize(checkpoint, dataclasses.replace(recipe, head="pair")))

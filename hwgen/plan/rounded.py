@@ -16,8 +16,8 @@ __all__ = ["Exact", "Rounded", "matrix_of"]
 class Exact(Reference):
     """Float32, which reads each tensor when it needs it, and sees the residual."""
 
-    def __init__(self, shape: ModelShape, weights: Callable[[str], np.ndarray]) -> None:
-        super().__init__(shape, weights, keep=False)
+    def __init__(self, shape: ModelShape, weights: Callable[[str], np.ndarray], *, own_head: bool = False) -> None:
+        super().__init__(shape, weights, keep=False, own_head=own_head)
         self.largest, self.rms = [], []
 
     def residual(self, x: np.ndarray) -> np.ndarray:
@@ -35,12 +35,12 @@ class Rounded(PartlyFp8):
         def weights(name):
             if name == "lm_head.bias":      # it is in the matrix, with inputs of its own
                 return np.float32(0)
-            if len(sizes[name]) == 1:       # gains and biases
+            if len(sizes.get(name, ())) == 1:       # gains and biases
                 return bf16_values(bf16(checkpoint.tensor(name)))
             matrix, factor = matrix_of(quantized, name)
             return matrix.values() / np.float32(factor)
 
-        Reference.__init__(self, checkpoint.shape, weights, keep=False)
+        Reference.__init__(self, checkpoint.shape, weights, keep=False, own_head=not recipe.ties(checkpoint.shape))
         self._round(recipe, ("activations", "heads", "p"))
         self._step = np.float32(2.0 ** -fraction)
         shape = checkpoint.shape
