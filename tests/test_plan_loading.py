@@ -69,7 +69,7 @@ def test_a_plan_says_the_memorys_clock(capsys):
     line = "plan demo --board ecpix-5-85f"
     assert main(line.split()) == 0
     out = capsys.readouterr().out
-    assert "87.5 MHz, its own clock: at most 700 MB/s" in out
+    assert "93.75 MHz, its own clock: at most 750 MB/s" in out
 
 
 def test_shapes_are_compared_with_the_memory_in_mind():

@@ -33,7 +33,7 @@ from tools.board_text import decode
 
 BOARD = "ecpix-5-85f"
 #: Of SmolLM2-135M there (fpga/ecpix-5-85f/README.md).
-SHAPE = ("lanes=8,columns=8,vector_lanes=2,attention_lanes=4,entries=8,slots=8,tile_beats=4,context=2048,kv_block=128,"
+SHAPE = ("lanes=8,columns=8,vector_lanes=2,attention_lanes=8,entries=8,slots=8,tile_beats=4,context=2048,kv_block=128,"
          "dsp_columns=8,kv_port=128,attention_hold=0,sampler=greedy,source=stream")
 #: Positions over which its speeds are the mean.
 LENGTHS = {"": 256, "_2048": 2048}

@@ -138,8 +138,8 @@ BOARDS = {b.name: b for b in (
           platform="amaranth_boards.ecpix5:ECPIX585Platform", family="ecp5",
           device=("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
-          oscillator=100, clock=56, asked=60, baud=8_000_000, programmer=("--board", "ecpix5"), memory=MT41K256M16,
-          memory_clock=87.5,
+          oscillator=100, clock=56, asked=58, baud=8_000_000, programmer=("--board", "ecpix5"), memory=MT41K256M16,
+          memory_clock=93.75,
           shape="lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
                 "context=256,kv_blocks=48,sampler=greedy,source=stream"),
     Board(name="ulx3s-85f-wired", title="Radiona ULX3S, LFE5U-85F, weights as logic",
