@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How far `hwgen plan` is from what was built: its estimates beside fpga/BOARD/report.json, for each board that has
-one."""
+"""How far `hwgen plan` is from what was built: its estimates beside the reports of builds in fpga/BOARD, for each board
+that has one."""
 import argparse
 import json
 from pathlib import Path
@@ -13,11 +13,14 @@ from hwgen.models import load, quantize
 from hwgen.models.wires import different_rows
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
+from hwgen.params.model import SMOLLM2_135M
 from hwgen.params.presets import recipe
 from hwgen.plan.costs import BUILT, KINDS
 from hwgen.plan.fit import fit
 from tools import ledger
 
+#: Models whose weights a build does not need.
+SHAPES = {SMOLLM2_135M.name: SMOLLM2_135M}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -25,25 +28,30 @@ def compared(report):
     """{figure: (estimate, built)} of a build's report: LUT, FF, BRAM, DSP and MHz."""
     chosen = board(report["board"])
     names = FAMILIES[chosen.family].resources
-    checkpoint = load(report["model"], need_tokenizer=False)
-    design = Design(model=checkpoint.shape, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
-    rows = different_rows(quantize(checkpoint, design.recipe), design) if design.hw.wired else None
-    found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS}, rows)
+    model = SHAPES.get(report["model"]) or load(report["model"], need_tokenizer=False).shape
+    design = Design(model=model, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
+    rows = different_rows(quantize(load(report["model"], need_tokenizer=False), design.recipe),
+                          design) if design.hw.wired else None
+    found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS}, rows,
+                chosen.around)
     return {**{kind: (found.used[kind], report["used"][names[kind.lower()]]) for kind in KINDS},
             "MHz": (round(found.mhz, 1), report["fmax"])}
 
 
 def reports():
-    return [json.loads(path.read_text()) for path in sorted(ROOT.glob("fpga/*/report.json"))]
+    """Of each board one: report.json, or that of the model for which it was built."""
+    paths = [[folder / "report.json", *sorted(folder.glob("*.json"))] for folder in sorted(ROOT.glob("fpga/*"))]
+    return [json.loads(there[0].read_text()) for each in paths if (there := [path for path in each if path.exists()])]
 
 
 def clocks():
     """{family: (MHz, way)}: the line through its builds' clocks, over the root of their LUTs. One build alone leaves
-    ``way`` as it is. Machines whose matrices are logic have a rule of their own (`hwgen.plan.wired.WAY`)."""
+    ``way`` as it is. Machines whose matrices are logic have a rule of their own (`hwgen.plan.wired.WAY`), and so have
+    chips of another speed grade (`hwgen.fpga.boards.GRADES`)."""
     found = {}
     for report in reports():
         chosen = board(report["board"])
-        if report["shape"]["source"] == "wired":
+        if report["shape"]["source"] == "wired" or chosen.around.faster != 1:
             continue
         luts = report["used"][FAMILIES[chosen.family].resources["lut"]]
         found.setdefault(chosen.family, []).append(((luts / 100_000) ** 0.5, report["fmax"]))

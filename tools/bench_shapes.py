@@ -41,7 +41,7 @@ def measured(board):
     texts = base.hw.entries
     designs = list(candidates(base, board.family, capacity, texts))
     best = front(compared(designs, board.family, capacity, texts, memory=board.memory,
-                          memory_clock=board.memory_clock), GAIN)
+                          memory_clock=board.memory_clock, around=board.around), GAIN)
     rows = [(f"{board.name}/chip/LUT", capacity["LUT"], "LUT", "measured"),
             (f"{board.name}/chip/texts", texts, "texts", "measured")]
     for number, point in enumerate(best, 1):

@@ -3,6 +3,7 @@ import importlib
 from dataclasses import dataclass, field, fields
 
 from ..params.dram import MT41K256M16, MT48LC16M16, Ddr3, Sdram
+from ..plan.costs import Around
 
 __all__ = ["BOARDS", "Board", "Pin", "board"]
 
@@ -17,6 +18,11 @@ DDRAM_PINS = {"ddram_clk_p": "clk", "ddram_cke": "clk_en", "ddram_ras_n": "ras",
               "ddram_dqs_p": "dqs", "ddram_dq": "dq"}
 #: The same of a card, and what keeps others off its pins.
 CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_miso": "miso", "wifi_en": "wifi_en"}
+
+
+#: ECP5's speed grades -> how much faster a machine is than in grade 6: two builds of ecpix-5-85f (62.67 MHz with 52,848
+#: LUTs, 63.45 with 57,262) beside the planner's clock of grade 6.
+GRADES = {"8": 1.16}
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,13 @@ class Board:
         if self.memory_clock is not None:
             shown["memory_clock"] = self.memory_clock
         return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def around(self):
+        """What the planner must know of it beside its chip's family and size."""
+        memory = {"memory": "DDR3" if isinstance(self.memory, Ddr3) else "SDR"} if self.memory else {}
+        grade = self.device[self.device.index("--speed") + 1] if "--speed" in self.device else None
+        return Around(**memory, crossed=self.memory_clock is not None, faster=GRADES.get(grade, 1.0))
 
     @property
     def memory_mhz(self):

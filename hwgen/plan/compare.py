@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..params.design import Design
 from ..params.dram import Sdram
-from .costs import PAIRED
+from .costs import ALONE, PAIRED, Around
 from .fit import Fit, fit
 from .loading import reading
 
@@ -98,9 +98,11 @@ def size(design: Design) -> tuple[int, ...]:
 
 def compared(designs: Sequence[Design], family: str, capacity: dict[str, int], texts: int, mhz: float | None = None,
              progress: Callable[[int, int], object] = lambda done, total: None,
-             memory: Sdram | None = None, memory_clock: float | None = None) -> list[Point]:
+             memory: Sdram | None = None, memory_clock: float | None = None,
+             around: Around = ALONE) -> list[Point]:
     """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all).
-    ``memory``: a board's, which the weights are read from, and its ``memory_clock`` if that is not the machine's."""
+    ``memory``: a board's, which the weights are read from, and its ``memory_clock`` if that is not the machine's;
+    ``around`` as in `Fit`."""
     designs, points, too_large = list(designs), [], {}
     designs.sort(key=size)
     for done, design in enumerate(designs):
@@ -111,7 +113,7 @@ def compared(designs: Sequence[Design], family: str, capacity: dict[str, int], t
                and small.attention_lanes <= hw.attention_lanes and small.halves <= hw.halves
                for small in too_large.get(key, ())):
             continue
-        found = fit(design, family, capacity)
+        found = fit(design, family, capacity, around=around)
         if {"LUT", "FF"} & set(found.over):
             too_large.setdefault(key, []).append(hw)
         if found.over or mhz and found.mhz and mhz > found.mhz:

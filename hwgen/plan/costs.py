@@ -20,9 +20,8 @@ from ..params.hardware import HwShape
 from . import wired
 from .memory import memories, place
 
-__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "MEMORY_MHZ", "OWN", "PAIRED", "changes", "check_pairs",
-           "counts", "estimate",
-           "features", "growth", "logic", "table", "unknown"]
+__all__ = ["ALIKE", "ALONE", "Around", "BUILT", "FEATURES", "KINDS", "MEMORY_MHZ", "OWN", "PAIRED", "changes",
+           "check_pairs", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -48,7 +47,7 @@ class Built(NamedTuple):
 
 #: The way of gowin5 is that of ecp5: there is one build. Machines that were too large: of ecp5 by what it was built, of
 #: gowin5 by this plan (their pages in fpga/).
-BUILT = {"ecp5": Built(0.98, 124.6, 0.76, largest=56_578, failed=65_197), "gowin": Built(0.89, alone=0.396),
+BUILT = {"ecp5": Built(0.98, 124.6, 0.76, largest=57_262, failed=65_197), "gowin": Built(0.89, alone=0.396),
          "gowin5": Built(1.0, 142.4, 0.66, largest=65_428, failed=72_018), "ice40": Built(), "xilinx7": Built()}
 TABLE = Path(__file__).with_name("costs.json")
 
@@ -240,24 +239,46 @@ def logic(design: Design, family: str, only: Collection[str] | None = None) -> d
     return units
 
 
-#: LiteDRAM's controller, its start-up, the reader of weights and the loader: what the build of ulx3s-85f-sdram takes
-#: beyond the other units' estimate (fpga/ulx3s-85f-sdram/report.json), and the clock that it reached: the slowest path
-#: leads from the start-up through the loader to the registers.
-MEMORY_PATH, MEMORY_MHZ = {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0}, 54.75
-#: LiteDRAM's second port, of 128 bits: what SmolLM2's machine on ecpix-5-85f takes beyond one with one port
-#: (fpga/ecpix-5-85f/smollm2.json). Narrower ones are smaller.
+class Around(NamedTuple):
+    """What a board has beside a chip of its family.
+
+    memory : str        kind of the memory that weights come from, of `MEMORY_PATH`
+    crossed : bool      its controller has a clock of its own
+    faster : float      its chip's clock over that of the family's builds in `BUILT`, for its speed grade
+    """
+    memory: str = "SDR"
+    crossed: bool = False
+    faster: float = 1.0
+
+
+ALONE = Around()
+
+#: LiteDRAM's controller, its start-up, the reader of weights and the loader: what the builds of ulx3s-85f-sdram and of
+#: SmolLM2's machine on ecpix-5-85f take beyond the other units' estimate (fpga/*/*.json). That of DDR3 without its
+#: second port and its crossings.
+MEMORY_PATH = {"SDR": {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0},
+               "DDR3": {"LUT": 11_643, "FF": 5271, "BRAM": 10, "DSP": 0}}
+#: The clock that the first of these reached: the slowest path leads from the start-up through the loader to the
+#: registers. (A memory with a clock of its own is apart.)
+MEMORY_MHZ = 54.75
+#: LiteDRAM's second port, of 128 bits: what SmolLM2's machine on ecpix-5-85f took beyond one with one port. Narrower
+#: ones are smaller.
 KV_PATH = {"LUT": 1322, "FF": 353, "BRAM": 0, "DSP": 0}
+#: What crosses to a memory with a clock of its own, a port: the mean of two in SmolLM2's netlist.
+CROSSING = {"LUT": 802, "FF": 180, "BRAM": 0, "DSP": 0}
 
 
-def estimate(design: Design, family: str, rows: wired.Rows | None = None) -> dict[str, dict[str, float]]:
+def estimate(design: Design, family: str, rows: wired.Rows | None = None,
+             around: Around = ALONE) -> dict[str, dict[str, float]]:
     """{unit: {kind: how many}} of a board's machine, memories with their units; ``rows`` as `wired.expected`."""
     units = logic(design, family)
     if design.hw.wired:
         luts, ffs = wired.unit(design, wired.expected(design, rows))
         units["wired"] = {"LUT": luts, "FF": ffs, "BRAM": 0, "DSP": 0}
     if design.hw.source == "stream":        # a board has it from its memory
-        units["memory path"] = {kind: count + KV_PATH[kind] * (design.hw.kv_port > 0)
-                                for kind, count in MEMORY_PATH.items()}
+        outside = design.hw.kv_port > 0
+        units["memory path"] = {kind: count + KV_PATH[kind] * outside + CROSSING[kind] * around.crossed * (1 + outside)
+                                for kind, count in MEMORY_PATH[around.memory].items()}
     for memory in memories(design):
         units.setdefault(memory.unit, dict.fromkeys(KINDS, 0))      # of which nothing else is known
         placed = place(memory, family)

@@ -27,6 +27,7 @@ class Fit:
                        taken (`costs.Built`)
     mhz         what place and route may reach; 0 where nothing of the family was built
     rows        of matrices that are logic, those that differ (`wired.expected`), or None: nothing is known of weights
+    around      what the board has beside the chip
     """
     design: Design
     family: str
@@ -35,6 +36,7 @@ class Fit:
     capacity: dict[str, int]
     mhz: float
     rows: Rows | None = None
+    around: costs.Around = costs.ALONE
 
     @property
     def over(self) -> dict[str, int]:
@@ -56,20 +58,21 @@ def cycles_with(design: Design, number: int) -> float:
     return decode_cycles(design, adapters=[number])
 
 
-def fit(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None) -> Fit:
-    """`Fit` of a board's machine on a chip of a family with {kind: how many}; kinds are `costs.KINDS`. ``rows`` as
-    `Fit.rows`."""
-    units = costs.estimate(design, family, rows)
+def fit(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None,
+        around: costs.Around = costs.ALONE) -> Fit:
+    """`Fit` of a board's machine on a chip of a family with {kind: how many}; kinds are `costs.KINDS`. ``rows`` and
+    ``around`` as in `Fit`."""
+    units = costs.estimate(design, family, rows, around)
     built = costs.BUILT[family]
     needed: dict[str, float] = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
     needed["LUT"] = built.luts * needed["LUT"] + built.alone * needed["FF"]
     used = {kind: round(count) for kind, count in needed.items()}
     far = used["LUT"] - (1 - WAY) * built.luts * units.get("wired", {"LUT": 0})["LUT"]
-    mhz = built.mhz * max(0.1, 1 - built.way * (far / 100_000) ** 0.5)
-    if design.hw.source == "stream":
+    mhz = built.mhz * max(0.1, 1 - built.way * (far / 100_000) ** 0.5) * around.faster
+    if design.hw.source == "stream" and not around.crossed:
         mhz = min(mhz, costs.MEMORY_MHZ)
     return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz,
-               rows=rows)
+               rows=rows, around=around)
 
 
 def _changed(design, **changes):
@@ -80,7 +83,8 @@ def _changed(design, **changes):
         return None
 
 
-def smallest_change(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None) -> Fit | None:
+def smallest_change(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None,
+                    around: costs.Around = costs.ALONE) -> Fit | None:
     """The `Fit` of the shape that fits with the fewest halvings of fields that may shrink; of several the fastest. None
     if none fits.
 
@@ -91,7 +95,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int], rows:
     for more in range(1, hw.columns + 1) if hw.has_array else ():
         for pairs in range(more if family in costs.PAIRED else 0, -1, -1):
             changed = _changed(design, dsp_columns=hw.dsp_columns + more - pairs, dsp_pairs=hw.dsp_pairs + pairs)
-            if changed is not None and not (tried := fit(changed, family, capacity, rows)).over:
+            if changed is not None and not (tried := fit(changed, family, capacity, rows, around)).over:
                 return tried
     steps = {name: list(dict.fromkeys(getattr(hw, name) >> k for k in range(16) if k == 0
                                       or getattr(hw, name) >> k >= least))
@@ -99,7 +103,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int], rows:
     if hw.halves == 2:
         steps["entries"] = [count for count in steps["entries"] if count % 2 == 0]
     if fit(_changed(design, **{name: values[-1] for name, values in steps.items()}, kv_blocks=0, tile_beats=1), family,
-           capacity, rows).over:
+           capacity, rows, around).over:
         return None
     for halvings in range(1, sum(len(values) - 1 for values in steps.values()) + 1):
         found = []
@@ -110,7 +114,7 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int], rows:
             if changes["dsp_columns"] + 2 * changes["dsp_pairs"] > changes["columns"]:
                 continue
             smaller = _changed(design, **changes, kv_blocks=0, tile_beats=min(hw.tile_beats, changes["columns"]))
-            if smaller is not None and not (tried := fit(smaller, family, capacity, rows)).over:
+            if smaller is not None and not (tried := fit(smaller, family, capacity, rows, around)).over:
                 found.append(tried)
         if found:
             return min(found, key=lambda tried: (tried.cycles() / (tried.mhz or 1), -tried.design.hw.context))
@@ -123,7 +127,8 @@ def largest(found: Fit, field: str, most: int) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         changed = _changed(found.design, **{field: middle}, kv_blocks=0)
-        if changed is not None and not fit(changed, found.family, found.capacity, found.rows).over:
+        if changed is not None and not fit(changed, found.family, found.capacity, found.rows,
+                                              found.around).over:
             low = middle
         else:
             high = middle - 1

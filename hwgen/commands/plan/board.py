@@ -12,7 +12,7 @@ from ...models.wires import different_rows, matrix_name
 from ...params.design import Design
 from ...params.limits import check_padding
 from ...params.presets import hw_shape
-from ...plan.costs import BUILT, KINDS, PAIRED, check_pairs, table, unknown
+from ...plan.costs import ALONE, BUILT, KINDS, PAIRED, check_pairs, table, unknown
 from ...plan.fit import FULL, Fit, cycles_with, fit, largest, smallest_change, spelled
 from ...plan.loading import Reading, adapter_seconds, card_seconds, load_seconds, reading
 from ...plan.summary import summary
@@ -105,7 +105,8 @@ def run_plan_board(options, screen):
     title, capacity, board, family, design, rows = _asked(options, screen)
     check_writable(options.json)
     screen.say(summary(design))
-    estimate = _Estimate(title, board, fit(design, family, capacity, rows), options.clock)
+    estimate = _Estimate(title, board, fit(design, family, capacity, rows, board.around if board else ALONE),
+                         options.clock)
     print(f"{'fits' if estimate.fits else 'does not fit'}: {design.model.name} on {title}")
     _say_used(estimate.found)
     if options.units:
@@ -269,7 +270,7 @@ def _say_smaller(estimate):
     print("too many "
           + ", ".join(f"{kind}: {found.used[kind]:,} where {int(FULL[kind] * found.capacity[kind]):,} can be used"
                                   for kind in found.over))
-    smaller = smallest_change(found.design, found.family, found.capacity, found.rows)
+    smaller = smallest_change(found.design, found.family, found.capacity, found.rows, found.around)
     if smaller is None:
         _say_no_smaller(found)
         return None
@@ -306,7 +307,7 @@ def _say_larger(estimate):
     larger = [other.name for other in BOARDS.values()
               if other.name != board.name and bool(other.memory) == bool(board.memory)
               and other.family in table() and (other.family in PAIRED or not design.hw.dsp_pairs)
-              and not fit(design, other.family, capacity_of(other), estimate.found.rows).over]
+              and not fit(design, other.family, capacity_of(other), estimate.found.rows, other.around).over]
     if larger:
         print(f"larger   --board {' or '.join(larger)}, with --shape {spelled(design.hw)}")
 

@@ -7,7 +7,7 @@ from ...params.design import Design
 from ...params.presets import hw_shape, named_fields, recipe
 from ...plan.compare import VARIED, candidates, compared, front, size
 from ...plan.compare_picture import front_svg
-from ...plan.costs import check_pairs
+from ...plan.costs import ALONE, check_pairs
 from ...plan.fit import FULL, fit, spelled
 from ..chips import DOES_NOT_FIT, add_chip, check_clock, chip, shape_of
 from ..common import add_command
@@ -70,7 +70,8 @@ def run_compare(options, screen):
     check_writable(options.picture, options.json)
     with screen.bar("trying shapes") as progress:
         points = compared(designs, family, capacity, options.texts, options.clock, progress,
-                          memory=chosen and chosen.memory, memory_clock=chosen and chosen.memory_clock)
+                          memory=chosen and chosen.memory, memory_clock=chosen and chosen.memory_clock,
+                          around=chosen.around if chosen else ALONE)
     about = f"{model.name} on {title}, {options.texts} text{'s' if options.texts > 1 else ''} at once"
     print(f"{about}: {len(points):,} of {len(designs):,} shapes fit")
     if base.adapters:
@@ -82,7 +83,7 @@ def run_compare(options, screen):
         write_json(options.json, {"kind": "projected", "model": model.name, "chip": title, "capacity": capacity,
                                   "texts": options.texts, "unit": unit, "shapes": shapes})
     if not points:
-        print(_why_not(designs, family, capacity, options.clock)
+        print(_why_not(designs, family, capacity, options.clock, chosen.around if chosen else ALONE)
               + (", and there is nothing to draw" if options.picture else ""))
         return DOES_NOT_FIT
     result(_table(best, unit, names, len(recipes) > 1))
@@ -91,9 +92,9 @@ def run_compare(options, screen):
     return 0
 
 
-def _why_not(designs, family, capacity, clock):
+def _why_not(designs, family, capacity, clock, around):
     """What the smallest shape has too much of, or what it does not reach."""
-    found = fit(min(designs, key=size), family, capacity)
+    found = fit(min(designs, key=size), family, capacity, around=around)
     if not found.over:
         return f"no shape may reach {clock:g} MHz: the smallest about {found.mhz:.0f}"
     return "the smallest has too many " + ", ".join(f"{kind}: {found.used[kind]:,} where "
