@@ -179,7 +179,9 @@ BOARDS = {b.name: b for b in (
           platform="hwgen.fpga.platforms:TangConsole138KPlatform", family="gowin5",
           device=("GW5AST-LV138PG484AC1/I0", "GW5AST-138C"),
           capacity={"LUT4": 138240, "DFF": 138240, "BSRAM": 340, "MULT12X12": 596},
-          oscillator=50, clock=50, baud=1_000_000, shape="tiny,lanes=8,columns=8,context=256",
+          oscillator=50, clock=50, baud=1_000_000,
+          shape="lanes=8,columns=32,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=4,"
+                "context=256,kv_blocks=16,sampler=greedy,dsp_columns=32,attention_hold=0",
           programmer=("--board", "tangconsole")),
     Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T",
           platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7", device=("xc7a35ticsg324-1L",),

@@ -172,9 +172,9 @@ def _say_used(found):
                      f"{used / there:.0%}" if there else "")
     result(rows)
     built = BUILT[found.family]
-    if built.failed and found.used["LUT"] > 1.1 * built.largest and not found.over:     # beyond the estimate's error
-        print(f"caution  of {found.family} machines of up to {built.largest:,} LUTs were placed and routed, and one of "
-              f"{built.failed:,} was not")
+    if built.largest and found.used["LUT"] > 1.1 * built.largest and not found.over:    # beyond the estimate's error
+        print(f"caution  of {found.family} machines of up to {built.largest:,} LUTs were placed and routed, and "
+              + (f"one of {built.failed:,} was not" if built.failed else "no larger one was tried"))
     if missing := unknown(found.design):
         print(f"without  what was never synthesized: {'; '.join(missing)}")
 
