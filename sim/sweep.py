@@ -102,10 +102,10 @@ def _wire_matrices(rng, hw):
 
 
 def _unless_wired(drawing, value, of_array=False):
-    """As drawn, but mostly the only value that goes with matrices that are logic; ``of_array``: where all of them
-    are."""
+    """As drawn, but mostly the only value that goes with matrices that are logic; ``of_array``: where there is no array
+    beside them."""
     def drawn(rng, hw):
-        bound = hw["source"] == "wired" and (not of_array or hw["wire_matrices"] == ALL)
+        bound = hw["source"] == "wired" and not (of_array and (hw["wire_matrices"] != ALL or hw["adapters"]))
         return value if bound and rng.random() < 0.99 else drawing(rng, hw)
     return drawn
 
@@ -255,6 +255,7 @@ DRAWN = {
         "wire_levels": lambda rng, hw: rng.choice((1, 2, 4, 9)) if hw["source"] == "wired"
         or rng.random() < 0.01 else 1,
         "wire_matrices": _wire_matrices,
+        "adapters": lambda rng, hw: rng.choice((0, 0, 0, *[0] * 2 * (hw["source"] != "wired"), 1, 3, 7)),
         "vector_lanes": _one(2, 2, 4, 4, 8),
         "lanes": _width,
         "columns": _width,
@@ -273,7 +274,6 @@ DRAWN = {
         "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0,
                                                                rng.randint(0, (hw["columns"] - hw["dsp_columns"])
                                                                            // 2))), 0, True),
-        "adapters": _unless_wired(_one(0, 0, 0, 0, 0, 1, 3, 7), 0),
         "adapter_rank": _one(1, 2, 5, 8),
         "kv_port": _kv_port,
         "attention_hold": _chance(0.7),

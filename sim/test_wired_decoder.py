@@ -96,7 +96,10 @@ def test_named_matrices_change_no_number(name):
     (dict(entries=1, dsp_columns=1), "Column count with multipliers must be 0 where matrices are logic, not 1"),
     (dict(entries=1, dsp_pairs=1), "Column pair count with multipliers must be 0 where matrices are logic, not 1"),
     (dict(entries=2, wire_matrices="o"), "Entry count must be 1 where matrices are logic, not 2"),
-    (dict(entries=1, adapters=1, wire_matrices="o"), "Adapter count must be 0 where matrices are logic, not 1"),
+    (dict(entries=2, adapters=1), "Entry count must be 1 where matrices are logic, not 2"),
+    # the array has these, and continues their sums with an adapter's
+    (dict(entries=1, adapters=1, wire_matrices="o+gate_up+down", lanes=16),
+     "Lane count must be less than the inputs of qkv with adapters, not 16"),
     (dict(entries=1, wire_matrices="o+gate"),
      "Matrices that are logic must be some of qkv, o, gate_up, down, head, with .* not 'gate'"),
     (dict(entries=1, wire_matrices=""), "Matrices that are logic must be some of .*, not ''"),

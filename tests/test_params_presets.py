@@ -97,7 +97,7 @@ def test_recipe_with_e2m5():
     ("source=wired", "Entry count must be 1 where matrices are logic, not 4"),
     ("tiny,source=wired,halves=2", "Half-batch count must be 1 where"),
     ("tiny,source=wired,dsp_pairs=1", "Column pair count with multipliers must be 0 where"),
-    ("tiny,source=wired,adapters=1", "Adapter count must be 0 where"),
+    ("tiny,source=wired,adapters=2", "Adapter count must be 0, 1, 3 or 7"),
     ("tiny,wire_levels=2", r"must be 1 where no matrices are logic \(source=wired\), not 2"),
     ("tiny,source=wired,wire_levels=0", "Adders behind each other must be 1 to 64, not 0"),
     ("tiny,wire_matrices=o", r"must be all where none are \(add source=wired\), not 'o'"),

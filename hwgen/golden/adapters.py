@@ -13,7 +13,7 @@ from ..params.stream import Tiling
 from .mac_array import MatmulTimes, latency
 from .numbers import acc_to_bf16, bf16_bits, fp8_codes, fp8_ints, scale_exponent
 
-__all__ = ["added", "adapted_cycles", "codes_of", "runs"]
+__all__ = ["FIRST_BEAT", "SUMS_LATENCY", "added", "adapted_cycles", "behind_a_gap", "codes_of", "runs"]
 
 FIRST_BEAT = 3      # from the cycle that takes a command to the one that offers the first beat of the memory
 SUMS_LATENCY = 6    # from the cycle that takes a granule of A's sums to the first whose requests see it
@@ -119,7 +119,8 @@ def _cycles(*, latency: int, ring: int, groups: int, beats: int, waits: tuple[tu
     for j in range(n_tiles):
         for k in range(k_tiles):
             if k == k_tiles - 1:
-                z = _behind_a_gap(fires, ops, sums, read_latency) if z is None else z
+                if z is None:       # an operation waits in the array's register, and the next one in the skid
+                    z = behind_a_gap([0, 0, *(fire + 1 for fire in fires[:-2])], ops, sums, read_latency)
                 for count in rows:
                     for _ in range(b_tiles):
                         memory = step(memory, count, False, z)[0] + beats
@@ -131,19 +132,18 @@ def _cycles(*, latency: int, ring: int, groups: int, beats: int, waits: tuple[tu
     return _Times(taken, busy, starved, blocked, fires[0], end, tuple(arrivals))
 
 
-def _behind_a_gap(fires, ops, request, latency):
-    """Cycle in which an operation comes to the array whose request the feeder cannot give before cycle ``request``, of
-    the fires of those before it.
+def behind_a_gap(free: Sequence[int], ops: int, request: int, latency: int) -> int:
+    """Cycle in which an operation comes to the array whose request the feeder cannot give before cycle ``request``.
+    ``free``: of each operation before it, the first cycle in which the skid behind the buffer's pipeline has room.
 
-    Those came through the buffer's pipeline without a gap, the first one in cycle ``ops``; the pipeline stands still
-    while what is at its
-    end cannot leave, and gaps in it stay: so one that opened while the array waited is still there behind it.
+    Those came through the pipeline without a gap, the first one in cycle ``ops``; the pipeline stands still while what
+    is at its end cannot leave, and gaps in it stay: so one that opened while the array waited is still there behind it.
     """
-    at_end, leaves = [ops], []          # of each operation; it leaves when the skid behind the pipeline is free
-    for j in range(len(fires)):
-        leaves.append(max(at_end[j], fires[j - 2] + 1) if j > 1 else at_end[j])
+    at_end, leaves = [ops], []          # of each operation; it leaves when the skid is free
+    for j, room in enumerate(free):
+        leaves.append(max(at_end[j], room))
         at_end.append(leaves[j] + 1)
-    last, still = len(fires) - 1, set()
+    last, still = len(free) - 1, set()
     for j in reversed(range(last)):
         still.update(range(at_end[j], leaves[j]))
     entered, moves = at_end[last], 0    # when the last one before the gap came into the pipeline

@@ -3,6 +3,7 @@
 from ..params.block import Norm, Project
 from ..params.design import Design
 from . import convert, qk_norm, residual, rope, swiglu
+from .adapted_wires import AdaptedWires
 from .mac_array import MatmulTimes
 from .wired import WiredTimes
 
@@ -18,7 +19,7 @@ def norm_end(design: Design, norm: Norm, done: int) -> int:
     return done if norm.writes == "normed" else done - 1 + residual.DONE_LATENCY
 
 
-def sink_end(design: Design, project: Project, times: MatmulTimes | WiredTimes, n: int) -> int:
+def sink_end(design: Design, project: Project, times: MatmulTimes | WiredTimes | AdaptedWires, n: int) -> int:
     """The cycle in which the result of a layer's matrix of n entries can be read: the `done` of its sink."""
     v = design.hw.vector_lanes
     converted = convert.latency(design)

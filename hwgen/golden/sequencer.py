@@ -7,6 +7,7 @@ from ..params.phases import member, phases
 from ..params.stream import FINAL_NORM, HEAD, Section
 from ..params.wired import FixedMatrix
 from . import admission, feeder, residual, rope, vector_buffer, weights
+from .adapted_wires import AdaptedWires, adapted_wired_cycles, behind_adder
 from .adapters import adapted_cycles, runs
 from .alternating import alternating_timeline
 from .attention import attention_cycles
@@ -55,23 +56,36 @@ class _Pass:
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
-    def matmul(self, name: str, layer: int | None, n: int, start: int) -> MatmulTimes | WiredTimes:
-        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the
-        `WiredTimes` of one that is logic."""
+    def project(self, name: str) -> Project:
+        """The project of that name."""
+        return next(project for project in self.design.block.of(Project) if project.name == name)
+
+    def logic(self, name: str, layer: int | None, start: int, ops: int) -> WiredTimes | AdaptedWires:
+        """The same of one that is logic, whose first slice comes in cycle ``ops``."""
+        matrix, bits = self.wires[name, layer], max(matrix.bits for matrix in self.wires.values())
+        wired = wired_cycles(self.design, matrix, bits, max(ops, self.vectors_in))
+        if self.runs and layer is not None:
+            adapted = adapted_wired_cycles(self.design, wired, self.design.adapter_matmuls(self.project(name)), start,
+                                           ops, vector_buffer.READ_LATENCY)
+            self.busy += adapted.busy
+            self.starved += adapted.starved
+            self.blocked += adapted.blocked
+            return adapted
+        self.busy += wired.busy
+        return behind_adder(wired) if self.design.hw.adapters else wired
+
+    def matmul(self, name: str, layer: int | None, n: int, start: int) -> MatmulTimes | WiredTimes | AdaptedWires:
+        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or what
+        there is of one that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         if self.design.hw.is_logic(name):
-            wired = wired_cycles(self.design, self.wires[name, layer],
-                                 max(matrix.bits for matrix in self.wires.values()), max(ops, self.vectors_in))
-            self.busy += wired.busy
-            return wired
+            return self.logic(name, layer, start, ops)
         section = self.design.stream[name, layer]
         matmul, tiling = weights.matrix_of(section)
         tile = weights.tile_after_tile_cycle(tiling, self.taken)
         if self.runs and section.layer is not None:
-            project = next(project for project in self.design.block.of(Project) if project.name == section.name)
-            times = adapted_cycles(self.design, matmul, self.design.adapter_matmuls(project), n, self.runs,
-                                   start, ops, tile, tiling,
-                                   vector_buffer.READ_LATENCY)
+            times = adapted_cycles(self.design, matmul, self.design.adapter_matmuls(self.project(name)), n, self.runs,
+                                   start, ops, tile, tiling, vector_buffer.READ_LATENCY)
         else:
             if self.runs:       # the base's tiles wait for the command
                 tile = max(tile, start + 1)

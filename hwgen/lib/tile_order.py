@@ -10,7 +10,7 @@ __all__ = ["TileOrder", "TileSource"]
 
 #: In this order: A's of each run; then, for each n-tile, the base's but the last (MOST), B's of each run, and the
 #: base's last one (REST). ALL: the base's, of the LM head or of a pass without adapters. WAIT: none, until the next
-#: command. A half-batch without runs beside one with some has MOST and REST.
+#: command. A half-batch without runs beside one with some has MOST and REST. A base that is logic has no tiles.
 TileSource = numbered("TileSource", ["wait", "a", "most", "b", "rest", "all"])
 
 
@@ -24,13 +24,14 @@ class TileOrder:
     runs : View         `hwgen.lib.layouts.runs_layout`
     counts : list       of runs of the pass: of each half-batch
     head                the LM head's matrix
+    logic : set         matrices whose base is logic
     """
 
-    def __init__(self, *, entries, places, runs, counts, head):
+    def __init__(self, *, entries, places, runs, counts, head, logic=()):
         def register(name, shape):
             return Signal(shape, name=name, reset_less=True)
 
-        self._places, self._runs, self._of_halves = places, runs, counts
+        self._places, self._runs, self._of_halves, self._logic = places, runs, counts, logic
         self._head = head if len(counts) == 2 else None
         of_base = {key: place.a.k_tiles for key, place in places.items()}      # as many as A has
         self._counts = {key: {TileSource.A: place.a.tiles, TileSource.B: place.b.k_tiles,
@@ -85,7 +86,10 @@ class TileOrder:
                 with m.Case(state):
                     for key in self._each(m, self._matrix):
                         with m.If(self._runs_left == 0):
-                            self._enter(m, follows, key)
+                            if key in self._logic:
+                                self._next_of_logic(m, state, key)
+                            else:
+                                self._enter(m, follows, key)
                         with m.Else():
                             self._enter(m, state, key)
                             m.d.sync += self._runs_left.eq(self._runs_left - 1)
@@ -101,6 +105,14 @@ class TileOrder:
                     self._enter(m, TileSource.MOST, key)
                 with m.If(self._n_tiles == 0):
                     m.d.sync += self._source.eq(TileSource.WAIT)
+
+    def _next_of_logic(self, m, state, key):
+        """Behind A's tiles, and behind B's of each n-tile but the last, those of B of an n-tile."""
+        self._enter(m, TileSource.B, key)
+        if state is TileSource.B:
+            m.d.sync += self._n_tiles.eq(self._n_tiles - 1)
+            with m.If(self._n_tiles == 0):
+                m.d.sync += self._source.eq(TileSource.WAIT)
 
     def _each(self, m, matrix):
         """A case for each matrix that has a place in adapters, one after the other."""

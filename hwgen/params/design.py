@@ -107,7 +107,7 @@ class Design:
     def _check_adapters(self):
         if not self.hw.adapters:
             return
-        if least := [m.name for m in self.layer_matmuls if m.k_tiles < 2]:
+        if least := [m.name for m in self.layer_matmuls if m.k_tiles < 2 and not self.hw.is_logic(m.name)]:
             raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not "
                              f"{self.hw.lanes}")
 

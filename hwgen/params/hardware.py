@@ -200,7 +200,7 @@ class HwShape:
     wire_levels         adders behind each other in a cycle where matrices are logic: more adders need fewer registers
                         and cycles, and a slower clock
     wire_matrices       which matrices are logic with source "wired": all, or the names of some, with + between them
-                        (qkv, o, gate_up, down: of all layers; head); the others go through an array
+                        (qkv, o, gate_up, down: of all layers; head); the others go through an array, as adapters do
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once: 0, 1, 3 or 7; each entry names one of them or none
     adapter_rank        the adapters' largest rank
@@ -244,8 +244,7 @@ class HwShape:
         for noun, value, most, bound in (("Entry count", self.entries, 1, self.wired),
                                          ("Half-batch count", self.halves, 1, self.wired),
                                          ("Column count with multipliers", self.dsp_columns, 0, alone),
-                                         ("Column pair count with multipliers", self.dsp_pairs, 0, alone),
-                                         ("Adapter count", self.adapters, 0, self.wired)):
+                                         ("Column pair count with multipliers", self.dsp_pairs, 0, alone)):
             if bound and value != most:
                 raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if not isinstance(self.halves, int) or self.halves not in (1, 2):
@@ -356,12 +355,17 @@ class HwShape:
 
     @property
     def has_array(self) -> bool:
-        """Some matrices go through an array: not all are logic."""
-        return not self.wired or self.wire_matrices != ALL
+        """Something goes through an array: matrices that are not logic, or adapters."""
+        return not self.all_logic or self.adapters > 0
+
+    @property
+    def all_logic(self) -> bool:
+        """All matrices are logic."""
+        return self.wired and self.wire_matrices == ALL
 
     def is_logic(self, name: str) -> bool:
         """Whether the matrices of a `Project`, or the LM head ("head"), are logic."""
-        return self.wired and (not self.has_array or name in self.named_matrices)
+        return self.all_logic or self.wired and name in self.named_matrices
 
     @property
     def inside(self) -> bool:

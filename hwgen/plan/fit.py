@@ -48,14 +48,18 @@ class Fit:
         """Cycles of a decoded token with that many texts at once, the mean over the positions that all of them have
         room for. The cycle model is exact, except for matrices that are logic, whose times depend a little on their
         weights."""
-        wires = expected(self.design) if self.design.hw.wired else None
-        return decode_cycles(self.design, texts, wires=wires) / texts
+        return decode_cycles(self.design, texts, wires=_wires(self.design)) / texts
 
 
 def cycles_with(design: Design, number: int) -> float:
     """Cycles of a decoded token of one text with the adapter of that number, or with none if it is 0; as
     `Fit.cycles`."""
-    return decode_cycles(design, adapters=[number])
+    return decode_cycles(design, adapters=[number], wires=_wires(design))
+
+
+def _wires(design):
+    """Matrices that are logic, as the cycle model takes them."""
+    return expected(design) if design.hw.wired else None
 
 
 def fit(design: Design, family: str, capacity: dict[str, int], rows: Rows | None = None,

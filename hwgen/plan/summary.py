@@ -49,7 +49,7 @@ def _block(block):
 
 
 def _logic(hw):
-    return f"the matrices {', '.join(hw.named_matrices)}" if hw.has_array else "all matrices"
+    return "all matrices" if hw.all_logic else f"the matrices {', '.join(hw.named_matrices)}"
 
 
 def facts(design: Design, source: str) -> dict[str, str]:

@@ -24,6 +24,9 @@ _COSTS = {"e2m1": (0.454, 1.19, 1.7, 19), "e3m4": (0.803, 2.44, 2.5, 25), "e4m3"
 #: LUT4 of a bit of a sum that is kept and moved on, so that whole machines come out right. Of a unit alone it is 1.05
 #: (docs/wired.md, wired_unit_lut4_per_weight less wired_lut4_per_weight).
 _SUM_BIT = 0.8
+#: (LUT4, flip-flops) of a bit of a granule to which an adapter's is added: `hwgen.lib.added_sums` alone, by the boards'
+#: script (4 lanes of 28 and of 40 bits, 8 of 28).
+_ADDED_BIT = 3.1, 2.2
 #: Part of a unit's LUTs that lengthens the way of a machine's slowest path, as adders stand beside those that they
 #: feed: of the one build (fpga/ulx3s-85f-wired/report.json).
 WAY = 0.5
@@ -63,8 +66,10 @@ def expected(design: Design, rows: Rows | None = None) -> dict[tuple[str, int | 
 
 
 def unit(design: Design, matrices: Mapping[tuple[str, int | None], Expected]) -> tuple[float, float]:
-    """(LUT4, flip-flops) of all of `Wired`."""
+    """(LUT4, flip-flops) of all of `Wired`, and of what adds adapters' sums to its own."""
+    added = design.hw.vector_lanes * design.acc_bits * (design.hw.adapters > 0)
     kept = max(m.bits for m in matrices.values()) * max(m.size[0] for m in matrices.values())
     lines = (design.recipe.activation_format.int_bits + 1) * max(m.size[1] for m in matrices.values())
-    return (sum(m.luts for m in matrices.values()) + _SUM_BIT * kept + lines
-            + sum(m.size[0] for m in matrices.values()) / 2, sum(m.ffs for m in matrices.values()) + kept + lines)
+    return (sum(m.luts for m in matrices.values()) + _SUM_BIT * kept + lines + _ADDED_BIT[0] * added
+            + sum(m.size[0] for m in matrices.values()) / 2,
+            sum(m.ffs for m in matrices.values()) + kept + lines + _ADDED_BIT[1] * added)

@@ -3,7 +3,9 @@ from typing import NamedTuple
 
 from amaranth.lib.wiring import connect
 
+from ..lib.added_sums import AddedSums
 from ..params.block import Project
+from ..params.stream import HEAD
 from ..units.adapters import AdapterSums
 from ..units.vector_buffer import VectorBuffer
 from . import make
@@ -15,6 +17,7 @@ class Adapters(NamedTuple):
     """What the array's input and results go to beside the engines of every machine."""
     sums: AdapterSums       # takes A's results, and knows the shift of B's
     buffer: VectorBuffer    # of A's sums as activations
+    added: AddedSums | None     # B's sums, added to those of matrices that are logic; None where none are
 
 
 def place_adapters(m, engines, load):
@@ -44,4 +47,12 @@ def place_adapters(m, engines, load):
         m.d.comb += [unit.start.eq(start), unit.matrix.eq(feed.p.matrix)]
     m.d.comb += [xz.w.valid.eq(sums.o.valid & (sums.o.p.part < count // hw.vector_lanes)),
                  *(xz.w.p[name].eq(sums.o.p[name]) for name in ("x", "row", "part", "least"))]
-    return Adapters(sums, xz)
+    return Adapters(sums, xz, _place_added_sums(m, engines, tiles) if engines.wired else None)
+
+
+def _place_added_sums(m, engines, tiles):
+    """What adds B's sums to those of matrices that are logic, in a pass whose row has an adapter."""
+    m.submodules.added_sums = added = AddedSums(engines.wired.o.payload.shape(), engines.array.o.payload.shape())
+    connect(m, engines.wired.o, added.base)
+    m.d.comb += added.both.eq(engines.steady((tiles.runs.count != 0) & ~engines.phase_is(HEAD), "adapted"))
+    return added

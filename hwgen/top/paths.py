@@ -1,6 +1,7 @@
 """The paths of data between the engines of a decoder: each function here connects one of them."""
 from amaranth.hdl import Array, Cat, Mux, Signal
 from amaranth.lib import stream
+from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import connect
 
 from ..lib.skid import Skid, cut
@@ -116,7 +117,10 @@ def connect_array_input(m, engines, adapters=None):
     """
     seq, block = engines.sequencer, engines.design.block
     requests = cut(m, "feeder_skid", engines.feeder.o)
-    m.submodules.operation_skid = operations = Skid(engines.multipliers[0].x.payload.shape())
+    shape = engines.multipliers[0].x.payload.shape()
+    if adapters and engines.wired:      # which of the two an operation is for
+        shape = StructLayout({name: field.shape for name, field in shape} | {"z": 1})
+    m.submodules.operation_skid = operations = Skid(shape)
     _connect_operations(m, engines, operations.o)
     out = operations.i
     for name, buffer, steps in (("xa", engines.xa, (*block.converted, HEAD)), ("xo", engines.xo, (block.from_heads,)),
@@ -134,6 +138,8 @@ def connect_array_input(m, engines, adapters=None):
             m.d.comb += [out.p[field].eq(buffer.o.p.meta[field]) for field in ("entry", "first", "last", "tile_end")]
             if adapters:
                 m.d.comb += out.p.a.eq(buffer.o.p.meta.a)
+                if engines.wired:
+                    m.d.comb += out.p.z.eq(buffer.o.p.meta.z)
     if adapters:
         xz, sums = adapters.buffer, adapters.sums
         m.d.comb += [xz.r.valid.eq(requests.valid & requests.ready), xz.r.p.row.eq(requests.p.row),
@@ -144,13 +150,16 @@ def connect_array_input(m, engines, adapters=None):
 
 
 def _connect_operations(m, engines, operations):
-    """Operations to the array, or to what has the phase's matrix as logic. To that one when all vectors of the record
-    are in, which come without a gap. (Tiles come behind the vectors.)"""
+    """Operations to the array, or to what has the phase's matrix as logic, but for those of adapters. To that one when
+    all vectors of the record are in, which come without a gap. (Tiles come behind the vectors.)"""
     wired, to_array = engines.wired, operations
     if engines.array and wired:
-        to_array, to_wired = (stream.Signature(operations.payload.shape()).create(path=(f"to_{unit}",))
-                              for unit in ("array", "wired"))
-        _to_one(m, operations, [to_array, to_wired], engines.steady(engines.phase_is(*engines.wired_steps), "of_wired"))
+        to_array, to_wired = (stream.Signature(unit.x.payload.shape()).create(path=(f"to_{name}",))
+                              for name, unit in (("array", engines.array), ("wired", wired)))
+        of_wired = engines.steady(engines.phase_is(*engines.wired_steps), "of_wired")
+        if engines.design.hw.adapters:
+            of_wired &= ~(operations.p.a | operations.p.z)
+        _to_one(m, operations, [to_array, to_wired], of_wired)
     else:
         to_wired = operations
     if engines.array:
@@ -163,22 +172,31 @@ def _connect_operations(m, engines, operations):
         connect(m, to_wired, wired.x)
 
 
-def _results(m, engines):
-    """Results of the array, or of what has the phase's matrix as logic. Padding behind the last head may come while
-    these are stored."""
+def _results(m, engines, adapters):
+    """Results of the array, or of what has the phase's matrix as logic, with what adapters add to them. Padding behind
+    the last head may come while these are stored."""
     if len(engines.multipliers) == 1:
         return engines.multipliers[0].o
     block, steps = engines.design.block, engines.wired_steps
     late = (block.store, block.attend) if block.into_heads in steps else ()
     results = stream.Signature(engines.array.o.payload.shape()).create(path=("results",))
-    _from_one(m, [unit.o for unit in engines.multipliers], results,
-              engines.steady(engines.phase_is(*steps, *late), "from_wired"))
+    from_wired = engines.steady(engines.phase_is(*steps, *late), "from_wired")
+    if not adapters:
+        _from_one(m, [unit.o for unit in engines.multipliers], results, from_wired)
+        return results
+    array, added = engines.array.o, adapters.added
+    _from_one(m, [array, added.o], results, from_wired)
+    with m.If(from_wired):
+        m.d.comb += [added.more.valid.eq(array.valid & ~array.p.a), added.more.payload.eq(array.payload),
+                     array.ready.eq(added.more.ready)]
+    with m.Elif(array.p.a):
+        m.d.comb += results.valid.eq(0)
     return results
 
 
 def connect_array_results(m, engines, adapters=None):
     """Results of the array to the sink of the phase; those of A to their own."""
-    block, o, half = engines.design.block, _results(m, engines), engines.half
+    block, o, half = engines.design.block, _results(m, engines, adapters), engines.half
     to_convert = engines.steady(engines.phase_is(*block.converted, block.store, block.attend), "to_convert")
     to_add = engines.steady(engines.phase_is(*block.added), "to_add")
     to_half = [to_add & ~half, to_add & half] if engines.alternating else [to_add]
@@ -190,10 +208,10 @@ def connect_array_results(m, engines, adapters=None):
         with m.If(selected):
             m.d.comb += o.ready.eq(sink.ready)
     if adapters:
-        sums = adapters.sums.i
-        m.d.comb += [sums.valid.eq(o.valid & o.p.a), sums.payload.eq(o.payload)]
-        with m.If(o.p.a):
-            m.d.comb += [o.ready.eq(sums.ready), *(sink.valid.eq(0) for sink, _ in sinks)]
+        sums, array = adapters.sums.i, engines.array.o
+        m.d.comb += [sums.valid.eq(array.valid & array.p.a), sums.payload.eq(array.payload)]
+        with m.If(array.p.a):
+            m.d.comb += [array.ready.eq(sums.ready), *(sink.valid.eq(0) for sink, _ in sinks if o is array)]
 
 
 def connect_converted(m, engines):

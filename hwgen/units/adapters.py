@@ -72,6 +72,7 @@ class AdapterTiles(wiring.Component):
     adapter_map : AdapterMap
     tile_beats : int            beats of a tile
     halves : int                1, or 2 half-batches: the first rows are the one's
+    wired : names               of the projects whose base is logic: they have A's tiles and B's alone
 
     Members
     -------
@@ -85,8 +86,9 @@ class AdapterTiles(wiring.Component):
     exponents : Out             of each row's adapter, for the matrix, for `AdapterSums`: before A's sums are there
     """
 
-    def __init__(self, array, *, block, layers, adapters, adapter_map, tile_beats, halves=1):
+    def __init__(self, array, *, block, layers, adapters, adapter_map, tile_beats, halves=1, wired=()):
         Matrix, entries = matrices(block), array.entries
+        self._logic = {member(Matrix, project) for project in block.of(Project) if project.name in wired}
         self._head = member(Matrix, HEAD)
         self._places = {member(Matrix, project): adapter_map[project.name, 0] for project in block.of(Project)}
         self._size, self._layer_beats = adapter_map.beats, adapter_map.beats // layers
@@ -95,8 +97,7 @@ class AdapterTiles(wiring.Component):
         tile = stream.Signature(unsigned(array.tile_layout.size))
         super().__init__({
             "load": In(stream.Signature(adapter_layout(adapters=adapters, beat_bytes=self._beat_bytes))),
-            "clear": In(1), "enter": In(1),
-            "number": In(range(adapters + 1)),
+            "clear": In(1), "enter": In(1), "number": In(range(adapters + 1)),
             "start": In(1), "matrix": In(Matrix), "layer": In(range(layers)),
             **({"half": In(1)} if halves == 2 else {}),
             "base": In(tile), "tile": Out(tile),
@@ -274,7 +275,8 @@ class AdapterTiles(wiring.Component):
 
     def _merge(self, m, adapted, counts, valid, whole, ready):
         """The tiles of the base, or of adapters, as it is their turn."""
-        order = TileOrder(entries=self._entries, places=self._places, runs=self.runs, counts=counts, head=self._head)
+        order = TileOrder(entries=self._entries, places=self._places, runs=self.runs, counts=counts, head=self._head,
+                          logic=self._logic)
         from_base, from_memory = order.is_base(), order.is_adapter()
         m.d.comb += [self.tile.valid.eq(Mux(from_memory, valid, self.base.valid & from_base)),
                      self.tile.payload.eq(Mux(from_memory, whole, self.base.payload)),

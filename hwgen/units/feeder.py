@@ -131,13 +131,16 @@ class _Loops:
         self.top_entry = register("top_entry", entries)             # the pass's last one
         self.entry = register("entry", entries)
         self.first = register("first", 1)                           # the tile is the first one of its sums
+        # of what is logic: whether the matrix is, and the n-tiles of its B
+        self.of_logic, self.of_b = Signal(name="of_logic"), Signal(self.n_left.shape(), name="of_b")
 
 
 class AdaptedFeeder(wiring.Component):
     """A `Feeder` for passes in which rows have adapters: the requests of a matrix, in the order of the tiles.
 
     Before each first slice of A's sums it waits for `AdapterSums`. Without runs, and of the LM head, it is as the other
-    one.
+    one. Of a matrix that is logic come first the slices for that, then those for A's tiles, and for the B's of each
+    n-tile those of A's sums.
 
     Parameters
     ----------
@@ -145,6 +148,7 @@ class AdaptedFeeder(wiring.Component):
     matmuls : list[Matmul]                      as those of `Feeder`
     adapter_matmuls : list[(Matmul, Matmul)]    of A and B of each project, in order
     entries : int                               T
+    wired : names                               of the matmuls that are logic: in a machine whose passes have one row
 
     Members
     -------
@@ -152,11 +156,12 @@ class AdaptedFeeder(wiring.Component):
     runs : In, ready : In(1)            `runs_layout`; A's sums are there
     """
 
-    def __init__(self, *, block, matmuls, adapter_matmuls, entries):
+    def __init__(self, *, block, matmuls, adapter_matmuls, entries, wired=()):
         # {matrix: (that of the base, of A, of B)}
         self._matmuls = {matrix: (base, a, b) for matrix, base, (a, b)
                          in zip(matrices(block), matmuls, [*adapter_matmuls, (None, None)], strict=True)}
         self._head = member(matrices(block), HEAD)
+        self._logic = {matrix for matrix, (base, *_) in self._matmuls.items() if base.name in wired}
         super().__init__(feeder_ports(block=block, matmuls=matmuls, entries=entries, with_adapters=True)
                          | {"runs": In(runs_layout(entries=entries)), "ready": In(1)})
 
@@ -186,9 +191,11 @@ class AdaptedFeeder(wiring.Component):
         with m.Switch(loops.matrix):
             for key, (w, a, b) in self._matmuls.items():
                 with m.Case(key):
-                    m.d.comb += [loops.k_tiles.eq(w.k_tiles), loops.codes.eq(w.codes)]
+                    m.d.comb += [loops.k_tiles.eq(w.k_tiles), loops.codes.eq(1 if key in self._logic else w.codes)]
                     if a is not None:
                         m.d.comb += [loops.a_tiles.eq(a.n_tiles), loops.b_tiles.eq(b.k_tiles)]
+                    if key in self._logic:
+                        m.d.comb += [loops.of_logic.eq(1), loops.of_b.eq(w.n_tiles - 1)]
 
     def _request(self, m, loops, of_a, of_b):
         """The request. Returns that it is the last one of its tile."""
@@ -198,8 +205,9 @@ class AdaptedFeeder(wiring.Component):
             o.part.eq(loops.part), o.meta.entry.eq(entry),
             end.eq(entry == Mux(of_a | of_b, pick(self.runs.last, loops.run), loops.top_entry)),
             o.meta.tile_end.eq(end),
-            o.meta.first.eq(loops.first & ~of_b),
-            o.meta.last.eq(Mux(of_b, 0, (loops.k_left == 0) & (loops.codes_left == 0))), o.meta.a.eq(of_a),
+            o.meta.first.eq(loops.first & (~of_b | loops.of_logic if self._logic else ~of_b)),
+            o.meta.last.eq(Mux(of_b, loops.of_logic & (loops.b_left == 0) if self._logic else 0,
+                               (loops.k_left == 0) & (loops.codes_left == 0))), o.meta.a.eq(of_a),
             o.meta.z.eq(of_b)]
         return end
 
@@ -218,8 +226,11 @@ class AdaptedFeeder(wiring.Component):
         with m.Switch(cmd.matrix):
             for key, (w, a, b) in self._matmuls.items():
                 with m.Case(key):
-                    m.d.sync += [loops.n_left.eq(w.n_tiles - 1), loops.k_left.eq(w.k_tiles - 1),
-                                 loops.codes_left.eq(w.codes - 1)]
+                    logic = key in self._logic
+                    m.d.sync += [loops.n_left.eq(0 if logic else w.n_tiles - 1), loops.k_left.eq(w.k_tiles - 1),
+                                 loops.codes_left.eq(0 if logic else w.codes - 1)]
+                    if logic:       # its slices are the first
+                        m.d.sync += loops.source.eq(TileSource.MOST)
                     if a is not None:
                         m.d.sync += loops.a_left.eq(a.n_tiles - 1)
 
@@ -233,6 +244,15 @@ class AdaptedFeeder(wiring.Component):
             with m.If(last_run):
                 self._row(m, loops)
                 m.d.sync += [loops.source.eq(TileSource.REST), loops.part.eq(loops.k_tiles - 1)]
+                if self._logic:
+                    with m.If(loops.of_logic):
+                        self._begin_n_tile_of_b(m, loops)
+                        m.d.sync += [loops.n_left.eq(loops.n_left - 1), loops.busy.eq(loops.n_left != 0)]
+
+    def _begin_n_tile_of_b(self, m, loops):
+        """To sums of B alone: the base is logic."""
+        m.d.sync += [loops.source.eq(TileSource.B), loops.run.eq(0), loops.b_left.eq(loops.b_tiles - 1),
+                     loops.part.eq(0), loops.first.eq(1)]
 
     def _next_tile_of_a(self, m, loops, last_run):
         """Behind a tile of A: the next k-tile, n-tile or run, or the base's first."""
@@ -247,17 +267,24 @@ class AdaptedFeeder(wiring.Component):
                 with m.If(last_run):
                     self._row(m, loops)
                     m.d.sync += loops.source.eq(TileSource.MOST)
+                    if self._logic:
+                        with m.If(loops.of_logic):
+                            self._begin_n_tile_of_b(m, loops)
+                            m.d.sync += loops.n_left.eq(loops.of_b)
 
     def _next_tile_of_base(self, m, loops):
         """Behind a tile of the base: the next code or k-tile, the first run's B before the last k-tile, or the next
-        n-tile."""
+        n-tile. Behind those of a base that is logic the first of A."""
         self._row(m, loops)
+        to_b = loops.adapted & (loops.k_left == 1)
+        if self._logic:
+            to_b &= ~loops.of_logic
         with m.If(loops.codes_left != 0):
             m.d.sync += loops.codes_left.eq(loops.codes_left - 1)
         with m.Elif(loops.k_left != 0):
             m.d.sync += [loops.k_left.eq(loops.k_left - 1), loops.part.eq(loops.part + 1),
                          loops.codes_left.eq(loops.codes - 1)]
-            with m.If(loops.adapted & (loops.k_left == 1)):
+            with m.If(to_b):
                 self._row(m, loops, 0)
                 m.d.sync += [loops.source.eq(TileSource.B), loops.run.eq(0), loops.b_left.eq(loops.b_tiles - 1),
                              loops.part.eq(0)]
@@ -267,3 +294,6 @@ class AdaptedFeeder(wiring.Component):
                          loops.n_left.eq(loops.n_left - 1)]
             with m.If(loops.n_left == 0):
                 m.d.sync += loops.busy.eq(0)
+            if self._logic:
+                with m.If(loops.adapted & loops.of_logic):
+                    m.d.sync += [loops.source.eq(TileSource.A), loops.busy.eq(1)]

@@ -33,13 +33,15 @@ def _matrix(case: Case, name: str, wires: dict, words: dict) -> Iterator[Suspect
     codes, exp = quantize(case.stages.inputs[name], fmt)
     inputs = fp8_ints(codes, fmt).astype(np.int64)
     acc, nodes = inputs @ ints.T.astype(np.int64), stuck.nodes(inputs)
+    total, _ = case.decoder.products(case.index, case.stages.projects[name], case.stages.inputs[name])
+    more = total.astype(np.int64) - acc         # of the entry's adapter, which the array adds
     places = [(word, bit, value, register) for word, of in words.items() for bit, register in enumerate(of)
               for value in (0, 1)]
     case.tried += len(places)
     for part in batches(len(places), len(case.x) * max(acc.shape[1], case.design.padded_intermediate_size)):
         new = np.array([stuck.sums(acc, register, value, nodes) for *_, value, register in places[part]])
         felt = np.flatnonzero((new != acc).any(axis=(1, 2)))
-        for hit in felt[case.hits(case.stages.after_sums(name, new[felt], exp))] if len(felt) else ():
+        for hit in felt[case.hits(case.stages.after_sums(name, new[felt] + more, exp))] if len(felt) else ():
             word, bit, value, register = places[part.start + hit]
             fault = WireFault(f"{matrix_name(name, case.index)}.{word}", bit, value)
             where = f"{fault.where(case.design)}: layer {case.index}, {name}, {_text(register)}"

@@ -60,18 +60,19 @@ def feeder(design):
     """The feeder: where there are adapters, the one that knows their runs."""
     block, entries = design.block, design.hw.entries
     matmuls = (*design.layer_matmuls, design.head_matmul)
+    logic = [matmul.name for matmul in matmuls if design.hw.is_logic(matmul.name)]
     if design.hw.adapters:
-        return AdaptedFeeder(block=block, matmuls=matmuls, entries=entries,
+        return AdaptedFeeder(block=block, matmuls=matmuls, entries=entries, wired=logic,
                              adapter_matmuls=[design.adapter_matmuls(project) for project in block.of(Project)])
-    return Feeder(block=block, matmuls=matmuls, entries=entries,
-                  wired=[matmul.name for matmul in matmuls if design.hw.is_logic(matmul.name)])
+    return Feeder(block=block, matmuls=matmuls, entries=entries, wired=logic)
 
 
 def adapter_tiles(design):
     """``design`` is that of the whole pass."""
     return AdapterTiles(array_params(design.half_batch()), block=design.block, layers=design.layers,
                         adapters=design.hw.adapters, adapter_map=design.adapter_map, tile_beats=design.hw.tile_beats,
-                        halves=design.hw.halves)
+                        halves=design.hw.halves,
+                        wired=[matmul.name for matmul in design.layer_matmuls if design.hw.is_logic(matmul.name)])
 
 
 def adapter_sums(design):
