@@ -182,11 +182,14 @@ ADAPTED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, en
 NARROW = dataclasses.replace(ADAPTED, recipe=recipe("weights=e2m1"),
                              model=dataclasses.replace(ADAPTED.model, tie_word_embeddings=False),
                              hw=dataclasses.replace(ADAPTED.hw, attention_lanes=2))
+#: And over matrices that are logic.
+LOGIC = dataclasses.replace(ADAPTED, hw=dataclasses.replace(ADAPTED.hw, source="wired", entries=1, wire_levels=3))
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("link, design", [("verilator", ADAPTED), ("sim-uart", ADAPTED), ("verilator", NARROW)],
-                         ids=["verilator", "sim-uart", "5 bits"])
+@pytest.mark.parametrize("link, design", [("verilator", ADAPTED), ("sim-uart", ADAPTED), ("verilator", NARROW),
+                                          ("verilator", LOGIC), ("sim-uart", LOGIC)],
+                         ids=["verilator", "sim-uart", "5 bits", "over logic", "sim-uart, over logic"])
 def test_wrong_bits_of_an_adapter(link, design):
     """At random places of its memory: those that are felt are named."""
     rng, felt, model = random.Random(2), 0, random_model(design)

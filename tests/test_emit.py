@@ -140,8 +140,9 @@ def test_two_machines_in_one_chip_from_another_folder(tmp_path):
     assert not set(contents(tmp_path / "one")) & set(contents(tmp_path / "two")) - {"manifest.json", "README.md"}
 
 
-@pytest.fixture(scope="module", ids=["8 bits", "5 bits, two half-batches"],
-                params=[{}, dict(formats="weights=e2m1", tie_word_embeddings=False, entries=4, halves=2)])
+@pytest.fixture(scope="module", ids=["8 bits", "5 bits, two half-batches", "over logic"],
+                params=[{}, dict(formats="weights=e2m1", tie_word_embeddings=False, entries=4, halves=2),
+                        dict(source="wired", entries=1)])
 def adapted(tmp_path_factory, request):
     """A machine with two adapters beside it, and one of them."""
     design = small_design(**dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1,

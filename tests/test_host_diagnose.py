@@ -277,7 +277,7 @@ def of_wires(project, layer, kind, number, value, design=WIRED):
             return matmul(values, weights)
         x, exp = codes_of(values, fmt)
         x = np.pad(fp8_ints(x, fmt).astype(np.int64), [(0, 0), (0, matrix.size[1] - values.shape[1])])
-        return serial_sums(matrix, x, bits, (register, value))[:, :len(mine)], exp
+        return serial_sums(matrix, x, bits, (register, value))[:, :len(mine)].astype(np.float64), exp
     decoder.matmul = wrong
     return WireFault(f"{project}_{layer}.{word}", bit, value), machine
 
@@ -393,6 +393,43 @@ def test_a_wrong_bit_of_an_adapter_of_fewer_bits(number, change, told, place):
     assert FEWER_BITS.array_format.bits == 5 and place in (None, (fault.byte, fault.bit))
     assert named(diagnosis, fault), "\n".join([fault.where(FEWER_BITS), *diagnosis.lines()])
     assert told in fault.where(FEWER_BITS)
+
+
+#: Adapters over matrices that are logic, all of them or some.
+ADAPTED_WIRES = {which: small_design(**SHAPE | dict(entries=1, source="wired", wire_levels=3, wire_matrices=which,
+                                                   adapters=1, adapter_rank=3)) for which in ("all", "o+down")}
+
+
+@pytest.mark.parametrize("which, change, told", [
+    ("all", in_code(("qkv", 1), "a", "v", (1, 2), 7), "layer 1, qkv, A of v, rank 1, input 2, bit 7"),
+    ("o+down", in_code(("down", 0), "b", "down", (4, 1), 4), "layer 0, down, B of down, rank 1, output 4, bit 4"),
+    ("all", in_exponent(("o", 0), 1), "layer 0, o, exponent, bit 1")])
+def test_a_wrong_bit_of_an_adapter_over_logic(which, change, told):
+    machine = AdaptedMachine(1, change, ADAPTED_WIRES[which], WIRED_MODEL)
+    mismatch, diagnosis = found(machine, WIRED_MODEL)
+    assert str(mismatch).startswith("adapter 1, pass ") and diagnosis.unit == "adapters"
+    assert named(diagnosis, machine.fault), "\n".join(diagnosis.lines())
+    assert told in machine.fault.where(machine.design)
+
+
+@pytest.mark.parametrize("which, place, late", [
+    ("all", ("gate_up", 1, "sum", 20, 1), False), ("all", ("qkv", 0, "carry", 30, 1), True),
+    ("o+down", ("down", 1, "delay", 5, 1), True)])
+def test_registers_of_wires_below_an_adapter(which, place, late):
+    """From the beginning, or ``late``: when adapters are loaded, so that no pass without one shows it."""
+    fault, machine = of_wires(*place, ADAPTED_WIRES[which])
+    if late:
+        wrong, load = machine.decoder.matmul, machine.load_adapter
+        del machine.decoder.matmul
+
+        def loaded(*adapter):
+            machine.decoder.matmul = wrong
+            load(*adapter)
+        machine.load_adapter = loaded
+    mismatch, diagnosis = found(machine, WIRED_MODEL)
+    assert str(mismatch).startswith("adapter 1, pass " if late else "pass ")
+    said = "\n".join([fault.where(ADAPTED_WIRES[which]), *diagnosis.lines()])
+    assert diagnosis.unit == "wired" and named(diagnosis, fault) and diagnosis.again, said
 
 
 def test_faults_of_adapters():

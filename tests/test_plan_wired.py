@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from hwgen.cli import main
+from hwgen.commands.chips import DOES_NOT_FIT
 from hwgen.golden.sequencer import pass_timeline
 from hwgen.models import Checkpoint, quantize, random_checkpoint
 from hwgen.models.wires import different_rows, fixed_matrices
@@ -101,6 +102,22 @@ def test_named_matrices_have_an_array_beside_them():
     capacity = {"LUT": int((found.used["LUT"] - 200) / FULL["LUT"]), "DSP": 156}
     smaller = smallest_change(both, "ecp5", capacity).design.hw
     assert smaller.wire_matrices == both.hw.wire_matrices and smaller.dsp_pairs + smaller.dsp_columns
+
+
+def test_adapters_over_logic_have_an_array(capsys):
+    """It is counted with their memory, and what adds its sums; no column of it needs a tile of the stream."""
+    adapted = replace(design(), hw=replace(SHAPE, adapters=1, adapter_rank=4))
+    array = replace(design(), hw=replace(SHAPE, adapters=1, adapter_rank=4, source="rom", wire_levels=1))
+    found, alone, plain = (fit(of, "ecp5", {"LUT": 83640}).units for of in (adapted, array, design()))
+    for unit in ("array", "column", "adapters", "adapter_sums", "xz"):
+        assert found[unit] == alone[unit] and unit not in plain
+    assert found["weights"] == plain["weights"]
+    assert found["wired"]["LUT"] > plain["wired"]["LUT"] + 2 * SHAPE.vector_lanes * adapted.acc_bits
+    assert found["dispatcher"] == plain["dispatcher"]
+    assert main(["plan", "wire", "--board", "ulx3s-85f-wired", "--shape", f"{NAMED.rpartition(',')[0]},adapters=1",
+                 "--units"]) in (0, DOES_NOT_FIT)
+    out = capsys.readouterr().out
+    assert "one text with an adapter: " in out and "  column " in out and "never synthesized" not in out
 
 
 def test_cycles_of_what_is_logic_are_nearly_those_of_its_weights():

@@ -84,7 +84,8 @@ class BrokenDecoder(GoldenDecoder):
         matrix, stuck, register, value = self.stuck
         if weights is matrix:
             codes = fp8_ints(quantize(values, fmt)[0], fmt)
-            return stuck.sums(acc.astype(np.int64), register, value, stuck.nodes(codes.astype(np.int64))), exp
+            wrong = stuck.sums(acc.astype(np.int64), register, value, stuck.nodes(codes.astype(np.int64)))
+            return wrong.astype(np.float64), exp
         matrix, row, column = self.weight
         if weights is matrix:
             product = fp8_ints(quantize(values, fmt)[0][:, column], fmt) * weights[row, column].astype(np.int64)
