@@ -8,8 +8,9 @@ synthesis tool ends in minutes. All goes through the boards' script: LUT4 are wi
 those of the gates that `abc -g cmos4` makes: of Yosys' estimate what it has for plain flip-flops is taken off; all
 flip-flops are counted beside.
 
-Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit,named`` leaves the rest out.
-``named`` is of the board's machine of the model wire, with other matrices as logic: cycles of golden, LUTs of the plan.
+Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit,named,adapted`` leaves the rest
+out. ``named`` is of the board's machine of the model wire, with other matrices as logic: cycles of golden, LUTs of the
+plan; ``adapted`` is of that machine with room for an adapter of rank 8, with one and without.
 """
 import argparse
 import itertools
@@ -147,15 +148,40 @@ def figures(only, levels, project):
         yield row("million_memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB", 2)
 
 
-def named():
-    """Rows of the machine of ulx3s-85f-wired, but for a ROM that has a tile in each cycle, with other matrices as
-    logic."""
+def of_board():
+    """(design, quantized model, its matrices as logic) of the machine of ulx3s-85f-wired."""
     chosen = board("ulx3s-85f-wired")
     checkpoint = load(chosen.model)
     whole = Design(model=checkpoint.shape, recipe=presets.recipe(chosen.formats),
-                   hw=replace(presets.hw_shape(chosen.shape, checkpoint.shape), tile_beats=1))
+                   hw=presets.hw_shape(chosen.shape, checkpoint.shape))
     quantized = quantize(checkpoint, whole.recipe)
-    wires = fixed_matrices(quantized, whole)
+    return whole, quantized, fixed_matrices(quantized, whole)
+
+
+def adapted():
+    """Rows of that machine with room for an adapter: a text without one, and with one of all matrices. ``board``: its
+    memory has a tile in 8 cycles, as the board's ROM; the others have one in each."""
+    whole, quantized, _ = of_board()
+    for name, changes in {"board": {}, "all": {"tile_beats": 1}, "all, array 4 x 4": {"tile_beats": 1, "lanes": 4,
+                                                                                     "columns": 4},
+                          "none": {"tile_beats": 1, "source": "rom", "wire_levels": 1}}.items():
+        design = replace(whole, hw=replace(whole.hw, adapters=1, **changes))
+        wires = fixed_matrices(quantized, design) if design.hw.wired else None
+        cycles = [pass_timeline(design, [31], [True], wires=wires, adapters=[number]).counters["cycles"]
+                  for number in (0, 1)]
+        rows = different_rows(quantized, design) if design.hw.wired else None
+        for what, value, unit, kind in (("without", cycles[0], "cycles", "derived"),
+                                        ("with", cycles[1], "cycles", "derived"),
+                                        ("more", round(100 * (cycles[1] / cycles[0] - 1), 1), "%", "derived"),
+                                        ("size", fit(design, "ecp5", {}, rows).used["LUT"], "LUT4", "projected")):
+            yield {"name": f"adapted {name}/{what}", "value": value, "unit": unit, "kind": kind,
+                   "command": f"{COMMAND} --only adapted"}
+
+
+def named():
+    """Rows of that machine, but for a ROM that has a tile in each cycle, with other matrices as logic."""
+    whole, quantized, wires = of_board()
+    whole = replace(whole, hw=replace(whole.hw, tile_beats=1))
     for name, changes in {"none": {"source": "rom", "wire_levels": 1}, "head": {"wire_matrices": "head"},
                           "layers": {"wire_matrices": "qkv+o+gate_up+down"}, "all": {}}.items():
         design = replace(whole, hw=replace(whole.hw, **changes))
@@ -169,11 +195,12 @@ def named():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="network,formats,unit,parallel,emit,named",
+    parser.add_argument("--only", default="network,formats,unit,parallel,emit,named,adapted",
                         help="what to measure (default: all)")
     options = parser.parse_args()
     only = options.only.split(",")
-    for item in itertools.chain(figures(only, 1, "gate_up"), named() if "named" in only else ()):
+    for item in itertools.chain(figures(only, 1, "gate_up"), named() if "named" in only else (),
+                                adapted() if "adapted" in only else ()):
         ledger.record("wired.json", [item])
         print(f"{item['name']:32} {item['value']:10} {item['unit']}", flush=True)
     known = {item["name"]: item["value"] for item in ledger.load("wired.json")}
