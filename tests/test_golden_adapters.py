@@ -4,10 +4,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from hwgen.golden.adapted_wires import adapted_wired_cycles
 from hwgen.golden.adapters import adapted_cycles, added, codes_of, runs
 from hwgen.golden.decoder import GoldenDecoder
 from hwgen.golden.numbers import fp8_ints
 from hwgen.golden.sequencer import pass_timeline
+from hwgen.golden.wired import WiredTimes
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.link import Entry, LinkError
 from hwgen.models import quantize, random_checkpoint
@@ -253,6 +255,33 @@ def test_cycles_of_runs():
     assert none < one < same <= two
     # a tile comes once for each run
     assert cycles((1, 1, 1, 1), tile_beats=8) < cycles((1, 2, 1, 2), tile_beats=8)
+
+
+def over_logic(first, busy, **changes):
+    """(`AdaptedWires`, A's and B's `Matmul`, granules in all) of gate_up as logic that is ``busy`` for some cycles, and
+    whose first granule is there in cycle ``first``."""
+    _, design, _ = machine(hw=dataclasses.replace(HW, entries=1, slots=1, source="wired", **changes))
+    a, b = design.adapter_matmuls(design.block.into_ff)
+    granules = b.n_tiles * design.hw.columns // design.hw.vector_lanes
+    wired = WiredTimes(4 + a.k_tiles, busy, first, first + granules - 1, first + granules - 2)
+    return adapted_wired_cycles(design, wired, (a, b), 0, 5, 4), a, b, granules
+
+
+def test_a_granule_waits_for_the_later_of_its_two_parts():
+    late, _, b, granules = over_logic(5000, 0)
+    # a cycle in the adder's register; the two rows of the ring, of 4 granules, are there before logic's
+    assert late.granules[:8] == tuple(range(5001, 5009)) and len(late.granules) == granules
+    assert late.blocked > 4000 and not late.starved
+    early, *_ = over_logic(20, 0)
+    assert early.granules[-1] < 5000 and list(early.granules) == sorted(set(early.granules))
+    # and each n-tile of B ends no sooner than its tiles come
+    slow, *_ = over_logic(20, 0, tile_beats=8)
+    assert slow.granules[-1] - slow.granules[0] >= 8 * (b.tiles - b.k_tiles) and slow.starved > 0
+
+
+def test_what_is_busy_at_once_counts_once():
+    late, a, b, _ = over_logic(5000, 0)
+    assert late.busy == a.tiles + b.tiles and over_logic(5000, 6000)[0].busy == 6000
 
 
 def test_a_matrix_without_a_wait_takes_as_long_as_its_operations():
