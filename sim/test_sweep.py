@@ -118,6 +118,15 @@ def test_a_machine_with_adapters(host, tmp_path):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("matrices", ["all", "o+gate_up"])
+def test_a_machine_with_adapters_over_logic(matrices, tmp_path):
+    driven = {"wrong": 0.1, "stall": 0.0, "weights": "usual", "adapted": 0.7, "loads": 0.3}
+    counts = play(small(1, driven, source="wired", wire_levels=1, wire_matrices=matrices, kv_ecc=False, slots=3,
+                        adapters=3, adapter_rank=2, head_dim=4, intermediate_size=6, hidden_size=6), tmp_path)
+    assert counts["passes"] >= 12 and counts["adapted"] and counts["loads"]
+
+
+@pytest.mark.nightly
 def test_a_broken_unit_is_found(tmp_path, monkeypatch):
     """One wrong bit in a table of the RTL."""
     case = small(1, {"weights": "usual"}, source="rom", kv_ecc=False, residual_fraction=16)

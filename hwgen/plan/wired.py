@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..params.adapters import SUM_BITS
 from ..params.block import Project
 from ..params.design import Design
 from ..params.formats import E3M4
@@ -49,6 +50,7 @@ def expected(design: Design, rows: Rows | None = None) -> dict[tuple[str, int | 
     """{(project's name, layer): `Expected`} of the matrices that are logic, in the order of
     `models.wires.fixed_matrices`. Equal rows are made once; without ``rows`` all of them differ."""
     recipe, levels = design.recipe, design.hw.wire_levels
+    most = design.acc_bits - SUM_BITS * (design.hw.adapters > 0)
 
     def one(matmul, name, layer):
         a, b, kept, bits = _COSTS[recipe.format_of(name, layer).name]
@@ -56,7 +58,7 @@ def expected(design: Design, rows: Rows | None = None) -> dict[tuple[str, int | 
         adders = (made * matmul.cols * (a + b / math.sqrt(made))
                   * (recipe.codes_per_head_weight if name == HEAD else 1))
         bits += math.ceil(math.log2(matmul.cols / 32)) + recipe.activation_format.int_bits - E3M4.int_bits
-        return Expected((matmul.rows, matmul.cols), min(bits, design.acc_bits),
+        return Expected((matmul.rows, matmul.cols), min(bits, most),
                         (matmul.cols.bit_length() + 1) // levels, 2 * adders, adders * (1 + kept / levels))
 
     found: dict[tuple[str, int | None], Expected] = {
