@@ -2,7 +2,8 @@
 from cocotb.clock import Clock as CocotbClock
 from cocotb.triggers import RisingEdge, Timer
 
-from hwgen.fpga.dram import axi_ports, memory_verilog, pin_ports
+from hwgen.fpga.dram import axi_ports, memory_verilog
+from hwgen.fpga.dram_phys import pin_ports
 from hwgen.host.links.ddr3 import ddr3_verilog, simulated_ddr3
 from sim.dram_units import SEEN, declared, reader_before, seen_ports
 from sim.stream_bench import Clock

@@ -1,5 +1,6 @@
 """A memory path and its chip, as a bench has them: LiteDRAM's own Verilog, and what is behind its pins."""
-from hwgen.fpga.dram import axi_ports, memory_verilog, sdram_ports
+from hwgen.fpga.dram import axi_ports, memory_verilog
+from hwgen.fpga.dram_phys import pin_ports
 from hwgen.host.links.sdram import chip_verilog, simulated
 from hwgen.lib.verilog import emit_design, ports
 from hwgen.top import make
@@ -48,7 +49,7 @@ def _top(name, memory, clock, members, body):
 
 def _memory(memory):
     own = ["clk", "rst", "memory_ready", "memory_failed", *(name for name, _, _ in axi_ports(memory)
-                                                            + sdram_ports(memory))]
+                                                            + pin_ports(memory))]
     return f"  memory memory ({', '.join(f'.{name}({name})' for name in own)});"
 
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from hwgen.fpga.dram import controller, start_steps
+from hwgen.fpga.dram import controller
+from hwgen.fpga.dram_start import start_steps
 from hwgen.fpga.tools import ToolError
 from hwgen.params.dram import MT48LC16M16, StartStep
 

@@ -2,7 +2,7 @@
 import importlib
 from dataclasses import dataclass, field, fields
 
-from ..params.dram import MT41K256M16, MT48LC16M16, Ddr3, Sdram
+from ..params.dram import MT41K256M16, MT48LC16M16, Sdram
 from ..plan.costs import Around
 
 __all__ = ["BOARDS", "Board", "Pin", "board"]
@@ -16,6 +16,8 @@ SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sd
 DDRAM_PINS = {"ddram_clk_p": "clk", "ddram_cke": "clk_en", "ddram_ras_n": "ras", "ddram_cas_n": "cas",
               "ddram_we_n": "we", "ddram_odt": "odt", "ddram_ba": "ba", "ddram_a": "a", "ddram_dm": "dm",
               "ddram_dqs_p": "dqs", "ddram_dq": "dq"}
+#: By PHY: the chip's name there, and its pins.
+CHIP_PINS = {"GENSDRPHY": ("sdram", SDRAM_PINS), "ECP5DDRPHY": ("ddr3", DDRAM_PINS)}
 #: The same of a card, and what keeps others off its pins.
 CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_miso": "miso", "wifi_en": "wifi_en"}
 
@@ -81,7 +83,7 @@ class Board:
     memory_clock: float | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        if self.memory_clock is not None and not isinstance(self.memory, Ddr3):
+        if self.memory_clock is not None and not (self.memory and self.memory.phy.own_clocks):
             there = self.memory.title if self.memory else "no memory"
             raise ValueError(f"Clock of a memory must be the machine's on a board with {there}, not "
                              f"{self.memory_clock:g} MHz")
@@ -95,7 +97,7 @@ class Board:
     @property
     def around(self):
         """What the planner must know of it beside its chip's family and size."""
-        memory = {"memory": "DDR3" if isinstance(self.memory, Ddr3) else "SDR"} if self.memory else {}
+        memory = {"memory": self.memory.phy.name} if self.memory else {}
         grade = self.device[self.device.index("--speed") + 1] if "--speed" in self.device else None
         return Around(**memory, crossed=self.memory_clock is not None, faster=GRADES.get(grade, 1.0))
 
@@ -118,8 +120,8 @@ class Board:
                     for pin in getattr(io, "p", io).names]
 
         uart = found["uart", 0]
-        chip, names = ("ddr3", DDRAM_PINS) if isinstance(self.memory, Ddr3) else ("sdram", SDRAM_PINS)
-        memory = {port: pins(found[chip, 0], part) for port, part in names.items()} if self.memory else {}
+        chip, names = CHIP_PINS[self.memory.phy.name] if self.memory else ("", {})
+        memory = {port: pins(found[chip, 0], part) for port, part in names.items()}
         card = {port: pins(found["card", 0], part) for port, part in CARD_PINS.items()} if self.card else {}
         return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
                 "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])],

@@ -10,36 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..lib.verilog import emit_design
-from ..params.dram import POSTPONED, Ddr3, StartPlan
+from ..params.dram import POSTPONED, StartPlan
 from ..params.kv_port import KV_PREFIX
 from ..units.axi_crossing import AxiCrossing
-from ..units.ddr3_start import Ddr3Start
-from ..units.sdram_start import SdramStart
-from .dram_start import SLOWER, start_plan, start_steps
+from .dram_phys import PHYS, check_clock, pin_ports
 from .tools import ToolError
 
-__all__ = ["Controller", "PREFIXES", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog",
-           "pin_ports", "sdram_ports", "start_steps"]
+__all__ = ["Controller", "PREFIXES", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog"]
 
 #: The package that makes controllers, and the extra that has it.
 PACKAGE, EXTRA = "litedram", "dram"
 CORE = "memory_controller"
-#: LiteDRAM's generator, told how many cycles may be between refreshes: of itself it rounds their number up, to 64.08 ms
-#: for all rows at 45 MHz instead of 64.
-_GENERATOR = """\
-import sys
-import litedram.gen, litedram.modules
-name, interval = sys.argv.pop(1), float(sys.argv.pop(1))
-getattr(litedram.modules, name).technology_timings.tREFI = interval
-litedram.gen.main()
-"""
-#: Beside that, how many ns a refresh of DDR3 takes: LiteDRAM has it in cycles of the fastest clock.
-_GENERATOR_3 = _GENERATOR.replace("litedram.gen.main()", """\
-getattr(litedram.modules, name).speedgrade_timings["default"].tRFC = (None, float(sys.argv.pop(1)))
-litedram.gen.main()""")
-#: Before either, where the controller has a clock of its own. Registers on both ways of a port's commands: of itself
-#: LiteDRAM decides in one cycle whether a port has data for a command, which port a bank takes, and whether that has
-#: room. And timers of refreshes that know a cycle ahead when they end, not by looking at all of their bits then.
+#: Before LiteDRAM's generator where the controller has a clock of its own. Registers on both ways of a port's commands:
+#: of itself LiteDRAM decides in one cycle whether a port has data for a command, which port a bank takes, and whether
+#: that has room. And timers of refreshes that know a cycle ahead when they end, not by looking at all of their bits
+#: then.
 _CUT = """\
 import litedram.common, litedram.core.crossbar, litedram.core.refresher, litex.soc.interconnect.stream
 from migen import If, Module, Signal, bits_for
@@ -63,14 +48,6 @@ class Timer(Module):
                          self.count.eq(self.count.reset))]
 litedram.core.refresher.RefreshTimer = Timer
 """
-#: Cycles that LiteDRAM's sequence of SDR waits behind CKE, before the first command.
-POWER_UP_CYCLES = 20_000
-#: The same of DDR3 without CKE, as `hwgen.fpga.dram_start` slows it down.
-POWER_UP_CYCLES_3 = 50_000 * SLOWER
-_SDR = {"device": "LFE5U-85F-6BG381C", "memtype": "SDR", "sdram_phy": "GENSDRPHY"}
-#: LiteDRAM makes the clocks of DDR3 itself: `init_clk_freq` is that of the sequence which locks its delays.
-_DDR3 = {"device": "LFE5UM5G-85F-8BG554I", "memtype": "DDR3", "sdram_phy": "ECP5DDRPHY", "sdram_rank_nb": 1,
-         "init_clk_freq": 25e6}
 #: Of LiteDRAM's `ControllerSettings`, where the default is not the best (docs/dram.md).
 SETTINGS = {"refresh_postponing": POSTPONED}
 
@@ -96,12 +73,11 @@ def controller(memory, clock, ports=1, cut=False, **settings):
     """
     if importlib.util.find_spec(PACKAGE) is None:
         raise ToolError(f"LiteDRAM is not installed: pip install 'hwgen[{EXTRA}]'")
-    ddr3 = isinstance(memory, Ddr3)
-    left = POWER_UP_CYCLES_3 if ddr3 else POWER_UP_CYCLES
-    if memory.power_up * clock / 1000 > left:
-        raise ToolError(f"Clock of a memory must be at most {left / memory.power_up * 1000:g} MHz, not "
-                        f"{clock:g}: LiteDRAM leaves it {left} cycles to power up")
-    config = {"cpu": "None", **(_DDR3 if ddr3 else _SDR), "sdram_module": memory.name,
+    phy = PHYS[memory.phy.name]
+    if memory.power_up * clock / 1000 > phy.power_up:
+        raise ToolError(f"Clock of a memory must be at most {phy.power_up / memory.power_up * 1000:g} MHz, not "
+                        f"{clock:g}: LiteDRAM leaves it {phy.power_up} cycles to power up")
+    config = {"cpu": "None", **phy.config, "sdram_module": memory.name,
               "sdram_module_nb": memory.data_width // 8,
               "sys_clk_freq": clock * 1e6, "input_clk_freq": clock * 1e6,
               "user_ports": {str(number): {"type": "axi", "id_width": 1, "data_width": memory.port_width}
@@ -111,9 +87,8 @@ def controller(memory, clock, ports=1, cut=False, **settings):
         work = Path(folder)
         (work / "core.yml").write_text(json.dumps(config))      # which YAML contains
         interval = (memory.cycles("refi", clock) - 0.5) / clock * 1000
-        program = [_GENERATOR_3, memory.name, str(interval), str(memory.t_rfc)] if ddr3 else \
-            [_GENERATOR, memory.name, str(interval)]
-        program[0] = _CUT * cut + program[0]
+        program = [_CUT * cut + phy.generator, memory.name, str(interval),
+                   *(str(getattr(memory, limit)) for limit in phy.limits)]
         done = subprocess.run([sys.executable, "-c", *program, "core.yml", "--name", CORE, "--output-dir", "made",
                                "--csr-csv", "csr.csv"], cwd=work, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -127,22 +102,8 @@ def controller(memory, clock, ports=1, cut=False, **settings):
         raise ToolError(f"Clock of a memory must be one at which LiteDRAM has a CAS latency of {memory.cas_latency}, "
                         f"not {clock:g} MHz")
     if cut:
-        _check_clock(text, clock, config["input_clk_freq"] / 1e6)
-    return Controller(_tidied(text, memory), (start_plan if ddr3 else start_steps)(header, registers))
-
-
-def _check_clock(text, clock, oscillator):
-    """Refuse a clock that LiteDRAM's PLL misses: it takes the first within 1 %. Twice the clock leaves the PLL."""
-    divider = {name: int(value) for name, value in re.findall(r"\.(CLK\w+_DIV) *\(\d+'d(\d+)\)", text)}
-    feedback = re.search(r'\.FEEDBK_PATH *\("INT_O(P|S\d?)"\)', text)
-    if feedback is None or not divider.keys() >= {"CLKI_DIV", "CLKFB_DIV", "CLKOP_DIV", f"CLKO{feedback[1]}_DIV"}:
-        raise ToolError("LiteDRAM must be the one that the extra names: its Verilog has no PLL of the kind that is "
-                        "known")
-    made = oscillator / divider["CLKI_DIV"] * divider["CLKFB_DIV"] * divider[f"CLKO{feedback[1]}_DIV"] \
-        / divider["CLKOP_DIV"] / 2
-    if abs(made / clock - 1) > 1e-4:
-        raise ToolError(f"Clock of a memory can be {made:.7g} MHz of {oscillator:g} MHz, not {clock:g}: "
-                        f"take {made:.7g}")
+        check_clock(memory, text, clock, config["input_clk_freq"] / 1e6)
+    return Controller(_tidied(text, memory), phy.plan(header, registers))
 
 
 def _tidied(text, memory):
@@ -161,7 +122,7 @@ def _tidied(text, memory):
         text, times = re.subn(rf"\binput( +)wire( +)\[{bits - 1}:0\] {name}\b", rf"inout\1wire\2[{bits - 1}:0] {name}",
                               text)
         found += times
-    if isinstance(memory, Ddr3):
+    if memory.phy.own_clocks:
         text = _once(text)
     if found != len(both):
         raise ToolError("LiteDRAM must be the one that the extra names: its Verilog has no data pins of the kind "
@@ -273,29 +234,10 @@ def axi_ports(memory, prefix="m_axi_"):
     return [(prefix + name, bits, out) for name, bits, out in ports]
 
 
-def pin_ports(memory):
-    """[(name, bits, direction)] of the chip's pins, but for the clock of SDR. A pair of pins is named by its first."""
-    if not isinstance(memory, Ddr3):
-        return sdram_ports(memory)
-    single = [(f"ddram_{name}", 1, "output") for name in ("clk_p", "cke", "ras_n", "cas_n", "we_n", "odt")]
-    lanes = memory.data_width // 8
-    return [*single, ("ddram_ba", memory.banks.bit_length() - 1, "output"),
-            ("ddram_a", memory.rows.bit_length() - 1, "output"), ("ddram_dm", lanes, "output"),
-            ("ddram_dqs_p", lanes, "inout"), ("ddram_dq", memory.data_width, "inout")]
-
-
-def sdram_ports(memory):
-    """[(name, bits, direction)] of the pins of a chip of SDR, but for its clock."""
-    single = [(f"sdram_{name}", 1, "output") for name in ("cke", "cs_n", "ras_n", "cas_n", "we_n")]
-    return [*single, ("sdram_ba", memory.banks.bit_length() - 1, "output"),
-            ("sdram_a", memory.rows.bit_length() - 1, "output"), ("sdram_dm", memory.data_width // 8, "output"),
-            ("sdram_dq", memory.data_width, "inout")]
-
-
 _TOLD = "  assign memory_ready = started;\n  assign memory_failed = failed;\n"
 #: Before the names of a controller's ports where the machine has another clock.
 _FAR = "far_"
-#: What differs around the controller: that of SDR has its clock from outside, and that of DDR3 makes it.
+#: What differs around the controller: that of SDR has its clock from outside, and others make it.
 _CLOCKED = dict(clock_ports="", read_wire="", clock="clk", reset="rst", read_port="", user_clock="", user_reset="",
                 locked="", read="", crossings="", told=_TOLD)
 _CLOCKING = dict(clock_ports="\n    output wire        memory_clock,\n    output wire        memory_reset,",
@@ -326,17 +268,17 @@ def _crossings(memory, module, prefixes):
 
 def memory_verilog(memory, clock, module="memory", kv=False, crossing=False, **settings):
     """{file name: Verilog} of a memory path with top module ``module``, for an `Sdram` at ``clock`` MHz. ``kv``: keys
-    and values are in it too, on a port of their own. ``crossing``: the machine has another clock than a `Ddr3`. More
-    are LiteDRAM's settings.
+    and values are in it too, on a port of their own. ``crossing``: the machine has another clock. More are LiteDRAM's
+    settings.
 
     Its ports are `clk`, `rst`, those of `axi_ports`, `memory_ready` and `memory_failed`, and the chip's of
-    `pin_ports`. Of a `Ddr3` `clk` is the oscillator's (``input_clk_freq``, in Hz, of the settings), and there are
-    `memory_clock` and `memory_reset`, which all the others belong to, or, with a crossing, `machine_clock` and
-    `machine_reset`, which all but the pins do.
+    `pin_ports`. If its PHY has its own clocks `clk` is the oscillator's (``input_clk_freq``, in Hz, of the settings),
+    and there are `memory_clock` and `memory_reset`, which all the others belong to, or, with a crossing,
+    `machine_clock` and `machine_reset`, which all but the pins do.
     """
     prefixes = PREFIXES[:1 + kv]
     core = controller(memory, clock, len(prefixes), cut=crossing, **settings)
-    start, pins, ddr3 = f"{module}_start", pin_ports(memory), isinstance(memory, Ddr3)
+    start, pins = f"{module}_start", pin_ports(memory)
     ports = [*((name, bits, "output" if out else "input") for prefix in prefixes
                for name, bits, out in axi_ports(memory, prefix)), *pins]
     declared = ",\n".join(f"    {kind:6} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}"
@@ -344,13 +286,13 @@ def memory_verilog(memory, clock, module="memory", kv=False, crossing=False, **s
     near = [_FAR * crossing + prefix for prefix in prefixes]
     users = ",\n      ".join(_user_port(number, prefix) for number, prefix in enumerate(near))
     text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared, users=users,
-                          **(_CLOCKING if ddr3 else _CLOCKED)
+                          **(_CLOCKING if memory.phy.own_clocks else _CLOCKED)
                           | (_CROSSED | {"crossings": _crossings(memory, module, prefixes)} if crossing else {}),
                           readies=", ".join(own for prefix in near for own in _readies(prefix).values()),
                           gates="\n".join(f"  assign {prefix}{name} = {own} && started;" for prefix in near
                                           for name, own in _readies(prefix).items()),
                           pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
-    units = {start: Ddr3Start(core.start, table=crossing) if ddr3 else SdramStart(core.start)}
+    units = {start: PHYS[memory.phy.name].start(core.start, crossing)}
     if crossing:
         units[f"{module}_crossing"] = AxiCrossing(memory.axi())
     return {f"{module}.v": "\n".join([text, *(emit_design(unit, name) for name, unit in units.items())]),
@@ -358,7 +300,7 @@ def memory_verilog(memory, clock, module="memory", kv=False, crossing=False, **s
 
 
 def memory_settings(board):
-    """Of `memory_verilog`, for the memory of a board: the oscillator that a `Ddr3`'s clocks are made of, and whether
-    the machine has another clock."""
-    return ({"input_clk_freq": board.oscillator * 1e6} if isinstance(board.memory, Ddr3) else {}) \
+    """Of `memory_verilog`, for the memory of a board: the oscillator that its clocks are made of, and whether the
+    machine has another one."""
+    return ({"input_clk_freq": board.oscillator * 1e6} if board.memory.phy.own_clocks else {}) \
         | ({"crossing": True} if board.memory_clock else {})

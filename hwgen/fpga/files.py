@@ -1,6 +1,6 @@
 """The files around a machine on a board: its top with clock and reset, and the script of the synthesis."""
-from ..params.dram import Ddr3
-from .dram import PREFIXES, axi_ports, pin_ports
+from .dram import PREFIXES, axi_ports
+from .dram_phys import pin_ports
 from .families import FAMILIES
 
 __all__ = ["divisor", "has_pll", "pll", "synthesis_script", "top"]
@@ -38,21 +38,21 @@ _TWO_CLOCKS = """\
   pll pll (.clkin(clk), .clkout0(clock), .locked(made));
   assign locked = made && !memory_reset;
 """
-#: How the memory path of DDR3 is joined with that.
+#: How a memory path that makes its clocks is joined with that.
 _CLOCKS = {False: "      .rst(1'b0),\n      .memory_clock(clock),\n      .memory_reset(memory_reset)",
            True: "      .rst(!made),\n      .memory_clock(memory_clock),\n      .memory_reset(memory_reset),\n"
                  "      .machine_clock(clock),\n      .machine_reset(!settled[4])"}
 
 
 def has_pll(board):
-    """Whether the machine's clock is another one than the oscillator's, or there are two. DDR3's controller has its own
-    and gives the machine its clock, unless that has another one."""
+    """Whether the machine's clock is another one than the oscillator's, or there are two. A controller with its own
+    gives the machine its clock, unless that has another one."""
     return (board.clock != board.oscillator or board.memory is not None) and not _gives_clock(board)
 
 
 def _gives_clock(board):
     """Whether the memory's controller makes the machine's clock."""
-    return isinstance(board.memory, Ddr3) and not board.memory_clock
+    return board.memory is not None and board.memory.phy.own_clocks and not board.memory_clock
 
 
 def divisor(board):
@@ -82,18 +82,18 @@ def _memory(board, kv):
     """What a memory adds to a top."""
     if board.memory is None:
         return dict.fromkeys(("memory_wires", "memory_ports", "memory_use", "memory"), "")
-    pins, ddr3 = pin_ports(board.memory), isinstance(board.memory, Ddr3)
+    pins, own = pin_ports(board.memory), board.memory.phy.own_clocks
     bus = [port for prefix in PREFIXES[:1 + kv] for port in axi_ports(board.memory, prefix)]
     wires = [*((name, bits) for name, bits, _ in bus), ("memory_ready", 1), ("memory_failed", 1)]
     joined = "".join(f",\n      .{name}({name})" for name, _ in wires)
     return {
         "memory_wires": "".join(f"  wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name};\n" for name, bits in wires)
-        + ("" if ddr3 else "  wire shifted;\n"),
-        "memory_ports": ("" if ddr3 else ",\n    output wire       sdram_clk")
+        + ("" if own else "  wire shifted;\n"),
+        "memory_ports": ("" if own else ",\n    output wire       sdram_clk")
         + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}"
                   for name, bits, kind in pins),
         "memory_use": joined,
-        "memory": (f"  memory memory (\n      .clk(clk),\n{_CLOCKS[bool(board.memory_clock)]}" if ddr3 else
+        "memory": (f"  memory memory (\n      .clk(clk),\n{_CLOCKS[bool(board.memory_clock)]}" if own else
                    FAMILIES[board.family].clock_pin
                    + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])") + joined
         + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}

@@ -1,18 +1,16 @@
 """An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller
 (docs/dram.md)."""
-from ..params.dram import POSTPONED, Ddr3, Sdram
+from ..params.dram import POSTPONED, Sdram
 
 __all__ = ["group_cycles", "read_cycles", "row_cycles"]
 
-#: From the address of a stream's first word to the word, beside what the chip takes: through buffers of the port, the
-#: bank and the pins.
-_LATENCY = 14
-#: A bank's queue is empty before another bank may be asked: the last command of one is done in the cycle in which the
-#: first of the next would be.
-_ROW = 3
-#: The same where a word takes two cycles (a burst of DDR3): its PHY's latency is longer, and a bank's last burst ends
-#: before the next bank is asked.
-_LATENCY_3, _ROW_3 = 24, 6
+#: By PHY: cycles from the address of a stream's first word to the word, beside what the chip takes, through buffers of
+#: the port, the bank and the pins.
+_LATENCY = {"GENSDRPHY": 14, "ECP5DDRPHY": 24}
+#: ... and those that a stream loses in another row, beside what the chip takes: a bank's queue is empty before another
+#: bank may be asked. With SDR the last command of one is done in the cycle in which the first of the next would be.
+#: Where a word takes two cycles (an ECP5's burst of DDR3) a bank's last burst ends before the next bank is asked.
+_ROW = {"GENSDRPHY": 3, "ECP5DDRPHY": 6}
 #: To finish what is under way before refreshes, and to begin again.
 _GROUP = 8
 
@@ -20,7 +18,7 @@ _GROUP = 8
 def row_cycles(memory: Sdram, clock: float) -> int:
     """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and
     another opened."""
-    return (_ROW_3 if isinstance(memory, Ddr3) else _ROW) + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
+    return _ROW[memory.phy.name] + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
 
 
 def group_cycles(memory: Sdram, clock: float, postponed: int = POSTPONED) -> int:
@@ -37,7 +35,6 @@ def read_cycles(memory: Sdram, clock: float, count: int, postponed: int = POSTPO
     """
     group = group_cycles(memory, clock, postponed)
     words, rows = -(-count * 8 // memory.cycle_bits), -(-count // memory.row_bytes) + 1
-    latency = _LATENCY_3 if isinstance(memory, Ddr3) else _LATENCY
-    busy = words + rows * row_cycles(memory, clock) + memory.cas_latency + latency
+    busy = words + rows * row_cycles(memory, clock) + memory.cas_latency + _LATENCY[memory.phy.name]
     between = postponed * memory.cycles("refi", clock) - group     # cycles for words between two groups
     return busy + (-(-busy // between) + 1) * group

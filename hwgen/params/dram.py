@@ -1,12 +1,12 @@
 """Memory chips beside a machine, by their data sheets, and the bus between chip and machine that follows."""
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .axi import AxiShape
 
-__all__ = ["CheckStep", "Ddr3", "LaneStep", "MT41K256M16", "MT48LC16M16", "POSTPONED", "Sdram", "StartPlan",
-           "StartStep"]
+__all__ = ["CheckStep", "Ddr3", "ECP5DDRPHY", "GENSDRPHY", "LaneStep", "MT41K256M16", "MT48LC16M16", "POSTPONED",
+           "Phy", "Sdram", "StartPlan", "StartStep"]
 
 #: Refreshes that the controller does together: banks are closed for them once.
 POSTPONED = 8
@@ -59,6 +59,28 @@ class StartPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phy:
+    """What is between a controller and the pins of its chip.
+
+    Parameters
+    ----------
+    name            its class in `litedram.phy`
+    phases          cycles of the chip in one of the controller's
+    words           words of data in one of the controller's, at most
+    own_clocks      LiteDRAM makes its clocks from the oscillator's; else it has the machine's
+    """
+    name: str
+    phases: int
+    words: int
+    own_clocks: bool
+
+
+#: Of SDR, of an ECP5's DDR3.
+GENSDRPHY = Phy(name="GENSDRPHY", phases=1, words=1, own_clocks=False)
+ECP5DDRPHY = Phy(name="ECP5DDRPHY", phases=2, words=4, own_clocks=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sdram:
     """A chip of SDR SDRAM. Another type of memory is another class with the same properties.
 
@@ -76,6 +98,8 @@ class Sdram:
                             bank; rfc refresh to anything; wr last data to precharge; refi between refreshes, on average
     power_up                ns of nothing before the first command
     mode_cycles             cycles from a mode register's load to anything
+    phy                     what its board has between controller and chip. (Not in the repr, which names the folder of
+                            a build)
     """
     title: str
     name: str
@@ -95,11 +119,12 @@ class Sdram:
     t_refi: float
     power_up: float
     mode_cycles: int
+    phy: Phy = field(default=GENSDRPHY, repr=False)
 
     @property
     def cycle_bits(self) -> int:
         """Bits of data in a cycle of the controller, at most."""
-        return self.data_width
+        return self.phy.words * self.data_width
 
     @property
     def size(self) -> int:
@@ -137,8 +162,7 @@ MT48LC16M16 = Sdram(title="32 MB of SDRAM", name="MT48LC16M16", data_width=16, p
 
 @dataclass(frozen=True, kw_only=True)
 class Ddr3(Sdram):
-    """A chip of DDR3 SDRAM, whose clock is twice the controller's: four words in a cycle of the controller, and bursts
-    of eight words.
+    """A chip of DDR3 SDRAM, whose clock is a multiple of the controller's, and whose bursts have eight words.
 
     ``cas_latency`` and ``mode_cycles`` are cycles of the chip. Further values of its data sheet:
 
@@ -152,13 +176,10 @@ class Ddr3(Sdram):
     t_faw: float
     dll_cycles: int
     zq_cycles: int
-
-    @property
-    def cycle_bits(self) -> int:
-        return 4 * self.data_width
+    phy: Phy = field(default=ECP5DDRPHY, repr=False)
 
     def axi(self, **more: Any) -> AxiShape:
-        # a burst takes two cycles for each of its words: a half as many are ahead of it
+        # a burst is as many bytes as a row has: fewer words are ahead than of SDR, in whose cycle a word is 2 bytes
         return super().axi(**dict(burst=128, prefetch=512) | more)
 
 

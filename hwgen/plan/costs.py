@@ -243,11 +243,11 @@ def logic(design: Design, family: str, only: Collection[str] | None = None) -> d
 class Around(NamedTuple):
     """What a board has beside a chip of its family.
 
-    memory : str        kind of the memory that weights come from, of `MEMORY_PATH`
+    memory : str        PHY of the memory that weights come from, of `MEMORY_PATH`
     crossed : bool      its controller has a clock of its own
     faster : float      its chip's clock over that of the family's builds in `BUILT`, for its speed grade
     """
-    memory: str = "SDR"
+    memory: str = "GENSDRPHY"
     crossed: bool = False
     faster: float = 1.0
 
@@ -257,8 +257,8 @@ ALONE = Around()
 #: LiteDRAM's controller, its start-up, the reader of weights and the loader: what the builds of ulx3s-85f-sdram and of
 #: SmolLM2's machine on ecpix-5-85f take beyond the other units' estimate (fpga/*/*.json). That of DDR3 without its
 #: second port and its crossings.
-MEMORY_PATH = {"SDR": {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0},
-               "DDR3": {"LUT": 11_643, "FF": 5271, "BRAM": 10, "DSP": 0}}
+MEMORY_PATH = {"GENSDRPHY": {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0},
+               "ECP5DDRPHY": {"LUT": 11_643, "FF": 5271, "BRAM": 10, "DSP": 0}}
 #: The clock that the first of these reached: the slowest path leads from the start-up through the loader to the
 #: registers. (A memory with a clock of its own is apart.)
 MEMORY_MHZ = 54.75

@@ -158,9 +158,10 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
         top = files.top(board, "machine", kv)
         if isinstance(memory, Ddr3):
             rows = kept_bits(memory, design.memory_bytes)
-            pll = [_PLL_SHARE.format(share=round(board.clock / board.memory_mhz / 2 * 2 ** 32))] * files.has_pll(board)
+            share = board.clock / board.memory_mhz / memory.phy.phases
+            pll = [_PLL_SHARE.format(share=round(share * 2 ** 32))] * files.has_pll(board)
             text = simulated_ddr3([board_with_ddr3(memory, board.memory_mhz, rows), top, *path, *pll])
-            # the simulation's cycle is one of the pins' clock, and the memory's are two
+            # the simulation's cycle is one of the pins' clock, and the memory's are some
             numbers = {"DIVISOR": _pin_cycles(board, divisor), "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
         else:
             card = card_periods(card_clock or board.clock) if board.card else None
@@ -177,9 +178,9 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
 
 
 def _pin_cycles(board, divisor):
-    """Cycles of the pins' clock, twice the memory's, for a bit of ``divisor`` cycles of the machine's. ValueError if
-    the ninth bit were missed, as that is no whole number."""
-    wanted = 2 * divisor * board.memory_mhz / board.clock
+    """Cycles of the pins' clock, a multiple of the memory's, for a bit of ``divisor`` cycles of the machine's.
+    ValueError if the ninth bit were missed, as that is no whole number."""
+    wanted = board.memory.phy.phases * divisor * board.memory_mhz / board.clock
     if 9.5 * abs(round(wanted) / wanted - 1) + 1 / divisor > 0.45:
         raise ValueError(f"Cycles per bit must be about a whole number of the pins' clock, not {divisor}, "
                          f"which are {wanted:.2f}")

@@ -1,7 +1,7 @@
 """A chip of DDR3 behind a board's pins, in simulation."""
 from pathlib import Path
 
-from ...fpga.dram import pin_ports
+from ...fpga.dram_phys import pin_ports
 from ...params.dram import Ddr3
 from .sdram import LINT
 
@@ -35,7 +35,8 @@ def kept_bits(memory: Ddr3, size: int) -> int:
 
 def chip_parameters(memory: Ddr3, clock: float, kept: int) -> dict[str, int]:
     """Of `ddr3_chip`, for a controller at ``clock`` MHz."""
-    limits = {f"T_{name.upper()}": max(4 if name == "rrd" else 1, memory.cycles(name, 2 * clock))
+    phases = memory.phy.phases
+    limits = {f"T_{name.upper()}": max(4 if name == "rrd" else 1, memory.cycles(name, phases * clock))
               for name in ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "faw", "refi")}
     # cycles of the chip whatever its clock is; T_WTR and T_RTP are 7.5 ns at least, as T_RRD is
     fixed = {"T_MOD": 12, "T_WTR": limits["T_RRD"], "T_RTP": limits["T_RRD"], "T_ZQCS": 64,
@@ -43,8 +44,9 @@ def chip_parameters(memory: Ddr3, clock: float, kept: int) -> dict[str, int]:
     return limits | fixed | {
         "DATA": memory.data_width, "BANK_BITS": memory.banks.bit_length() - 1,
         "ROW_BITS": memory.rows.bit_length() - 1, "COLUMN_BITS": memory.columns.bit_length() - 1, "KEPT_BITS": kept,
-        "CL": memory.cas_latency, "CWL": memory.cas_write_latency, "T_XPR": limits["T_RFC"] + 2 * round(clock / 50),
-        "POWER_UP": round(memory.power_up * 2 * clock / 1000)}
+        "CL": memory.cas_latency, "CWL": memory.cas_write_latency,
+        "T_XPR": limits["T_RFC"] + phases * round(clock / 50),
+        "POWER_UP": round(memory.power_up * phases * clock / 1000)}
 
 
 def ddr3_verilog(memory: Ddr3, clock: float, kept: int, **ports: str) -> str:
