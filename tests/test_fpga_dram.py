@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from hwgen.fpga.dram import controller
+from hwgen.fpga.dram_phys import PHYS, check_clock
 from hwgen.fpga.dram_start import start_steps
 from hwgen.fpga.tools import ToolError
-from hwgen.params.dram import MT48LC16M16, StartStep
+from hwgen.params.dram import MT41K128M16, MT48LC16M16, StartStep
 
 HEADER = """\
 #define DFII_CONTROL_SEL 0x01
@@ -79,6 +80,44 @@ def test_litedram_keeps_what_the_data_sheet_says(clock):
     for name in ("rcd", "rp", "ras", "rrd", "rfc", "wr"):
         assert getattr(theirs, f"t{name.upper()}") >= MT48LC16M16.cycles(name, clock)
     assert theirs.tRC >= MT48LC16M16.cycles("rc", clock)
+
+
+@pytest.mark.parametrize("clock", [75, 83.3333, 100])
+def test_litedram_keeps_what_the_data_sheet_says_of_an_artixs_chip(clock):
+    """But for the time of a refresh, too, which `controller` tells it."""
+    modules = pytest.importorskip("litedram.modules", reason="the extra dram is not installed")
+    theirs = getattr(modules, MT41K128M16.name)(clock * 1e6, "1:4")
+    assert (theirs.geom_settings.colbits, theirs.geom_settings.rowbits, theirs.geom_settings.bankbits) == (10, 14, 3)
+    assert MT41K128M16.size == 256 << 20 and MT41K128M16.cycle_bits == 128
+    for name in ("rcd", "rp", "ras", "rrd", "wr"):
+        assert getattr(theirs.timing_settings, f"t{name.upper()}") >= MT41K128M16.cycles(name, clock)
+
+
+PLL = """\
+	.CLKFBOUT_MULT  (5'd16),
+	.CLKOUT0_DIVIDE (4'd8),
+	.CLKOUT1_DIVIDE (5'd16),
+	.CLKOUT2_DIVIDE (3'd4),
+	.CLKOUT3_DIVIDE (3'd4),
+	.CLKOUT3_PHASE  (7'd90),
+	.DIVCLK_DIVIDE  (1'd1),
+"""
+
+
+@pytest.mark.parametrize("old, new, complaint", [
+    ("", "", "can be 100 MHz of 100 MHz, not 99.5: take 100"),
+    ("CLKOUT2_DIVIDE (3'd4", "CLKOUT2_DIVIDE (3'd5", "has no PLL of the kind that is known"),
+    ("CLKOUT3_DIVIDE (3'd4", "CLKOUT3_DIVIDE (3'd8", "has no PLL of the kind that is known"),
+    ("CLKOUT0_DIVIDE (4'd8", "CLKOUT0_DIVIDE (4'd9", "has no PLL of the kind that is known"),
+    ("7'd90", "7'd45", "has no PLL of the kind that is known"),
+    (".DIVCLK_DIVIDE", ".DIVIDE", "has no PLL of the kind that is known")])
+def test_the_clocks_that_an_artixs_pll_makes(old, new, complaint):
+    """The pins' clock must be four of the controller's, the strobes' a quarter of a cycle behind it, and the reference
+    of the delays 200 MHz."""
+    assert PHYS["A7DDRPHY"].made(PLL, 100) == 100
+    check_clock(MT41K128M16, PLL, 100, 100)
+    with pytest.raises(ToolError, match=complaint):
+        check_clock(MT41K128M16, PLL.replace(old, new), 99.5, 100)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("litedram") is None, reason="needs the extra dram")

@@ -4,7 +4,7 @@ from itertools import repeat
 
 import pytest
 
-from hwgen.fpga.dram_start import PATTERNS, start_plan
+from hwgen.fpga.dram_start import PATTERNS, artix_plan, start_plan
 from hwgen.fpga.tools import ToolError
 from hwgen.golden.ddr3_start import Answer, level
 from hwgen.params.dram import CheckStep, LaneStep, StartPlan, StartStep
@@ -110,6 +110,44 @@ def test_what_is_read_of_litedrams_files():
         for lane in range(2):
             bytes_ = [beat >> 8 * lane & 0xFF for beat in beats]
             assert all(bytes_[n:] != bytes_[:-n] for n in range(1, 4))
+
+
+A7_HEADER = HEADER.replace("DATABITS 64", "DATABITS 32").replace("PHASES 2", "PHASES 4") \
+    .replace("RDPHASE 0", "RDPHASE 2").replace("WRPHASE 1", "WRPHASE 3") \
+    .replace("DELAYS 8", "DELAYS 32").replace("BITSLIPS 4", "BITSLIPS 8")
+A7_REGISTERS = {name: 16 * i for i, name in enumerate(
+    [*(name for name in NAMES if "burstdet" not in name and "_pi" not in name), "ddrphy_rst", "ddrphy_rdphase",
+     "ddrphy_wrphase", *(f"sdram_dfii_pi{phase}_{name}" for phase in range(4)
+                         for name in ("command", "command_issue", "address", "baddress", "wrdata", "rddata"))])}
+
+
+def test_what_is_read_of_an_artixs_files():
+    plan, at = artix_plan(A7_HEADER, A7_REGISTERS), A7_REGISTERS
+    assert (plan.lanes, plan.bitslips, plan.delays) == (2, 8, 32)
+    # RESET# is low for 200 us at least, the PHY is reset, and the phases are those of its reads and writes
+    assert plan.first[:6] == (
+        StartStep(at["sdram_dfii_control"], 0, 50_000), StartStep(at["ddrphy_rst"], 1, 2000),
+        StartStep(at["ddrphy_rst"], 0, 2000), StartStep(at["ddrphy_rdphase"], 2, 0),
+        StartStep(at["ddrphy_wrphase"], 3, 0), StartStep(at["sdram_dfii_control"], 8, 100_000))
+    assert plan.delay == (LaneStep(at["ddrphy_dly_sel"], 0, 0), StartStep(at["ddrphy_rdly_dq_inc"], 1, 0),
+                          StartStep(at["ddrphy_dly_sel"], 0, 30))
+    read = [step for step in plan.test if isinstance(step, CheckStep)]
+    assert [step.data for step in read] == [word for words in PATTERNS for word in words]
+    assert [step.address for step in read[:4]] == [at[f"sdram_dfii_pi{phase}_rddata"] for phase in range(4)]
+    # every beat of a burst differs from the others in the lane's bits, or another bitslip would look right
+    for words in PATTERNS:
+        beats = [word >> shift & 0xFFFF for word in words for shift in (0, 16)]
+        for lane in range(2):
+            bytes_ = [beat >> 8 * lane & 0xFF for beat in beats]
+            assert all(bytes_[n:] != bytes_[:-n] for n in range(1, 8))
+
+
+def test_a_phy_whose_writes_are_levelled_is_refused():
+    for name in ("WRITE_LEVELING", "WRITE_LATENCY_CALIBRATION", "WRITE_DQ_DQS_TRAINING"):
+        with pytest.raises(ToolError, match=f"must have no {name.lower().replace('_', ' ')}, and this one has"):
+            artix_plan(f"#define SDRAM_PHY_{name}_CAPABLE\n{A7_HEADER}", A7_REGISTERS)
+    with pytest.raises(ToolError, match="2 lanes and 4 phases of 32 bits, and this one has others"):
+        artix_plan(HEADER, A7_REGISTERS)
 
 
 @pytest.mark.parametrize("old, new, complaint", [

@@ -119,8 +119,8 @@ def _tidied(text, memory):
     both = [(name, bits) for name, bits, kind in pin_ports(memory) if kind == "inout"]
     found = 0
     for name, bits in both:
-        text, times = re.subn(rf"\binput( +)wire( +)\[{bits - 1}:0\] {name}\b", rf"inout\1wire\2[{bits - 1}:0] {name}",
-                              text)
+        text, times = re.subn(rf"\b(?:input|inout)( +)wire( +)\[{bits - 1}:0\] {name}\b",
+                              rf"inout\1wire\2[{bits - 1}:0] {name}", text)
         found += times
     if memory.phy.own_clocks:
         text = _once(text)

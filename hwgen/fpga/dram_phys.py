@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..params.dram import A7DDRPHY
 from ..units.ddr3_start import Ddr3Start
 from ..units.sdram_start import SdramStart
-from .dram_start import SLOWER, start_plan, start_steps
+from .dram_start import SLOWER, artix_plan, start_plan, start_steps
 from .tools import ToolError
 
 __all__ = ["PHYS", "PhyWords", "check_clock", "pin_ports"]
@@ -51,7 +52,7 @@ class PhyWords:
 
 
 def pin_ports(memory):
-    """[(name, bits, direction)] of the chip's pins, but for the clock of SDR. A pair of pins is named by its first."""
+    """[(name, bits, direction)] of the chip's pins, but for the clock of SDR."""
     return PHYS[memory.phy.name].pins(memory)
 
 
@@ -83,7 +84,7 @@ _GENSDRPHY = PhyWords(
     limits=(), power_up=20_000, plan=start_steps, start=lambda plan, table: SdramStart(plan), pins=_sdr_pins)
 
 
-# -- DDR3 of an ECP5: CS# and RESET# of the chip are not connected on its boards
+# -- DDR3 of an ECP5: CS# and RESET# of the chip are not connected on its boards, and a pair of pins is a port
 
 def _ecp5_pins(memory):
     single = [(f"ddram_{name}", 1, "output") for name in ("clk_p", "cke", "ras_n", "cas_n", "we_n", "odt")]
@@ -108,4 +109,36 @@ _ECP5DDRPHY = PhyWords(
             "init_clk_freq": 25e6},
     power_up=50_000 * SLOWER, plan=start_plan, pins=_ecp5_pins, made=_ecp5_clock)
 
-PHYS = {"GENSDRPHY": _GENSDRPHY, "ECP5DDRPHY": _ECP5DDRPHY}
+
+
+# -- DDR3 of an Artix-7: both pins of a pair are ports
+
+def _artix_pins(memory):
+    single = [(f"ddram_{name}", 1, "output") for name in ("clk_n", "cs_n", "reset_n")]
+    return [*_ecp5_pins(memory), *single, ("ddram_dqs_n", memory.data_width // 8, "inout")]
+
+
+#: Outputs of the PLL, and MHz of the reference of the FPGA's delays: within 10 of that, by its data sheet.
+_REFERENCE, _ARTIX_CLOCKS = 200, {"reference": 0, "controller": 1, "pins": 2, "strobes": 3}
+
+
+def _artix_clock(text, oscillator):
+    """Of the PLL's outputs; None also if the others are not what the controller's needs."""
+    number = {name: int(value) for name, value in re.findall(
+        r"\.(CLKFBOUT_MULT|DIVCLK_DIVIDE|CLKOUT\d_DIVIDE|CLKOUT\d_PHASE) *\(\d+'d(\d+)\)", text)}
+    wanted = {"CLKFBOUT_MULT", "DIVCLK_DIVIDE", *(f"CLKOUT{output}_DIVIDE" for output in _ARTIX_CLOCKS.values())}
+    if not number.keys() >= wanted:
+        return None
+    inside = oscillator * number["CLKFBOUT_MULT"] / number["DIVCLK_DIVIDE"]
+    made = {name: inside / number[f"CLKOUT{output}_DIVIDE"] for name, output in _ARTIX_CLOCKS.items()}
+    right = made["pins"] == made["strobes"] == A7DDRPHY.phases * made["controller"] and \
+        abs(made["reference"] - _REFERENCE) <= 10 and number.get("CLKOUT3_PHASE") == 90
+    return made["controller"] if right else None
+
+
+_A7DDRPHY = PhyWords(
+    config={"device": "xc7a100tcsg324-1", "memtype": "DDR3", "sdram_phy": "A7DDRPHY", "sdram_rank_nb": 1,
+            "speedgrade": -1, "iodelay_clk_freq": _REFERENCE * 1e6, "cmd_latency": 0},
+    power_up=50_000 * SLOWER, plan=artix_plan, pins=_artix_pins, made=_artix_clock)
+
+PHYS = {"GENSDRPHY": _GENSDRPHY, "ECP5DDRPHY": _ECP5DDRPHY, "A7DDRPHY": _A7DDRPHY}

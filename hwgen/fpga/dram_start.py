@@ -2,10 +2,10 @@
 LiteX's software does behind them (liblitedram/sdram.c)."""
 import re
 
-from ..params.dram import CheckStep, LaneStep, StartPlan, StartStep
+from ..params.dram import A7DDRPHY, ECP5DDRPHY, CheckStep, LaneStep, StartPlan, StartStep
 from .tools import ToolError
 
-__all__ = ["PATTERNS", "start_plan", "start_steps"]
+__all__ = ["PATTERNS", "artix_plan", "start_plan", "start_steps"]
 
 _SEQUENCE = re.compile(r"void init_sequence\(void\)\n\{(.*?)^\}", re.DOTALL | re.MULTILINE)
 _WRITE, _DELAY = re.compile(r"(\w+)_write\(([\w|]+)\);"), re.compile(r"cdelay\((\d+)\);")
@@ -110,43 +110,75 @@ def _pattern(seed):
 PATTERNS = tuple(_pattern(seed) for seed in SEEDS)
 
 
+#: Cycles for which RESET# is low before all else, where it is connected: 200 us at least up to 250 MHz. The PHY is
+#: reset behind them, for as many cycles as ``cdelay(1000)`` there.
+_CHIP_RESET, _PHY_RESET = 50_000, 1000
+#: What the start-up cannot do, by the names in sdram_phy.h.
+_UNKNOWN = ("WRITE_LEVELING", "WRITE_LATENCY_CALIBRATION", "WRITE_DQ_DQS_TRAINING")
+
+
 def start_plan(header, registers):
     """The `StartPlan` of a DDR3 chip of 16 bits behind LiteDRAM's ECP5DDRPHY: `start_steps`, and between them the read
     levelling of LiteX's software, ``sdram_leveling_center_module`` of each bitslip. Parameters and errors are those of
-    `start_steps`; the latter also for other counts of lanes or data than are known."""
+    `start_steps`; the latter also for other counts of lanes or data than are known, and for a PHY whose writes must be
+    levelled."""
     its = _Header(header, registers)
-    lanes = its.value("SDRAM_PHY_MODULES")
-    if (lanes, its.value("SDRAM_PHY_DFI_DATABITS"), its.value("SDRAM_PHY_PHASES")) != (2, 64, 2):
-        raise ToolError("LiteDRAM's PHY must have 2 lanes and 2 phases of 64 bits, and this one has others")
-    reading, writing = its.value("SDRAM_PHY_RDPHASE"), its.value("SDRAM_PHY_WRPHASE")
+    select, every = its.address("ddrphy_dly_sel"), (1 << its.value("SDRAM_PHY_MODULES")) - 1
+    # the lane is released, then all lanes are held a moment, and run together
+    release = [StartStep(select, data, 0) for data in (0, every, 0)]
+    clear, seen = (its.address(f"ddrphy_burstdet_{name}") for name in ("clr", "seen"))
+    return _plan(its, ECP5DDRPHY, (), release, [StartStep(clear, 1, 0)], [CheckStep(seen, 3, 0, (1, 2))])
+
+
+def artix_plan(header, registers):
+    """The same behind LiteDRAM's A7DDRPHY. It has 32 delays and 8 bitslips a lane, and detects no bursts. The chip's
+    RESET# is low first, and the PHY is reset."""
+    its = _Header(header, registers)
+    before = [its.write("sdram_dfii_control", 0, _CHIP_RESET), its.write("ddrphy_rst", 1, SLOWER * _PHY_RESET),
+              its.write("ddrphy_rst", 0, SLOWER * _PHY_RESET),
+              *(its.write(f"ddrphy_{phase}", its.value(f"SDRAM_PHY_{phase.upper()}")) for phase in ("rdphase",
+                                                                                                    "wrphase"))]
+    return _plan(its, A7DDRPHY, before, [its.write("ddrphy_dly_sel", 0, SLOWER * _SETTLED)])
+
+
+def _plan(its, phy, before, release, clear=(), seen=()):
+    """``before`` comes before the sequence, and ``release`` behind what is done with a lane; ``clear`` before a test's
+    read, and ``seen`` behind the test."""
+    lanes, width = its.value("SDRAM_PHY_MODULES"), 128 // phy.phases
+    if (lanes, its.value("SDRAM_PHY_DFI_DATABITS"), its.value("SDRAM_PHY_PHASES")) != (2, width, phy.phases):
+        raise ToolError(f"LiteDRAM's PHY must have 2 lanes and {phy.phases} phases of {width} bits, and this one has "
+                        "others")
+    for name in _UNKNOWN:
+        if f"SDRAM_PHY_{name}_CAPABLE" in its.text:
+            raise ToolError(f"LiteDRAM's PHY must have no {name.lower().replace('_', ' ')}, and this one has: take "
+                            "the LiteDRAM that the extra names")
 
     def on_lane(*names):
-        """A lane is selected and things are done with it; then all lanes are held a moment, and run together."""
-        select = its.address("ddrphy_dly_sel")
-        return (LaneStep(select, 0, 0), *(its.write(f"ddrphy_rdly_dq_{name}", 1) for name in names),
-                *(StartStep(select, data, 0) for data in (0, (1 << lanes) - 1, 0)))
+        return (LaneStep(its.address("ddrphy_dly_sel"), 0, 0),
+                *(its.write(f"ddrphy_rdly_dq_{name}", 1) for name in names), *release)
 
-    row = [its.write(f"sdram_dfii_pi{phase}_{name}", 0) for phase in range(2) for name in ("address", "baddress")]
+    row = [its.write(f"sdram_dfii_pi{phase}_{name}", 0) for phase in range(phy.phases)
+           for name in ("address", "baddress")]
     return StartPlan(
         lanes=lanes, bitslips=its.value("SDRAM_PHY_BITSLIPS"), delays=its.value("SDRAM_PHY_DELAYS"), tries=TRIES,
-        first=(*its.sequence(SLOWER), *row), reset=on_lane("rst", "bitslip_rst"), delay=on_lane("inc"),
-        bitslip=on_lane("bitslip"), test=tuple(step for words in PATTERNS
-                                               for step in _test(its, words, reading, writing)),
+        first=(*before, *its.sequence(SLOWER), *row), reset=on_lane("rst", "bitslip_rst"), delay=on_lane("inc"),
+        bitslip=on_lane("bitslip"),
+        test=tuple(step for words in PATTERNS for step in (*_test(its, words, phy.phases, clear), *seen)),
         last=tuple(its.end()), failure=(its.write("ddrctrl_init_error", 1), its.write("ddrctrl_init_done", 1)))
 
 
-def _test(its, words, reading, writing):
+def _test(its, words, phases, clear):
     """A burst is written and read: row 0 of bank 0, which `row` has named."""
     wait = SLOWER * _SETTLED
-    data = [(phase, half) for phase in range(2) for half in range(2)]
-    seen = CheckStep(its.address("ddrphy_burstdet_seen"), 3, 0, (1, 2))
+    data = [(phase, part) for phase in range(phases) for part in range(4 // phases)]
     return [
         *its.command(0, "DFII_COMMAND_RAS|DFII_COMMAND_CS", wait),
-        *(StartStep(its.address(f"sdram_dfii_pi{phase}_wrdata") + 4 * half, word, 0)
-          for (phase, half), word in zip(data, words, strict=True)),
-        *its.command(writing, "DFII_COMMAND_CAS|DFII_COMMAND_WE|DFII_COMMAND_CS|DFII_COMMAND_WRDATA", wait),
-        its.write("ddrphy_burstdet_clr", 1),
-        *its.command(reading, "DFII_COMMAND_CAS|DFII_COMMAND_CS|DFII_COMMAND_RDDATA", wait),
+        *(StartStep(its.address(f"sdram_dfii_pi{phase}_wrdata") + 4 * part, word, 0)
+          for (phase, part), word in zip(data, words, strict=True)),
+        *its.command(its.value("SDRAM_PHY_WRPHASE"),
+                     "DFII_COMMAND_CAS|DFII_COMMAND_WE|DFII_COMMAND_CS|DFII_COMMAND_WRDATA", wait),
+        *clear,
+        *its.command(its.value("SDRAM_PHY_RDPHASE"), "DFII_COMMAND_CAS|DFII_COMMAND_CS|DFII_COMMAND_RDDATA", wait),
         *its.command(0, "DFII_COMMAND_RAS|DFII_COMMAND_WE|DFII_COMMAND_CS", wait),
-        *(CheckStep(its.address(f"sdram_dfii_pi{phase}_rddata") + 4 * half, word, 0, (0x00FF00FF, 0xFF00FF00))
-          for (phase, half), word in zip(data, words, strict=True)), seen]
+        *(CheckStep(its.address(f"sdram_dfii_pi{phase}_rddata") + 4 * part, word, 0, (0x00FF00FF, 0xFF00FF00))
+          for (phase, part), word in zip(data, words, strict=True))]

@@ -5,8 +5,8 @@ from typing import Any
 
 from .axi import AxiShape
 
-__all__ = ["CheckStep", "Ddr3", "ECP5DDRPHY", "GENSDRPHY", "LaneStep", "MT41K256M16", "MT48LC16M16", "POSTPONED",
-           "Phy", "Sdram", "StartPlan", "StartStep"]
+__all__ = ["A7DDRPHY", "CheckStep", "Ddr3", "ECP5DDRPHY", "GENSDRPHY", "LaneStep", "MT41K128M16", "MT41K256M16",
+           "MT48LC16M16", "POSTPONED", "Phy", "Sdram", "StartPlan", "StartStep"]
 
 #: Refreshes that the controller does together: banks are closed for them once.
 POSTPONED = 8
@@ -75,9 +75,10 @@ class Phy:
     own_clocks: bool
 
 
-#: Of SDR, of an ECP5's DDR3.
+#: Of SDR, of an ECP5's DDR3, of an Artix-7's.
 GENSDRPHY = Phy(name="GENSDRPHY", phases=1, words=1, own_clocks=False)
 ECP5DDRPHY = Phy(name="ECP5DDRPHY", phases=2, words=4, own_clocks=True)
+A7DDRPHY = Phy(name="A7DDRPHY", phases=4, words=8, own_clocks=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,3 +191,9 @@ MT41K256M16 = Ddr3(title="512 MB of DDR3", name="MT41K256M16", data_width=16, po
                    columns=1024, cas_latency=6, cas_write_latency=5, t_rcd=13.75, t_rp=13.75, t_ras=35, t_rc=48.75,
                    t_rrd=7.5, t_rfc=260, t_wr=15, t_refi=64e6 / 8192, t_faw=40, power_up=500_000, mode_cycles=4,
                    dll_cycles=512, zq_cycles=512)
+#: Micron's 2 Gbit chip of 16 bits (its data sheet, speed grade -125), as LiteX has it for the Arty A7. Its CAS latency
+#: is a cycle longer than the least at 400 MHz: LiteDRAM has no levelling of writes on an Artix-7, and adds it.
+MT41K128M16 = Ddr3(title="256 MB of DDR3", name="MT41K128M16", data_width=16, port_width=128, banks=8, rows=16384,
+                   columns=1024, cas_latency=7, cas_write_latency=5, t_rcd=13.75, t_rp=13.75, t_ras=35, t_rc=48.75,
+                   t_rrd=7.5, t_rfc=160, t_wr=15, t_refi=64e6 / 8192, t_faw=40, power_up=500_000, mode_cycles=4,
+                   dll_cycles=512, zq_cycles=512, phy=A7DDRPHY)
