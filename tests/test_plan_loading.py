@@ -62,7 +62,8 @@ def test_a_memory_with_a_clock_of_its_own():
     assert one.memory == read_cycles(MT41K256M16, 56, size) and one.machine == two.machine
     assert two.memory == pytest.approx(read_cycles(MT41K256M16, 95.8333, size) * 56 / 95.8333, abs=10)
     assert 0.56 < two.memory / one.memory < 0.6
-    assert many.memory == pytest.approx(size / 16, abs=10)
+    # the port's words, and eight refreshes behind each 8 * 7.8 us in which nothing comes
+    assert 1.02 < many.memory / (size / 16) < 1.08
 
 
 def test_a_plan_says_the_memorys_clock(capsys):
