@@ -6,13 +6,13 @@ import cocotb
 from cocotb.clock import Clock as CocotbClock
 from cocotb.triggers import First, RisingEdge, Timer
 
-from hwgen.params.dram import MT41K256M16
+from hwgen.params import dram
 from sim.ddr3_memory import KEPT, bus_clock, power_up
 from sim.dram_units import write_and_read
 from sim.stream_bench import bench_params, value_of
 
 PARAMS = bench_params()
-MEMORY, PERIOD = MT41K256M16, 10
+MEMORY, PERIOD = getattr(dram, PARAMS["chip"]), 10
 WORD, BEAT = MEMORY.data_width // 8, MEMORY.port_width // 8
 SIZE = MEMORY.row_bytes * MEMORY.banks << KEPT
 
@@ -24,8 +24,8 @@ async def begin(dut, skew, mute=0):
             member.value = 0
     dut.skew.value, dut.mute.value = skew, mute
     CocotbClock(dut.clk, PERIOD, unit="ns").start(start_high=False)
-    _, clock = await bus_clock(dut, PERIOD, PARAMS.get("machine"))
-    await First(RisingEdge(dut.memory_ready), RisingEdge(dut.memory_failed), Timer(20, "ms"))
+    _, clock = await bus_clock(dut, MEMORY, PERIOD, PARAMS.get("machine"))
+    await First(RisingEdge(dut.memory_ready), RisingEdge(dut.memory_failed), Timer(40, "ms"))
     await clock.edge()
     return clock
 

@@ -9,22 +9,22 @@ from cocotb.triggers import RisingEdge, with_timeout
 import numpy as np
 
 from hwgen.host.links.ddr3 import SKEW
+from hwgen.params import dram
 from hwgen.params.axi import AxiShape
-from hwgen.params.dram import MT41K256M16
 from hwgen.units.weights import request_layout
 from sim.ddr3_memory import bus_clock, power_up
 from sim.designs import small_design
 from sim.stream_bench import StreamSource, bench_params, value_of
 
 PARAMS = bench_params()
-MEMORY, PERIOD = MT41K256M16, 10
+MEMORY, PERIOD = getattr(dram, PARAMS["chip"]), 10
 DESIGN, AXI = small_design(**PARAMS["changes"]), AxiShape(**PARAMS["axi"])
 BYTES, WORD = DESIGN.hw.beat_bytes, MEMORY.data_width // 8
 
 
 #: ps of a cycle of the reader, if it is not on the memory's clock, and cycles of the memory's in one of its.
 MACHINE = PARAMS.get("machine")
-PER = MACHINE / (2000 * PERIOD) if MACHINE else 1
+PER = MACHINE / (1000 * MEMORY.phy.phases * PERIOD) if MACHINE else 1
 
 
 @cocotb.test()
@@ -34,8 +34,8 @@ async def streams(dut):
         getattr(dut, name).value = 0
     dut.skew.value, dut.mute.value = SKEW, 0
     CocotbClock(dut.clk, PERIOD, unit="ns").start(start_high=False)
-    behind, clock = await bus_clock(dut, PERIOD, MACHINE)
-    await with_timeout(RisingEdge(dut.memory_ready), 20, "ms")
+    behind, clock = await bus_clock(dut, MEMORY, PERIOD, MACHINE)
+    await with_timeout(RisingEdge(dut.memory_ready), 40, "ms")
     await clock.edge(2)
     clock.in_reset = False
     source = StreamSource(behind, "req", clock, shape=request_layout(stream_beats=DESIGN.stream_beats))

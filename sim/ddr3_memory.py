@@ -51,9 +51,9 @@ def _path(memory, clock, crossing, settings):
 
 def ddr3_and_chip(memory, clock, name, crossing=False, **settings):
     """Verilog of a module whose ports are the memory path's AXI4, and what a chip tells and suffers. ``clk`` is the
-    clock of the pins, twice `memory_clock`. ``crossing``: its AXI4 is on a `machine_clock`."""
-    return simulated_ddr3([_top(name, memory, clock, axi_ports(memory), "", crossing),
-                           *_path(memory, clock, crossing, settings)])
+    clock of the pins, a multiple of `memory_clock`. ``crossing``: its AXI4 is on a `machine_clock`."""
+    return simulated_ddr3(memory, [_top(name, memory, clock, axi_ports(memory), "", crossing),
+                                   *_path(memory, clock, crossing, settings)])
 
 
 def ddr3_reader(memory, clock, design, axi, name, crossing=False, **settings):
@@ -61,8 +61,8 @@ def ddr3_reader(memory, clock, design, axi, name, crossing=False, **settings):
     and what a chip tells and suffers. ``crossing``: the reader is on a `machine_clock`."""
     whose = "machine" if crossing else "memory"
     reader, own, body = reader_before(memory, design, axi, f"{whose}_clock", f"{whose}_reset")
-    return simulated_ddr3([_top(name, memory, clock, own, body, crossing), *_path(memory, clock, crossing, settings),
-                           reader])
+    return simulated_ddr3(memory, [_top(name, memory, clock, own, body, crossing),
+                                   *_path(memory, clock, crossing, settings), reader])
 
 
 def power_up(memory, address):
@@ -84,12 +84,12 @@ class Behind:
         return getattr(self._dut, name)
 
 
-async def bus_clock(dut, period, machine=None):
+async def bus_clock(dut, memory, period, machine=None):
     """(`Behind`, `Clock`) of what is before the memory path, in a design whose ``clk`` has a period of so many ns; with
     a crossing ``machine`` is that of its own clock, in ps."""
     if machine is None:
         behind = Behind(dut)
-        return behind, Clock(behind, 2 * period)
+        return behind, Clock(behind, memory.phy.phases * period)
     behind = Behind(dut, "machine")
     dut.machine_reset.value = 1
     await Timer(1, unit="ps")       # its edges are at no time of the memory's

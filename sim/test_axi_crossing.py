@@ -9,7 +9,8 @@ AXI = dict(data_width=16, address_width=14)
 #: equal periods an edge is just behind or just before the other clock's; the others have any distance.
 CLOCKS = {"equal_behind": (10_000, 1), "equal_before": (10_000, 9_999), "a_little_more": (9_990, 3),
           "3_to_1": (30_000, 7), "1_to_3": (3_334, 11), "root_2": (14_142, 1), "half_root_2": (7_070, 5),
-          "ecpix_5_85f": (5_844, 2), "slow": (97_002, 13)}
+          "ecpix_5_85f": (5_844, 2), "arty_a7_100": (6_400, 2),
+          "slow": (97_002, 13)}
 QUICK = ("equal_before", "1_to_3", "root_2", "ecpix_5_85f")
 
 

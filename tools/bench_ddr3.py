@@ -46,19 +46,19 @@ CHANGES = dict(source="stream", hidden_size=64, intermediate_size=256, vocab_siz
                columns=8, vector_lanes=4, tile_beats=4)
 
 
-def measure(*, clock, machine=None, streams=3, **settings):
+def measure(*, clock, machine=None, streams=3, memory=MT41K256M16, **settings):
     """What the bench counted of some streams: ``cycles`` from the first request to the last beat, for ``bytes``;
-    ``words`` of a cycle's 64 bits in ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's; ``clock``
+    ``words`` of a cycle's bits in ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's; ``clock``
     is the memory's in MHz, whose cycles these are, and ``machine`` that of the reader if it is another one."""
-    design, axi = small_design(**CHANGES), MT41K256M16.axi()
+    design, axi = small_design(**CHANGES), memory.axi()
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "counts.json"
-        # a whole number of ps in half of the reader's cycle, and 10 ns in half of the memory's
-        more = {"machine": 2 * round(clock / machine * 10_000)} if machine else {}
-        run(ddr3_reader(MT41K256M16, clock, design, axi, "ddr3_bandwidth", crossing=bool(machine), **settings),
+        # a whole number of ps in half of the reader's cycle, and 10 ns in a cycle of the chip
+        more = {"machine": 2 * round(clock / machine * memory.phy.phases * 5_000)} if machine else {}
+        run(ddr3_reader(memory, clock, design, axi, "ddr3_bandwidth", crossing=bool(machine), **settings),
             "ddr3_bandwidth", "bench_ddr3_bandwidth", sim="verilator",
-            params={"changes": CHANGES, "axi": asdict(axi), "base": 0x40000, "streams": streams, "out": str(out),
-                    **more})
+            params={"chip": memory.name, "changes": CHANGES, "axi": asdict(axi), "base": 0x40000, "streams": streams,
+                    "out": str(out), **more})
         return json.loads(out.read_text()) | {"bytes": streams * design.stream_beats * design.hw.beat_bytes}
 
 

@@ -160,7 +160,8 @@ def build_with_chip(board: Board, design: Design, quantized: QuantizedModel, *, 
             rows = kept_bits(memory, design.memory_bytes)
             share = board.clock / board.memory_mhz / memory.phy.phases
             pll = [_PLL_SHARE.format(share=round(share * 2 ** 32))] * files.has_pll(board)
-            text = simulated_ddr3([board_with_ddr3(memory, board.memory_mhz, rows), top, *path, *pll])
+            around = board_with_ddr3(memory, board.memory_mhz, rows, len(board.pins()["led"]))
+            text = simulated_ddr3(memory, [around, top, *path, *pll])
             # the simulation's cycle is one of the pins' clock, and the memory's are some
             numbers = {"DIVISOR": _pin_cycles(board, divisor), "SDRAM_ROWS": 1 << rows, "SETTLED": DDR3_RESET}
         else:
