@@ -1,7 +1,6 @@
 """What the planner says of a board whose weights are in a memory."""
 import dataclasses
 import json
-import re
 
 import pytest
 

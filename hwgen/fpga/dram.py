@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..lib.verilog import emit_design
-from ..params.dram import POSTPONED, StartPlan
+from ..params.dram import QUEUE, StartPlan
 from ..params.kv_port import KV_PREFIX
 from ..units.axi_crossing import AxiCrossing
 from .dram_phys import PHYS, check_clock, pin_ports
 from .tools import ToolError
 
-__all__ = ["Controller", "PREFIXES", "SETTINGS", "axi_ports", "controller", "memory_settings", "memory_verilog"]
+__all__ = ["Controller", "PREFIXES", "axi_ports", "controller", "memory_settings", "memory_verilog"]
 
 #: The package that makes controllers, and the extra that has it.
 PACKAGE, EXTRA = "litedram", "dram"
@@ -48,8 +48,6 @@ class Timer(Module):
                          self.count.eq(self.count.reset))]
 litedram.core.refresher.RefreshTimer = Timer
 """
-#: Of LiteDRAM's `ControllerSettings`, where the default is not the best (docs/dram.md).
-SETTINGS = {"refresh_postponing": POSTPONED}
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def controller(memory, clock, ports=1, cut=False, **settings):
               "sys_clk_freq": clock * 1e6, "input_clk_freq": clock * 1e6,
               "user_ports": {str(number): {"type": "axi", "id_width": 1, "data_width": memory.port_width}
                              for number in range(ports)},
-              **SETTINGS, **settings}
+              "refresh_postponing": memory.phy.postponed, **settings}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "core.yml").write_text(json.dumps(config))      # which YAML contains
@@ -294,7 +292,7 @@ def memory_verilog(memory, clock, module="memory", kv=False, crossing=False, **s
                           pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
     units = {start: PHYS[memory.phy.name].start(core.start, crossing)}
     if crossing:
-        units[f"{module}_crossing"] = AxiCrossing(memory.axi())
+        units[f"{module}_crossing"] = AxiCrossing(memory.axi(), words=QUEUE)
     return {f"{module}.v": "\n".join([text, *(emit_design(unit, name) for name, unit in units.items())]),
             f"{CORE}.v": core.verilog}
 

@@ -6,10 +6,12 @@ from typing import Any
 from .axi import AxiShape
 
 __all__ = ["A7DDRPHY", "CheckStep", "Ddr3", "ECP5DDRPHY", "GENSDRPHY", "LaneStep", "MT41K128M16", "MT41K256M16",
-           "MT48LC16M16", "POSTPONED", "Phy", "Sdram", "StartPlan", "StartStep"]
+           "MT48LC16M16", "POSTPONED", "Phy", "QUEUE", "Sdram", "StartPlan", "StartStep"]
 
-#: Refreshes that the controller does together: banks are closed for them once.
+#: Refreshes that a controller does together, at most: banks are closed for them once.
 POSTPONED = 8
+#: Words of the queue between machine and memory, where they have two clocks.
+QUEUE = 16
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,20 @@ class Phy:
     phases          cycles of the chip in one of the controller's
     words           words of data in one of the controller's, at most
     own_clocks      LiteDRAM makes its clocks from the oscillator's; else it has the machine's
+    postponed       refreshes that its controller does together
     """
     name: str
     phases: int
     words: int
     own_clocks: bool
+    postponed: int = POSTPONED
 
 
-#: Of SDR, of an ECP5's DDR3, of an Artix-7's.
+#: Of SDR, of an ECP5's DDR3, of an Artix-7's. The last is faster than its machine: of one refresh at a time the queue
+#: between them hides the most (docs/dram.md).
 GENSDRPHY = Phy(name="GENSDRPHY", phases=1, words=1, own_clocks=False)
 ECP5DDRPHY = Phy(name="ECP5DDRPHY", phases=2, words=4, own_clocks=True)
-A7DDRPHY = Phy(name="A7DDRPHY", phases=4, words=8, own_clocks=True)
+A7DDRPHY = Phy(name="A7DDRPHY", phases=4, words=8, own_clocks=True, postponed=1)
 
 
 @dataclass(frozen=True, kw_only=True)

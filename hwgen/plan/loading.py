@@ -3,7 +3,7 @@ import math
 from dataclasses import dataclass
 
 from ..golden.card_reader import byte_cycles, card_cycles
-from ..golden.dram import read_cycles, with_refreshes
+from ..golden.dram import port_cycles, read_cycles
 from ..golden.weights import request_list
 from ..params.axi import AxiShape
 from ..params.card import BLOCK_WAIT, card_timing
@@ -96,13 +96,11 @@ def kv_bytes(design: Design, texts: int) -> float:
 
 def read_time(memory: Sdram, clock: float, size: int, memory_clock: float | None = None) -> int:
     """Cycles of a machine at ``clock`` MHz, at most, in which it reads so many bytes from a memory whose controller has
-    its clock or one of its own: that binds which is slower, the memory or the port between them, a word a cycle. The
-    port's queue is empty before a refresh is over."""
+    its clock or one of its own: that binds which is slower, the memory or the port between them."""
     if not memory_clock:
         return read_cycles(memory, clock, size)
-    port = math.ceil(-(-size * 8 // memory.port_width) * memory_clock / clock)
-    slower = max(with_refreshes(memory, memory_clock, port), read_cycles(memory, memory_clock, size))
-    return math.ceil(slower * clock / memory_clock) + CROSSING_CYCLES
+    there = math.ceil(read_cycles(memory, memory_clock, size) * clock / memory_clock)
+    return max(port_cycles(memory, memory_clock, clock, size), there) + CROSSING_CYCLES
 
 
 def reading(design: Design, memory: Sdram, clock: float, texts: int, memory_clock: float | None = None) -> Reading:
