@@ -33,17 +33,18 @@ def executable():
 
 #: A board of which the memory has the machine's clock, and one of which it has not: the line's bits are as long there
 #: as on the board.
-DDR3 = board("ecpix-5-85f")
+DDR3, ARTIX = board("ecpix-5-85f"), board("arty-a7-100")
 CASES = {"sdram": (BOARD, False), "sdram_keys_too": (BOARD, True), "ddr3": (DDR3, False), "ddr3_keys_too": (DDR3, True),
-         "ddr3_one_clock": (dataclasses.replace(DDR3, memory_clock=None), True)}
+         "ddr3_one_clock": (dataclasses.replace(DDR3, memory_clock=None), True), "artix7": (ARTIX, False),
+         "artix7_keys_too": (ARTIX, True)}
 
 
-@pytest.mark.parametrize("case", [case if case == "ddr3_keys_too" else pytest.param(case, marks=pytest.mark.nightly)
-                                  for case in CASES])
+@pytest.mark.parametrize("case", [case if case in ("ddr3_keys_too", "artix7_keys_too") else
+                                  pytest.param(case, marks=pytest.mark.nightly) for case in CASES])
 def test_empty_then_loaded_and_equal_to_golden(case):
     """An empty memory is answered with an error, not with text; behind the load every pass is golden's, refreshes or
-    not; a bit that flips is found. The same where keys and values are in that memory too. The ECP5's own cells at the
-    pins of DDR3 are models (ecp5_ddr_cells.v)."""
+    not; a bit that flips is found. The same where keys and values are in that memory too. The FPGA's own cells at the
+    pins of DDR3 are models (ecp5_ddr_cells.v, artix7_ddr_cells.v)."""
     chosen, outside = CASES[case]
     design = dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, kv_port=chosen.memory.port_width * outside))
     executable = build_with_chip(chosen, design, MODEL, divisor=None if chosen.memory_clock else DIVISOR)

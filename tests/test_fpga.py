@@ -215,6 +215,37 @@ def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
     assert json.loads((tmp_path / "build/fpga/arty-a7-35.json").read_text())["run"] is False
 
 
+def test_a_vivado_project_with_a_memory(tools, tmp_path, capsys):
+    """Every port has a pin and a level, of pairs both; the two clocks' crossing and the resets are constrained."""
+    pytest.importorskip("litedram", reason="the extra dram is not installed")
+    assert main("fpga build --board arty-a7-100 --shape tiny,context=16,source=stream".split()) == 0
+    work = tmp_path / "build/fpga/arty-a7-100"
+    script, xdc, top = ((work / name).read_text() for name in ("build.tcl", "top.xdc", "top.v"))
+    read = re.findall(r"^read_(?:verilog|xdc) (\S+)$", script, re.MULTILINE)
+    assert read == ["machine.v", "top.v", "memory.v", "memory_controller.v", "pll.v", "top.xdc"] and all(
+        (work / name).exists() for name in read)
+    assert script == (Path(__file__).parent.parent / "fpga/arty-a7-100/build.tcl").read_text()
+    ports = re.findall(r"^ +(?:input|output|inout) +wire +(?:\[(\d+):0\])? *(\w+)", top, re.MULTILINE)
+    named = [f"{name}[{i}]" if top_bit else name for top_bit, name in ports for i in range(int(top_bit or 0) + 1)]
+    constrained = re.findall(r"^set_property -dict \{ PACKAGE_PIN \w+ (?:\w+ \w+ )*IOSTANDARD \w+ (?:\w+ \w+ )*"
+                             r"\} \[get_ports \{ (\S+) \}\]$", xdc, re.MULTILINE)
+    assert sorted(constrained) == sorted(named) and len(named) == 3 + 4 + 48
+    pins = {name: pin for pin, name in re.findall(r"PACKAGE_PIN (\w+) .*\{ (ddram\S+) \}\]$", xdc, re.MULTILINE)}
+    assert [pins[f"ddram_{name}"] for name in ("clk_p", "clk_n", "dqs_p[1]", "dqs_n[1]", "reset_n")] \
+        == ["U9", "V9", "U2", "V2", "K6"]
+    assert "set_property INTERNAL_VREF 0.675 [get_iobanks 34]\n" in xdc
+    # both PLLs have the oscillator's clock by one buffer, and the script finds their outputs by name
+    assert "BUFG buffer (.I(clk), .O(oscillator));" in top and top.count("oscillator)") == 3
+    assert "pll pll (" in top and re.search(r"^  PLLE2_BASE .*?\) pll \(", (work / "pll.v").read_text(),
+                                            re.MULTILINE | re.DOTALL)
+    assert "memory memory (" in top and " controller (" in (work / "memory.v").read_text()
+    assert re.search(r"^\) PLLE2_ADV\(|^\) PLLE2_ADV \(", (work / "memory_controller.v").read_text(), re.MULTILINE)
+    crossing, = re.findall(r"-from \$machine -to \$memory (\S+)$", script, re.MULTILINE)
+    assert float(crossing) < 1000 / max(board("arty-a7-100").clock, board("arty-a7-100").memory_clock)
+    about = json.loads((tmp_path / "build/fpga/arty-a7-100.json").read_text())
+    assert about["run"] is False and (about["clock"], about["memory_clock"]) == (64, 100)
+
+
 def test_an_interrupted_build_goes_on(tools, monkeypatch, capsys):
     monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5 places")
     assert main(SMALL.split()) == 2

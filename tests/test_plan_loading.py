@@ -1,6 +1,7 @@
 """What the planner says of a board whose weights are in a memory."""
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -70,6 +71,18 @@ def test_a_plan_says_the_memorys_clock(capsys):
     assert main(line.split()) == 0
     out = capsys.readouterr().out
     assert "93.75 MHz, its own clock: at most 750 MB/s" in out
+
+
+def test_the_plan_of_smollm2_on_an_artix(capsys):
+    """Its memory gives more than the port takes, which stands still while the chip refreshes."""
+    shape = ("lanes=8,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,tile_beats=8,dsp_columns=16,"
+             "context=256,kv_block=128,kv_port=128,attention_hold=0,sampler=greedy,source=stream")
+    assert main(["plan", "smollm2-135m", "--board", "arty-a7-100", "--shape", shape]) == 0
+    out = capsys.readouterr().out
+    assert "256 MB of DDR3: 134,551,136 bytes of weights of 268,435,456; 176.6 s to load them, at 8,000,000 baud" in out
+    assert "100 MHz, its own clock: at most 1,600 MB/s" in out
+    assert re.search(r"7\.4 tokens/s at 64 MHz.*one text; the memory binds", out)
+    assert re.search(r"50 tokens/s at 64 MHz.*8 texts of 256 at once; the machine binds", out)
 
 
 def test_shapes_are_compared_with_the_memory_in_mind():

@@ -34,6 +34,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan.loading import reading
 from tools import ledger
 from tools.benches import stage
+from tools.smollm2_boards import SHAPES, design_of, quantized_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy", "There was", "He had been", "I am",
@@ -58,11 +59,18 @@ def synthesized(chosen):
     """Rows of a board that has no bitstream, by Yosys: of a project for the vendor's tool, or of a machine that does
     not fit."""
     family = FAMILIES[chosen.family]
-    checkpoint = load(chosen.model)
-    design = Design(model=checkpoint.shape, hw=hw_shape(chosen.shape, checkpoint.shape), recipe=recipe(chosen.formats))
+    if chosen.name in SHAPES:       # whose page is about it
+        design = design_of(chosen.name)
+        quantized = quantized_of(design)
+    else:
+        checkpoint = load(chosen.model)
+        design = Design(model=checkpoint.shape, hw=hw_shape(chosen.shape, checkpoint.shape),
+                        recipe=recipe(chosen.formats))
+        quantized = quantize(checkpoint, design.recipe)
     with tempfile.TemporaryDirectory() as folder:
-        work = write_project(chosen, design, quantize(checkpoint, design.recipe), Path(folder), stage=stage)
-        sources = [name for name in ("machine.v", "top.v", "pll.v") if (work / name).exists()]
+        work = write_project(chosen, design, quantized, Path(folder), stage=stage)
+        sources = [name for name in ("machine.v", "top.v", "memory.v", "memory_controller.v", "pll.v")
+                   if (work / name).exists()]
         if family.places:
             script = files.synthesis_script(sources, "top.json", family.name, own=design.hw.dsp_columns > 0,
                                             pairs=design.hw.dsp_pairs > 0)
@@ -75,10 +83,10 @@ def synthesized(chosen):
         text = (work / ("top.json" if family.places else "stat.json")).read_text()
     command = f"python -m tools.bench_board --board {chosen.name}"
     if family.places:
-        return [("parameters", checkpoint.shape.parameter_count, "", "measured", command),
+        return [("parameters", design.model.parameter_count, "", "measured", command),
                 ("lut_places", family.places(json.loads(text)), "", "measured", command)]
     cells = json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
-    return [("parameters", checkpoint.shape.parameter_count, "", "measured", command),
+    return [("parameters", design.model.parameter_count, "", "measured", command),
             *((f"yosys_{resource}", sum(n * times for cell, n in cells.items() for pattern, times in patterns.items()
                                         if re.fullmatch(pattern, cell)), "",
                "measured", command) for resource, patterns in CELLS.items())]

@@ -2,7 +2,7 @@
 import importlib
 from dataclasses import dataclass, field, fields
 
-from ..params.dram import MT41K256M16, MT48LC16M16, Sdram
+from ..params.dram import MT41K128M16, MT41K256M16, MT48LC16M16, Sdram
 from ..plan.costs import Around
 
 __all__ = ["BOARDS", "Board", "Pin", "board"]
@@ -16,8 +16,11 @@ SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sd
 DDRAM_PINS = {"ddram_clk_p": "clk", "ddram_cke": "clk_en", "ddram_ras_n": "ras", "ddram_cas_n": "cas",
               "ddram_we_n": "we", "ddram_odt": "odt", "ddram_ba": "ba", "ddram_a": "a", "ddram_dm": "dm",
               "ddram_dqs_p": "dqs", "ddram_dq": "dq"}
+#: The same of DDR3 that has all pins, of a pair both: ``_n`` is the other one.
+DDRAM_ALL_PINS = DDRAM_PINS | {"ddram_cs_n": "cs", "ddram_reset_n": "rst", "ddram_clk_n": "clk", "ddram_dqs_n": "dqs"}
 #: By PHY: the chip's name there, and its pins.
-CHIP_PINS = {"GENSDRPHY": ("sdram", SDRAM_PINS), "ECP5DDRPHY": ("ddr3", DDRAM_PINS)}
+CHIP_PINS = {"GENSDRPHY": ("sdram", SDRAM_PINS), "ECP5DDRPHY": ("ddr3", DDRAM_PINS),
+             "A7DDRPHY": ("ddr3", DDRAM_ALL_PINS)}
 #: The same of a card, and what keeps others off its pins.
 CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_miso": "miso", "wifi_en": "wifi_en"}
 
@@ -61,6 +64,7 @@ class Board:
     asked : float           MHz that place and route are asked for, if that is more than ``clock``: they end a little
         below. (Not in the repr either)
     memory_clock : float    MHz of the memory's controller, if that is not the machine's. (In the repr if it is there)
+    constraints : tuple     lines of the family's constraints that its pins do not say. (Not in the repr: in the folder)
     """
     name: str
     title: str
@@ -81,6 +85,7 @@ class Board:
     card: bool = field(default=False, repr=False)
     asked: float | None = field(default=None, repr=False)
     memory_clock: float | None = field(default=None, repr=False)
+    constraints: tuple = field(default=(), repr=False)
 
     def __post_init__(self):
         if self.memory_clock is not None and not (self.memory and self.memory.phy.own_clocks):
@@ -108,20 +113,21 @@ class Board:
 
     def pins(self):
         """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" or "ddram_*" of its
-        memory's chip, "card_*" of its card. ``rx`` is what the machine receives. A pair is the first of its pins."""
+        memory's chip, "card_*" of its card. ``rx`` is what the machine receives. A pair is the first of its pins, but
+        the second in a port ``_n``."""
         module, name = self.platform.split(":")
         platform = getattr(importlib.import_module(module), name)
         found = {(r.name, r.number): r for r in platform.resources}
 
-        def pins(resource, part=None):
+        def pins(resource, part=None, second=False):
             its = resource if part is None else next(io for io in resource.ios if io.name == part)
             io, attributes = its.ios[0], {**resource.attrs, **its.attrs}
-            return [Pin(pin, getattr(io, "p", io).invert, tuple(sorted(attributes.items())))
-                    for pin in getattr(io, "p", io).names]
+            io = getattr(io, "n" if second else "p", io)
+            return [Pin(pin, io.invert, tuple(sorted(attributes.items()))) for pin in io.names]
 
         uart = found["uart", 0]
         chip, names = CHIP_PINS[self.memory.phy.name] if self.memory else ("", {})
-        memory = {port: pins(found[chip, 0], part) for port, part in names.items()}
+        memory = {port: pins(found[chip, 0], part, port.endswith("_n")) for port, part in names.items()}
         card = {port: pins(found["card", 0], part) for port, part in CARD_PINS.items()} if self.card else {}
         return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
                 "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])],
@@ -190,6 +196,15 @@ BOARDS = {b.name: b for b in (
           capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
           oscillator=100, clock=50, baud=1_000_000, model="mini", shape="tiny,context=64",
           programmer=("--board", "arty_a7_35t"), note="a Vivado project, not run"),
+    Board(name="arty-a7-100", title="Digilent Arty A7-100T, XC7A100T, weights in its DDR3",
+          platform="amaranth_boards.arty_a7:ArtyA7_100Platform", family="xilinx7", device=("xc7a100tcsg324-1",),
+          capacity={"LUT": 63400, "FF": 126800, "RAMB18E1": 270, "DSP48E1": 240},
+          oscillator=100, clock=64, baud=8_000_000, programmer=("--board", "arty_a7_100t"), memory=MT41K128M16,
+          memory_clock=100, note="a Vivado project, not run",
+          shape="lanes=8,columns=8,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
+                "context=256,kv_blocks=48,sampler=greedy,source=stream",
+          # half of the chip's 1.35 V, for what comes from it
+          constraints=("set_property INTERNAL_VREF 0.675 [get_iobanks 34]",)),
 )}
 
 

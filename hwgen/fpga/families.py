@@ -19,6 +19,8 @@ class Family:
                             with a memory also clkout1, its clock
     clock_pin : str         Verilog that gives the clock ``shifted`` to the pin ``sdram_clk``; "" where no board has a
                             memory
+    clock_buffer : str      Verilog that gives the pin ``clk`` to ``oscillator``, for more than one PLL; "" where they
+                            may have the pin itself
     constraints : callable  board -> text of pins and clocks
     constraints_file : str  its name
     synthesis : str         Yosys' command
@@ -42,6 +44,7 @@ class Family:
     constraints_file: str
     synthesis: str
     clock_pin: str = ""
+    clock_buffer: str = ""
     multiplier: str = ""
     product: str = ""
     placer: str = ""
@@ -265,13 +268,15 @@ def _xdc(board):
         lines.append(f"set_property -dict {{ {properties} }} [get_ports {{ {name} }}]")
     lines += ["# The UART's pins and the lights have no clock outside.", "set_false_path -from [get_ports rx]",
               "set_false_path -to [get_ports { tx led[*] }]",
-              "set_property CFGBVS VCCO [current_design]", "set_property CONFIG_VOLTAGE 3.3 [current_design]"]
+              "set_property CFGBVS VCCO [current_design]", "set_property CONFIG_VOLTAGE 3.3 [current_design]",
+              *board.constraints]
     return "\n".join(lines) + "\n"
 
 
 XILINX7 = Family(
     name="xilinx7", resources={"lut": "LUT", "ff": "FF", "bram": "RAMB18E1", "dsp": "DSP48E1"},
-    pll=_xilinx7_pll, constraints=_xdc, constraints_file="top.xdc", synthesis="synth_xilinx -family xc7")
+    pll=_xilinx7_pll, constraints=_xdc, constraints_file="top.xdc", synthesis="synth_xilinx -family xc7",
+    clock_buffer="  wire oscillator;\n  BUFG buffer (.I(clk), .O(oscillator));\n")
 
 
 FAMILIES = {family.name: family for family in (ECP5, GOWIN, GOWIN5, XILINX7)}

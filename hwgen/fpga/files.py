@@ -34,8 +34,8 @@ module top (
 
 #: The machine's clock beside that of its memory's controller: either's PLL that loses its lock resets both.
 _TWO_CLOCKS = """\
-  wire made, memory_clock, memory_reset;
-  pll pll (.clkin(clk), .clkout0(clock), .locked(made));
+{buffer}  wire made, memory_clock, memory_reset;
+  pll pll (.clkin({clk}), .clkout0(clock), .locked(made));
   assign locked = made && !memory_reset;
 """
 #: How a memory path that makes its clocks is joined with that.
@@ -55,6 +55,11 @@ def _gives_clock(board):
     return board.memory is not None and board.memory.phy.own_clocks and not board.memory_clock
 
 
+def _oscillator(board):
+    """The wire that has the oscillator's clock for two PLLs."""
+    return "oscillator" if board.memory_clock and FAMILIES[board.family].clock_buffer else "clk"
+
+
 def divisor(board):
     """Cycles of the machine's clock per bit of the UART."""
     return round(board.clock * 1e6 / board.baud)
@@ -66,7 +71,8 @@ def top(board, machine, kv=False):
     leds = board.pins()["led"]
     invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
     more = "" if board.memory is None else ".clkout1(shifted), "
-    clocking = _TWO_CLOCKS if board.memory_clock else \
+    clocking = _TWO_CLOCKS.format(buffer=FAMILIES[board.family].clock_buffer, clk=_oscillator(board)) \
+        if board.memory_clock else \
         f"  pll pll (.clkin(clk), .clkout0(clock), {more}.locked(locked));\n" if has_pll(board) else \
         "  wire memory_reset;\n  assign locked = !memory_reset;\n" if board.memory else \
         "  assign clock = clk;\n  assign locked = 1'b1;\n"
@@ -93,8 +99,8 @@ def _memory(board, kv):
         + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}"
                   for name, bits, kind in pins),
         "memory_use": joined,
-        "memory": (f"  memory memory (\n      .clk(clk),\n{_CLOCKS[bool(board.memory_clock)]}" if own else
-                   FAMILIES[board.family].clock_pin
+        "memory": (f"  memory memory (\n      .clk({_oscillator(board)}),\n{_CLOCKS[bool(board.memory_clock)]}"
+                   if own else FAMILIES[board.family].clock_pin
                    + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])") + joined
         + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}
 

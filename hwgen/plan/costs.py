@@ -256,9 +256,10 @@ ALONE = Around()
 
 #: LiteDRAM's controller, its start-up, the reader of weights and the loader: what the builds of ulx3s-85f-sdram and of
 #: SmolLM2's machine on ecpix-5-85f take beyond the other units' estimate (fpga/*/*.json). That of DDR3 without its
-#: second port and its crossings.
+#: second port and its crossings. That of an Artix-7 is Yosys' count of SmolLM2's machine on arty-a7-100, less the same.
 MEMORY_PATH = {"GENSDRPHY": {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0},
-               "ECP5DDRPHY": {"LUT": 11_643, "FF": 5271, "BRAM": 10, "DSP": 0}}
+               "ECP5DDRPHY": {"LUT": 11_643, "FF": 5271, "BRAM": 10, "DSP": 0},
+               "A7DDRPHY": {"LUT": 5994, "FF": 740, "BRAM": 6, "DSP": 1}}
 #: The clock that the first of these reached: the slowest path leads from the start-up through the loader to the
 #: registers. (A memory with a clock of its own is apart.)
 MEMORY_MHZ = 54.75
