@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from hwgen.fpga.boards import board
 from hwgen.params.axi import AxiShape
+from hwgen.params.dram import GENSDRPHY, Phy
 
 __all__ = ["Memory", "memory_board"]
 
@@ -14,6 +15,7 @@ class Memory(NamedTuple):
     size: int = 1 << 20
     data_width: int = 16
     address_width: int = 20
+    phy: Phy = GENSDRPHY        # it has the machine's clock
 
     def axi(self):
         return AxiShape(data_width=self.data_width, address_width=self.address_width, burst=64, outstanding=4,
