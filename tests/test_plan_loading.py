@@ -14,7 +14,7 @@ from hwgen.golden.sequencer import pass_timeline
 from hwgen.params.axi import AxiShape
 from hwgen.params.design import Design
 from hwgen.params.dram import MT41K256M16, MT48LC16M16
-from hwgen.params.model import DEMO
+from hwgen.params.model import DEMO, SMOLLM2_135M
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan.compare import compared
 from hwgen.plan.costs import KINDS
@@ -83,6 +83,22 @@ def test_the_plan_of_smollm2_on_an_artix(capsys):
     assert "100 MHz, its own clock: at most 1,600 MB/s" in out
     assert re.search(r"7\.4 tokens/s at 64 MHz.*one text; the memory binds", out)
     assert re.search(r"50 tokens/s at 64 MHz.*8 texts of 256 at once; the machine binds", out)
+
+
+def test_the_memory_bounds_contexts_and_slots(capsys):
+    """Of keys and values that are in it, beside the weights."""
+    shape = ("lanes=8,columns=8,vector_lanes=2,attention_lanes=8,entries=8,slots=8,tile_beats=4,context=2048,"
+             "kv_block=128,dsp_columns=8,kv_port=128,attention_hold=0,sampler=greedy,source=stream")
+    assert main(["plan", "smollm2-135m", "--board", "ecpix-5-85f", "--shape", shape]) == 0
+    out = capsys.readouterr().out
+    context, slots = map(int, re.search(r"context of (\d+).*, or for (\d+) slots of 2048", out).groups())
+
+    def size(**more):
+        hw = dataclasses.replace(hw_shape(shape, SMOLLM2_135M), **more)
+        return Design(model=SMOLLM2_135M, hw=hw, recipe=recipe(None)).memory_bytes
+    memory = board("ecpix-5-85f").memory.size
+    assert size(slots=slots) <= memory < size(slots=slots + 1) and size(context=context) <= memory
+    assert memory < size(context=context + 128)
 
 
 def test_shapes_are_compared_with_the_memory_in_mind():

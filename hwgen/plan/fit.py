@@ -1,5 +1,6 @@
 """Whether a machine fits on an FPGA, how fast it would be, and the smallest change with which it fits."""
 import itertools
+import math
 from dataclasses import dataclass, fields, replace
 
 from ..params.design import Design
@@ -125,14 +126,15 @@ def smallest_change(design: Design, family: str, capacity: dict[str, int], rows:
     return None
 
 
-def largest(found: Fit, field: str, most: int) -> int:
-    """The largest value of ``context`` or ``slots`` up to ``most`` with which a machine that fits still does."""
+def largest(found: Fit, field: str, most: int, room: float = math.inf) -> int:
+    """The largest value of ``context`` or ``slots`` up to ``most`` with which a machine that fits still does, in a
+    memory beside the FPGA, if it has one, of ``room`` bytes."""
     low, high = getattr(found.design.hw, field), most
     while low < high:
         middle = (low + high + 1) // 2
         changed = _changed(found.design, **{field: middle}, kv_blocks=0)
-        if changed is not None and not fit(changed, found.family, found.capacity, found.rows,
-                                              found.around).over:
+        if changed is not None and changed.memory_bytes <= room and not fit(
+                changed, found.family, found.capacity, found.rows, found.around).over:
             low = middle
         else:
             high = middle - 1

@@ -1,4 +1,5 @@
 """hwgen plan board: does a machine fit on a board, and how fast would it be."""
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -258,7 +259,9 @@ def _bound(read):
 def _say_room(estimate):
     """What a larger context or more slots could be."""
     found, model, hw = estimate.found, estimate.design.model, estimate.design.hw
-    context, slots = largest(found, "context", model.longest_context), largest(found, "slots", 256)
+    room = estimate.memory.size if estimate.memory else math.inf
+    context, slots = (largest(found, field, most, room)
+                      for field, most in (("context", model.longest_context), ("slots", 256)))
     print(f"room     for a context of {context}" + (" (all that the model has)"
                                                     if context == model.longest_context else "")
           + f", or for {slots} slot{'s' if slots > 1 else ''} of {hw.context}")
