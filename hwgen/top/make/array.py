@@ -56,11 +56,16 @@ def wired(design, matrices):
                  vector_lanes=hw.vector_lanes, entries=hw.entries, acc_bits=design.acc_bits, row_offsets=design.scaled)
 
 
+def _logic(design, matmuls):
+    """Names of those that are logic."""
+    return [matmul.name for matmul in matmuls if design.hw.is_logic(matmul.name)]
+
+
 def feeder(design):
     """The feeder: where there are adapters, the one that knows their runs."""
     block, entries = design.block, design.hw.entries
     matmuls = (*design.layer_matmuls, design.head_matmul)
-    logic = [matmul.name for matmul in matmuls if design.hw.is_logic(matmul.name)]
+    logic = _logic(design, matmuls)
     if design.hw.adapters:
         return AdaptedFeeder(block=block, matmuls=matmuls, entries=entries, wired=logic,
                              adapter_matmuls=[design.adapter_matmuls(project) for project in block.of(Project)])
@@ -71,8 +76,7 @@ def adapter_tiles(design):
     """``design`` is that of the whole pass."""
     return AdapterTiles(array_params(design.half_batch()), block=design.block, layers=design.layers,
                         adapters=design.hw.adapters, adapter_map=design.adapter_map, tile_beats=design.hw.tile_beats,
-                        halves=design.hw.halves,
-                        wired=[matmul.name for matmul in design.layer_matmuls if design.hw.is_logic(matmul.name)])
+                        halves=design.hw.halves, wired=_logic(design, design.layer_matmuls))
 
 
 def adapter_sums(design):
