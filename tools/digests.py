@@ -22,7 +22,8 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-__all__ = ["FILE", "MACHINES", "committed", "depends", "meaning", "now", "quick", "spelled", "units", "verilog"]
+__all__ = ["FILE", "MACHINES", "boards_of", "committed", "depends", "meaning", "now", "quick", "spelled", "units",
+           "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "tools" / "digests.json"
@@ -274,11 +275,16 @@ def spelled(names, of=now):
     return " ".join(f"{name}={of(name)}" for name in names)
 
 
+def boards_of():
+    """Of the machines and of the boards: theirs are made again only if one of these has changed, for they take a
+    minute."""
+    from hwgen.fpga.boards import BOARDS
+    return digest(spelled(RTL) + repr(BOARDS))
+
+
 def main():
     from hwgen.fpga.tools import ToolError
-    found = quick()
-    # Boards take a minute, and are made again only if a machine has changed.
-    machines = digest(spelled(RTL))
+    found, machines = quick(), boards_of()
     before = committed() if FILE.exists() else {}
     for report in sorted(ROOT.glob("fpga/*/report.json")):
         name = f"board:{report.parent.name}"
