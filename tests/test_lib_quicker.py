@@ -19,6 +19,7 @@ class Wide(wiring.Component):
     sum: Out(signed(8))
     parity: Out(2)
     some: Out(2)
+    chosen: Out(3)
 
     def elaborate(self, platform):
         m = Module()
@@ -32,6 +33,9 @@ class Wide(wiring.Component):
         both = [self.a ^ self.b, self.a ^ last, self.b ^ last, last & self.a, last & self.b, last | self.a,
                 last | self.b, self.a & self.b]
         m.d.comb += [bit.eq(Cat(x[place] for x in both).any()) for bit, place in zip(self.some, (3, 11))]
+        fitted = Signal()
+        m.d.sync += fitted.eq(fits)
+        m.d.comb += self.chosen.eq(Mux(fitted, self.a[:3], 1))
         return m
 
 
@@ -53,11 +57,16 @@ def test_many_bits_are_taken_at_once(text):
     assert re.search(r"= \^ \{ b\[1:0\], a\[2:0\] \};", quicker(text))       # of which there are few
 
 
+def test_a_choice_of_a_constant_is_no_branch(text):
+    assert "  assign chosen = ({3{fitted}} & a[2:0]) | (~{3{fitted}} & 3'h1);\n" in quicker(text)
+
+
 def test_it_is_the_same_machine(text, tmp_path):
     assert same(text, quicker(text), tmp_path)
 
 
-@pytest.mark.parametrize("old, new", [("12'h8fe", "12'h8ff"), ("9'h1ed", "9'h1fd"), ("{7{", "{6{")])
+@pytest.mark.parametrize("old, new", [("12'h8fe", "12'h8ff"), ("9'h1ed", "9'h1fd"), ("{7{", "{6{"),
+                                      (" & 3'h1)", " & 3'h3)")])
 def test_another_would_be_noticed(text, tmp_path, old, new):
     assert old in quicker(text) and not same(text, quicker(text).replace(old, new, 1), tmp_path)
 

@@ -9,7 +9,9 @@ rewrites, in each module,
 - results without a name in the source (`_sum12`) that are the same expression: one of them is left;
 - pieces of a concatenation that repeat: ``{ a, b, b, b }`` becomes ``{ a, {3{b}} }``;
 - the parity, and the or, of many bits of a few signals: ``^ { a[7:5], a[2], b[6] }`` becomes ``^ ((a & 8'he4) ^ (b &
-  7'h40))``.
+  7'h40))``;
+- the choice of a signal or a constant: ``c ? a : 3'h1`` becomes ``({3{c}} & a) | (~{3{c}} & 3'h1)``, no branch that a
+  processor guesses wrong.
 """
 import re
 
@@ -22,6 +24,8 @@ _DECLARED = re.compile(r"^  wire ((?:signed )?(?:\[\d+:\d+\] )?)(_[a-z]+\d+);\n"
 _ASSIGNED = re.compile(r"^  assign (_[a-z]+\d+) = (.*);\n", re.MULTILINE)
 _BIT = re.compile(r"^  (?:(?:input |output )?(?:wire|reg)) (\w+)[;,]?(?: *//.*)?$", re.MULTILINE)
 _REDUCED = re.compile(r"^(  assign \w+ = )([\^|]) \{ ([^{}]*) \};$", re.MULTILINE)
+_CHOICE = re.compile(r"^(  assign (\w+) = )(\w+) \? (\w+(?:\[\d+(?::\d+)?\])?) : (\d+'h[0-9a-f]+);$", re.MULTILINE)
+_SHORT = re.compile(r"^  (?:output )?wire (?:\[(\d|[12]\d|3[01]):0\] )?(\w+)[;,]?(?: *//.*)?$", re.MULTILINE)
 _PIECES = re.compile(r"\{ ([^{}]*) \}")
 _PIECE = re.compile(r"(\w+)(?:\[(\d+)(?::(\d+))?\])?")
 
@@ -35,6 +39,8 @@ def _module(text):
     text = _without_copies(text)
     bits = {*_BIT.findall(text)}
     text = _REDUCED.sub(lambda found: _masked(*found.groups(), bits) or found[0], text)
+    short = {name: int(high or 0) + 1 for high, name in _SHORT.findall(text)}
+    text = _CHOICE.sub(lambda found: _masks(*found.groups(), short, bits) or found[0], text)
     return _PIECES.sub(_repeated, text)
 
 
@@ -81,6 +87,15 @@ def _masked(start, operator, pieces, bits):
     terms = [f"(({f' {operator} '.join(names)}) & {mask.bit_length()}'h{mask:x})"
              for mask, names in by_mask.items() if mask]
     return f"{start}{operator} ({f' {operator} '.join(terms)});" if terms else None
+
+
+def _masks(start, name, condition, one, other, short, bits):
+    """A choice of a constant as masks, if it is short."""
+    if name not in short or condition not in bits:
+        return None
+    taken = f"{{{short[name]}{{{condition}}}}}"
+    left = "" if int(other.split("'h")[1], 16) == 0 else f" | (~{taken} & {other})"
+    return f"{start}({taken} & {one}){left};"
 
 
 def _repeated(found):

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ...lib.generator import generator
 from ...lib.layouts import (adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout,
                             outcome_layout, row_names)
 from ...lib.quicker import quicker
+from ...lib.resting import resting
 from ...lib.workdir import work_folder
 from ...models.adapter_codes import QuantizedAdapter
 from ...params.axi import PAGE
@@ -38,7 +38,7 @@ __all__ = ["KV_BUS", "TraceError", "VerilatedLink", "WORK", "build_model", "cach
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
 KV_BUS = Path(__file__).with_name("kv_bus.h")
-_QUICKER = str(sys.modules[quicker.__module__].__file__)
+_REWORDING = [Path(verilator.__file__).with_name(f"{name}.py") for name in ("quicker", "resting", "taken_apart")]
 WORK = "run-"       # how names of work folders in the cache begin
 
 # of work folders among the models; bytes that the smallest build takes at least
@@ -140,10 +140,10 @@ def _header(design):
 def kept(name: str, about: tuple, make: Callable[[Path], Iterable[Path]]) -> Path:
     """A model in the cache: the executable ``model``, and beside it what it reads.
 
-    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it
-    in a temporary folder, and returns the files to keep.
+    ``about`` is all that it depends on but the tools and how Verilog is reworded. If it is not there yet,
+    ``make(folder)`` makes it in a temporary folder, and returns the files to keep.
     """
-    digest = hashlib.sha256(repr((about, texts(_QUICKER), verilator.tool_versions())).encode()).hexdigest()
+    digest = hashlib.sha256(repr((about, texts(*_REWORDING), verilator.tool_versions())).encode()).hexdigest()
     folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
     if not (folder / "model").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -190,9 +190,15 @@ def remembered(about: tuple, make: Callable[[], Path]) -> Path:
     return executable
 
 
-def compiled(work: Path, sources: Sequence[Path], top: str, main: Path, header: str, **more: Any) -> Path:
-    """Compile a model in a folder, of what `quicker` makes of its sources, with `design.h` and the KV memory open.
-    Returns the executable.
+def _reworded(text, trace):
+    """What Verilator reads. In a waveform all wires are to be seen; and columns are busy in nearly all cycles."""
+    return quicker(text) if trace else resting(quicker(text), steady=["mac_column"])
+
+
+def compiled(work: Path, sources: Sequence[Path], top: str, main: Path, header: str, *,
+             trace: str | bool | None = None, **more: Any) -> Path:
+    """Compile a model in a folder, of its sources in other words, with `design.h` and the KV memory open. Returns the
+    executable.
 
     All that is read lies in that folder: where hwgen itself lies, make might not read (`verilator.build_folder`).
     """
@@ -200,13 +206,13 @@ def compiled(work: Path, sources: Sequence[Path], top: str, main: Path, header: 
         shutil.copy(file, work)
     sources = [Path(shutil.copy(source, work)) if source.parent != work else source for source in sources]
     for source in sources:
-        source.write_text(quicker(source.read_text()))
+        source.write_text(_reworded(source.read_text(), trace))
     (work / "design.h").write_text(header)
     (work / "keep.vlt").write_text(KEEP)
     # the same words in every folder, so that Verilator's own objects are found again
     return verilator.build([work / "keep.vlt", *sources], top, cpp=[work / main.name], folder=work / "obj",
                            executable="model", cflags="-I..", cache=cache_folder() / "verilator-runtime",
-                           args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
+                           args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], trace=trace, **more)
 
 
 def build_model(verilog: str, top: str, design: Design, *, trace: str | None = None, fst: bool = False,
