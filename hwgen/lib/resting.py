@@ -77,13 +77,14 @@ class _Plan:
     ----------
     stages : list       of `_Stage`
     kept : set          wires that stay
-    order : list        wires, each behind those that it is made of
+    places : dict       of wires in an order in which each is behind those that it is made of
     left : list         registers that are of no stage
     """
 
     def __init__(self, module, asked):
         self.module, self.asked = module, asked
-        self.order, circles = _in_order({name: uses & module.wires.keys() for name, uses in module.uses.items()})
+        order, circles = _in_order({name: uses & module.wires.keys() for name, uses in module.uses.items()})
+        self.places = {name: place for place, name in enumerate(order)}
         self.stages, self.left = [], []
         cuts = self._cuts() if asked else set()
         self.kept = self.with_sources(module.outputs | module.elsewhere | circles | cuts)
@@ -226,7 +227,7 @@ def _stage(module, plan, number, asked):
     if not registers:
         return
     wires = plan.with_sources(set().union(*(register.reads for register in registers))) - plan.kept
-    wires = [name for name in plan.order if name in wires]
+    wires = sorted(wires, key=plan.places.get)
     yield f"  always @(posedge {registers[0].clock}) begin : resting_stage{number}"
     for name in wires:
         signed = "signed " if name in module.signed else ""
