@@ -22,7 +22,7 @@ COMPANIONS = ("hwgen/golden/{}.py", "sim/test_{}.py", "tests/test_golden_{}.py",
 EXEMPT = {}
 
 #: Files in which a parameter ``design`` is no `Design`, but a component that is emitted.
-EMITTING = {"lib/netlist.py"}
+EMITTING = {"lib/netlist.py", "lib/nets.py"}
 
 
 def imported(tree, module, is_package):

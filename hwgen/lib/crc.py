@@ -25,5 +25,6 @@ def crc_matrices(words):
 
 
 def matrix_times(matrix, value):
-    """A linear map of the bits of ``value``, combinational: bit k is the XOR of the bits ``matrix[k]``."""
+    """A linear map of the bits of ``value``, a Value or a list of them, combinational: bit k is the XOR of the bits
+    ``matrix[k]``."""
     return Cat(Cat(value[k] for k in row).xor() for row in matrix)

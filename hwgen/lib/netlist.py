@@ -13,6 +13,8 @@ from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
 from amaranth.hdl import _ast, _ir, _mem, _nir, _xfrm
 from amaranth.lib import data, wiring
 
+from .nets import build_netlist, prepared
+
 __all__ = ["RESERVED", "About", "flat_ports", "to_rtlil"]
 
 _DIRECTIONS = {wiring.In: _ir.PortDirection.Input, wiring.Out: _ir.PortDirection.Output}
@@ -83,30 +85,32 @@ def to_rtlil(component, name, taken=(), sources=False):
     With ``sources`` it says of each cell which line of Python made it.
     """
     ports = {port: (signal, _DIRECTIONS[flow]) for port, flow, signal, _ in flat_ports(component)}
-    design = Fragment.get(component, None).prepare(ports=ports, hierarchy=(name,))
+    design = prepared(component, ports, name)
     components = _name(design, component)
-    netlist = _ir.build_netlist(design)
+    netlist = build_netlist(design)
     paths = {info.name: fragment for fragment, info in design.fragments.items()}
     for index, module in enumerate(netlist.modules):
         _set_ports(netlist, module, [] if index == 0 else components.get(paths[module.name], []),
                    list(ports) if index == 0 else [])
 
     empty = rtlil.EmptyModuleChecker(netlist)
-    builder = rtlil.Design(emit_src=sources)
     written, about = [module for index, module in enumerate(netlist.modules) if not empty.is_empty(index)], {}
-    names = {}
+    names, texts = {}, []
     for module in written:      # a_b.c and a.b_c are two
         names[module.name] = _unique("_".join(module.name), {*names.values(), *taken} - {name})
     for module in written:
-        emitter = builder.module(names[module.name], src_loc=module.src_loc)
+        builder = rtlil.Module(names[module.name], src_loc=module.src_loc, emit_src=sources)
         if module.parent is None:
-            emitter.attribute("top", 1)
+            builder.attribute("top", 1)
         of = component if module.parent is None else _component(paths[module.name])
         fields = {port: _fields(shape) for port, _, _, shape in _interface(of)
                   if isinstance(shape, data.Layout)} if of is not None else {}
         about[names[module.name]] = About(of, [*module.ports], fields)
-        _Emitter(emitter, netlist, module, empty, names, design.fragments[paths[module.name]].aliases).emit()
-    return str(builder), about
+        _Emitter(builder, netlist, module, empty, names, design.fragments[paths[module.name]].aliases).emit()
+        text = rtlil.Emitter()
+        builder.emit(text)
+        texts.append(str(text))
+    return "".join(texts), about
 
 
 def _fields(layout, start=0, prefix=""):
@@ -282,6 +286,10 @@ class _Emitter(rtlil.ModuleEmitter):
                                                                       for index in module.submodules),
                       *(cell.name for cell in map(netlist.cells.__getitem__, module.cells)
                         if isinstance(cell, (_nir.Memory, _nir.Instance)))}
+
+    def emit(self):
+        super().emit()
+        vars(self).clear()      # functions that Amaranth has made in there hold it, and themselves
 
     def assign_value_names(self):
         super().assign_value_names()

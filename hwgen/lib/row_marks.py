@@ -29,7 +29,8 @@ def row_crcs(m, entries, op, valid, total, checked):
     ``checked``."""
     width = len(checked)
     of_state, of_words = crc_matrices(len(total))
-    m.d.sync += checked.eq(matrix_times(of_words, Cat(total)))
+    # bit by bit: Amaranth would copy a Cat of them for each bit that is taken from it
+    m.d.sync += checked.eq(matrix_times(of_words, [bit for number in total for bit in number]))
     first = matrix_times(of_state, Const(-1, width)) ^ checked
     return _row_memory(m, entries, width, op, valid, first, lambda old: matrix_times(of_state, old) ^ checked)
 

@@ -25,6 +25,7 @@ from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, ResetSignal, Value
 from amaranth.lib import wiring
 
+from .memory import give_back
 from .netlist import to_rtlil
 from .verilog_text import tidy
 
@@ -125,6 +126,7 @@ def _convert(component, name):
 
 def _verilog(converted, sources=False):
     """(The line that names the generator, [Verilog]) of what `_convert` gave for several components."""
+    give_back()     # for Yosys, and for its text
     with _builtin_yosys():
         text = verilog._convert_rtlil_text("\n".join(rtlil for rtlil, _ in converted), strip_internal_attrs=not sources)
     # of no width, and only declared
