@@ -160,13 +160,13 @@ def loaded(options, screen, need_tokenizer=False):
     return checkpoint, design_of(options, checkpoint)
 
 
-def quantized_of(options, screen, checkpoint, design):
+def quantized_of(options, screen, checkpoint, design, **keeping):
     """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and
-    warnings."""
+    warnings. ``keeping``: ``put`` of `quantize`."""
     from ..plan.ranges import advice
     fraction = design.hw.residual_fraction
     with screen.bar("quantizing") as progress:
-        quantized = quantize(checkpoint, design.recipe, progress)
+        quantized = quantize(checkpoint, design.recipe, progress, **keeping)
         ranges, sentences = advice(checkpoint, quantized, fraction)
         # seldom: the text is run again
         if other := fraction_is_auto(options.shape) and ranges.fitting not in (None, fraction):

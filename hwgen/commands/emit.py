@@ -3,7 +3,9 @@ import dataclasses
 from pathlib import Path
 
 from ..host.inputs import InputError, checked_input, writing
+from ..lib.memory import give_back
 from ..models.adapter_codes import quantize_adapter
+from ..models.store import Store
 from ..params.axi import AxiShape
 from ..plan.summary import summary
 from .common import adapters_of, add_adapter, add_command, add_machine, check_adapters, loaded, quantized_of
@@ -57,6 +59,7 @@ def output_folder(path, name):
 
 
 def run_emit(options, screen):
+    from ..emit import existing_parent
     name = options.name or Path(options.output).name.replace("-", "_").replace(".", "_")
     folder = output_folder(options.output, name)
     checkpoint, design = loaded(options, screen)
@@ -76,8 +79,13 @@ def run_emit(options, screen):
         check_adapters(options.adapter, design)
     adapters = adapters_of(options.adapter, checkpoint, design)
     screen.say(summary(design))
-    design, quantized = quantized_of(options, screen, checkpoint, design)
+    give_back()
+    with writing(folder):
+        store = Store(existing_parent(folder))
+        design, quantized = quantized_of(options, screen, checkpoint, design, put=store.put)
     codes = [quantize_adapter(adapter, quantized, design) for adapter in adapters]
+    del checkpoint, adapters
+    give_back()
     emit_machine(screen, design, quantized, folder, name, axi, codes)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")

@@ -30,11 +30,16 @@ from .replace import is_output, replace, rescue
 from .testbench import has_testbench, testbench
 from .vivado import packaging, script_file
 
-__all__ = ["EmitError", "check_output", "emit"]
+__all__ = ["EmitError", "check_output", "emit", "existing_parent"]
 
 
 class EmitError(Exception):
     """A project can't be written there; the message is one line."""
+
+
+def existing_parent(folder: str | Path) -> Path:
+    """The nearest of the folders above it that is there."""
+    return next(parent for parent in Path(folder).absolute().parents if os.path.lexists(parent))
 
 
 def check_output(folder: str | Path, name: str) -> None:
@@ -52,9 +57,7 @@ def check_output(folder: str | Path, name: str) -> None:
         if any(folder.iterdir()) and not is_output(folder):
             raise ValueError("Output folder must be new, empty or an earlier output (with manifest.json), and "
                              f"{folder} is none of these")
-    parent = folder.absolute().parent
-    while not os.path.lexists(parent):
-        parent = parent.parent
+    parent = existing_parent(folder)
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if not os.access(parent, os.W_OK | os.X_OK) or (folder.exists() and not os.access(folder, os.W_OK)):

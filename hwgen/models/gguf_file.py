@@ -3,6 +3,7 @@
 What a field means that is missing, or stands beside others, is as in llama.cpp.
 """
 import math
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ _OTHER_TRADES = ("GGUF.", "general.", "quantize.", "imatrix.", "tokenizer.")
 _HARMLESS = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.yarn_ext_factor",
              "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow")
 _HARMLESS_OF_FILES = dict.fromkeys(("split.no", "split.tensors.count"), ...)
+
+
+_CHUNK = 1 << 20    # numbers that are dequantized at once
 
 
 class _Values(Mapping):
@@ -95,7 +99,10 @@ def _read(path):
 
     class Reader(gguf.GGUFReader):
         """Its parts of the file are plain arrays: np.memmap takes most of the time that a large vocabulary needs."""
-        data = property(lambda self: self._whole, lambda self, whole: setattr(self, "_whole", whole.view(np.ndarray)))
+        data = property(lambda self: self._whole, lambda self, whole: self.take(whole))
+
+        def take(self, whole):
+            self._whole, self.pages = whole.view(np.ndarray), whole._mmap
 
     check_header(path)
     try:
@@ -288,20 +295,31 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     return shape, [factor if rope is not None and shape.ropes()[rope] == whole else 1.0 for rope in ropes]
 
 
+def _dequantized(tensor, size):
+    """A tensor as float32, of a new array, some rows at a time: the package has all in memory twice."""
+    from gguf.quants import dequantize
+    values = np.empty(size, np.float32)
+    step = max(1, _CHUNK // size[-1]) if len(size) > 1 else max(1, *size)
+    for start in range(0, size[0], step):
+        values[start:start + step] = dequantize(tensor.data[start:start + step], tensor.tensor_type)
+    return values
+
+
 def load_gguf(path: Path, *, need_tokenizer: bool = True) -> Checkpoint:
     """The Checkpoint of a .gguf file; ModelError if it is none, or none of an architecture that is supported."""
-    from gguf.quants import dequantize
     reader, about = _read(path), About()
     meta = _Metadata(reader.fields, path)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    tensors, pages = {tensor.name: tensor for tensor in reader.tensors}, reader.pages
 
     def read(name):
         tensor = tensors[name]
         try:
-            return np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+            return _dequantized(tensor, sizes[name])
         except (NotImplementedError, KeyError):
             raise ModelError(f"{path}: tensor {tensor.name} must have a type that the gguf package dequantizes, "
                              f"not {tensor.tensor_type.name}") from None
+        finally:
+            pages.madvise(mmap.MADV_DONTNEED)       # or they are this process's from when they are read on
 
     # GGUF lists dimensions innermost first
     sizes = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}

@@ -95,12 +95,12 @@ class Matrix:
     def values(self) -> np.ndarray:
         """The weights as float32, exactly: [outputs, inputs]."""
         table = np.ldexp(self.fmt.values().astype(np.float32), self.fmt.unit_exp + self.exponent)
-        values = np.empty(self.codes.shape, np.float32)
-        step = max(1, _CHUNK // max(1, self.codes.shape[1]))
+        codes, lo = self.codes, self.lo
+        values = np.empty(codes.shape, np.float32)
+        step = max(1, _CHUNK // max(1, codes.shape[1]))
         for start in range(0, len(values), step):       # an index takes eight times a code's memory
             part = slice(start, start + step)
-            values[part] = (table[self.codes[part]]
-                            if self.lo is None else table[self.codes[part]] + table[self.lo[part]])
+            values[part] = table[codes[part]] if lo is None else table[codes[part]] + table[lo[part]]
         offsets = self.offsets()
         return values if offsets is None else np.ldexp(values, offsets, out=values)
 
@@ -297,8 +297,9 @@ def score_factor(shape: ModelShape) -> float:
     return math.log2(math.e) * (1 / math.sqrt(shape.head_dim) if shape.score_scale is None else shape.score_scale)
 
 
-def _layer(i, shape, recipe, matrices, read):
-    """Layer ``i`` in codes: its matrices, gains and biases. ``matrices`` as of `quantize`, ``read``: name -> tensor."""
+def _layer(i, shape, recipe, made, read):
+    """Layer ``i`` in codes: its matrices, gains and biases. ``read``: name -> tensor, ``made``: name and what makes it
+    -> `Matrix`."""
     block, blocks = shape.block, recipe.largest_block(shape)
     project_of = {name: project.name for project in block.of(Project) for name in project.matrices}
     prefix = f"model.layers.{i}."
@@ -310,9 +311,9 @@ def _layer(i, shape, recipe, matrices, read):
     parts, scores = {}, None if block.qk_norm else block.queries
     for matrix in block.matrices:
         name = prefix + matrix.tensor
-        parts[matrix.name] = matrices.get(name) or quantize_matrix(
+        parts[matrix.name] = made(name, lambda name=name, matrix=matrix: quantize_matrix(
             scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i),
-            rows=recipe.row_offsets(matrix.name), blocks=blocks)
+            rows=recipe.row_offsets(matrix.name), blocks=blocks))
     for norm in block.of(Norm):
         parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain
                                 else read(prefix + norm.tensor))
@@ -326,12 +327,13 @@ def _layer(i, shape, recipe, matrices, read):
 
 
 def quantize(checkpoint: Checkpoint, recipe: Recipe = Recipe(), progress: Callable[[int, int], object] | None = None,
-             matrices: Mapping[str, Matrix] | None = None) -> QuantizedModel:
+             matrices: Mapping[str, Matrix] | None = None,
+             put: Callable[[Matrix], Matrix] = lambda matrix: matrix) -> QuantizedModel:
     """All of a checkpoint in codes, reading one tensor at a time.
 
     ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name ->
-    the `Matrix` that it has become already (that of queries with `score_factor` in it). A checkpoint that has codes in
-    that recipe keeps them.
+    the `Matrix` that it has become already (that of queries with `score_factor` in it). ``put``: what a matrix becomes
+    as soon as it is made, as `hwgen.models.store.Store.put`. A checkpoint that has codes in that recipe keeps them.
     """
     if checkpoint.kept is not None and checkpoint.kept.recipe == recipe:
         return checkpoint.kept
@@ -349,22 +351,26 @@ def quantize(checkpoint: Checkpoint, recipe: Recipe = Recipe(), progress: Callab
     recipe.check(shape)
     blocks = recipe.largest_block(shape)
 
+    def made(name, make):
+        return put(matrices.get(name) or make())
+
     def table(name):
-        return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair",
-                                                     rows=recipe.row_offsets(HEAD))
+        return made(name, lambda: quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair",
+                                                  rows=recipe.row_offsets(HEAD)))
 
     embedding = table("model.embed_tokens.weight")
     positions = table("model.embed_positions.weight") if shape.learned_positions else None
-    layers = tuple(_layer(i, shape, recipe, matrices, read) for i in range(shape.num_hidden_layers))
+    layers = tuple(_layer(i, shape, recipe, made, read) for i in range(shape.num_hidden_layers))
     gains = read("model.norm.weight")
     final_gain, final_bias = bf16(gains), bf16(read("model.norm.bias")) if shape.block.final_bias else None
     if recipe.ties(shape):
         head = embedding
     elif "lm_head.weight" in matrices:
-        head = matrices["lm_head.weight"]
+        head = put(matrices["lm_head.weight"])
     else:
         head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None,
                                      gains, blocks)
+        head = put(head)
     if shape.head_bias:
         assert final_bias is not None       # `ModelShape` has checked it
         final_gain, final_bias = (np.append(vector, bf16(np.full(HEAD_BIAS_COLUMNS, value)))

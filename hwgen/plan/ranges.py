@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..lib.memory import give_back
 from ..models.accuracy import KL_CAP, Agreement
 from ..models.checkpoint import Checkpoint
 from ..models.quantize import Matrix, QuantizedModel, quantize, quantize_head, quantize_matrix
@@ -134,13 +135,14 @@ def _compare(weights, matrix, factor, in_blocks=False):
     """`MatrixRange` of a matrix, which may be one of MXFP4 blocks, and its codes."""
     step = max(1, _CHUNK // weights.shape[1])
     of_errors, of_exact, largest, anew, blocks_in_all = [], [], 0.0, 0, 0
+    codes, second = matrix.codes, matrix.lo
     for start in range(0, len(weights), step):
         here = slice(start, start + step)
         exact = np.ldexp(weights[here] * np.float32(factor), -matrix.exponent)      # as large as codes: squares fit
         here_too = here, slice(weights.shape[1])        # without what is behind it
-        lo = matrix.lo if matrix.lo is None else matrix.lo[here_too]
+        lo = second if second is None else second[here_too]
         rows, blocks = (part if part is None else part[here] for part in (matrix.rows, matrix.blocks))
-        off = Matrix(matrix.codes[here_too], 0, matrix.fmt, lo, rows, blocks).values() - exact
+        off = Matrix(codes[here_too], 0, matrix.fmt, lo, rows, blocks).values() - exact
         of_errors.append(np.einsum("ij,ij->i", off, off))
         of_exact.append(np.einsum("ij,ij->i", exact, exact))
         largest = max(largest, np.abs(exact).max())
@@ -334,6 +336,7 @@ def advice(checkpoint: Checkpoint, quantized: QuantizedModel, fraction: int,
     """(`Ranges`, sentences of `problems`) of a quantized model and its checkpoint."""
     tokens = calibration(checkpoint, text)
     ranges, logits = measure(checkpoint, quantized, fraction, tokens)
+    give_back()     # tables as float32, of which `problems` makes others
     return ranges, problems(checkpoint, quantized, ranges, logits, tokens)
 
 

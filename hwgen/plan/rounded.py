@@ -38,7 +38,8 @@ class Rounded(PartlyFp8):
             if len(sizes.get(name, ())) == 1:       # gains and biases
                 return bf16_values(bf16(checkpoint.tensor(name)))
             matrix, factor = matrix_of(quantized, name)
-            return matrix.values() / np.float32(factor)
+            values = matrix.values()
+            return np.divide(values, np.float32(factor), out=values)
 
         Reference.__init__(self, checkpoint.shape, weights, keep=False, own_head=not recipe.ties(checkpoint.shape))
         self._round(recipe, ("activations", "heads", "p"))
