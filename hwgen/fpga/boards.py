@@ -28,6 +28,8 @@ CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_
 #: ECP5's speed grades -> how much faster a machine is than in grade 6: two builds of ecpix-5-85f (62.67 MHz with 52,848
 #: LUTs, 63.45 with 57,262) beside the planner's clock of grade 6.
 GRADES = {"8": 1.16}
+#: The same of a machine whose multipliers are arranged (`Board.arranged`): ulx3s-85f.
+ARRANGED = 1.25
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Board:
         below. (Not in the repr either)
     memory_clock : float    MHz of the memory's controller, if that is not the machine's. (In the repr if it is there)
     constraints : tuple     lines of the family's constraints that its pins do not say. (Not in the repr: in the folder)
+    arranged : bool         the chip's multipliers get registers and sites before the rest is placed
+        (`hwgen.fpga.multipliers`; ECP5). (In the repr if so)
     """
     name: str
     title: str
@@ -86,6 +90,7 @@ class Board:
     asked: float | None = field(default=None, repr=False)
     memory_clock: float | None = field(default=None, repr=False)
     constraints: tuple = field(default=(), repr=False)
+    arranged: bool = field(default=False, repr=False)
 
     def __post_init__(self):
         if self.memory_clock is not None and not (self.memory and self.memory.phy.own_clocks):
@@ -97,6 +102,8 @@ class Board:
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
         if self.memory_clock is not None:
             shown["memory_clock"] = self.memory_clock
+        if self.arranged:
+            shown["arranged"] = True
         return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
@@ -104,7 +111,8 @@ class Board:
         """What the planner must know of it beside its chip's family and size."""
         memory = {"memory": self.memory.phy.name} if self.memory else {}
         grade = self.device[self.device.index("--speed") + 1] if "--speed" in self.device else None
-        return Around(**memory, crossed=self.memory_clock is not None, faster=GRADES.get(grade, 1.0))
+        faster = GRADES.get(grade, 1.0) * (ARRANGED if self.arranged else 1.0)
+        return Around(**memory, crossed=self.memory_clock is not None, faster=faster, arranged=self.arranged)
 
     @property
     def memory_mhz(self):

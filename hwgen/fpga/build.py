@@ -16,6 +16,7 @@ from . import files
 from .dram import memory_settings, memory_verilog
 from .families import FAMILIES, MEMORY_NET
 from .floorplan import floorplan, floorplan_svg
+from .multipliers import absorb, arrange
 from .tools import ToolError, run_tool, version
 
 __all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write_sources", "write_text"]
@@ -152,7 +153,8 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     digest = _prepare(board, design, quantized, work, stage)
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
     _check_places(board, work)
-    reports = {seed: _place_and_route(board, work, seed, stage) for seed in seeds}
+    netlist = _arranged(board, work)
+    reports = {seed: _place_and_route(board, netlist, work, seed, stage) for seed in seeds}
     speeds = {seed: _fmax(board, report) for seed, report in reports.items()}
     clocks = board.clock, board.memory_clock
     best = max(speeds, key=lambda seed: (min(mhz / clock for mhz, clock in zip(speeds[seed], clocks)), -seed))
@@ -196,7 +198,7 @@ def _prepare(board, design, quantized, work, stage):
     write_text(work / family.constraints_file, family.constraints(board))
     digest = sources_digest_of(work, sources, design)
     if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
-        for old in (*work.glob("top.json"), *work.glob("seed-*")):
+        for old in (*work.glob("top.json"), *work.glob("arranged.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed
     write_text(work / "sources.sha256", digest)
     write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family,
@@ -216,7 +218,22 @@ def _check_places(board, work):
                         "leaves the placer too few: take a smaller --shape or --model")
 
 
-def _place_and_route(board, work, seed, stage):
+def _arranged(board, work):
+    """Name of the netlist to place. What was placed of another one is removed."""
+    if not board.arranged:
+        return "top.json"
+    netlist = json.loads((work / "top.json").read_text())
+    absorb(netlist)
+    arrange(netlist, board.device)
+    text, path = json.dumps(netlist), work / "arranged.json"
+    if not path.exists() or path.read_text() != text:
+        for old in work.glob("seed-*"):
+            old.unlink()
+        write_text(path, text)
+    return path.name
+
+
+def _place_and_route(board, netlist, work, seed, stage):
     """Place and route with a seed, in one step or two, and keep where the cells are. Returns the tool's report."""
     family = FAMILIES[board.family]
     report = work / f"seed-{seed}.json"
@@ -227,13 +244,12 @@ def _place_and_route(board, work, seed, stage):
     first, made = ("placing", placed) if family.route else ("place and route", routed)
     if not (work / routed).exists():
         _tool(stage, f"{first}, seed {seed} (many minutes)", made, work,
-              family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
+              family.placer, *family.place(board, netlist, family.constraints_file, "{out}"), *words)
     if family.route:
         _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
               *family.route(board, placed, family.constraints_file, "{out}"), *words)
-    netlist = work / made
-    if not plan.exists() and netlist.exists():
-        write_text(plan, json.dumps(floorplan(json.loads(netlist.read_text()))))
+    if not plan.exists() and (work / made).exists():
+        write_text(plan, json.dumps(floorplan(json.loads((work / made).read_text()))))
     (work / placed).unlink(missing_ok=True)         # it is large
     return json.loads(report.read_text())
 

@@ -1,0 +1,263 @@
+"""Flip-flops around an ECP5's multipliers that become the multipliers' registers: which ones, and that the netlist then
+does the same in each cycle; and where multipliers and block RAMs stand. The model of a MULT18X18D with registers is
+ours, of what Lattice's guide to its sysDSP says (FPGA-TN-02205)."""
+import json
+import subprocess
+
+import pytest
+
+from hwgen.fpga import files
+from hwgen.fpga.boards import BOARDS
+from hwgen.fpga.multipliers import absorb, arrange
+from hwgen.fpga.tools import run_tool
+from hwgen.lib import verilator
+
+#: (what stands around a product of 10 by 9 bits, the flip-flops that it can give up)
+CASES = {
+    "pair": ("reg [18:0] p; reg [9:0] a; reg [8:0] b;"
+             "always @(posedge clk) begin if (load) a <= x; b <= y; p <= a * b; end assign out = p;", 38),
+    "product": ("reg [18:0] p; always @(posedge clk) p <= x * y; assign out = p;", 19),
+    "factors": ("reg [9:0] a; reg [8:0] b; always @(posedge clk) begin a <= x; b <= y; end assign out = a * b;", 19),
+    "one_factor": ("reg [9:0] a; reg [18:0] p;"
+                   "always @(posedge clk) begin a <= x; p <= a * y; end assign out = p;", 19),
+    "read_twice": ("reg [9:0] a; reg [8:0] b; reg [18:0] p;"
+                   "always @(posedge clk) begin a <= x; b <= y; p <= a * b; end assign out = p ^ b;", 19),
+    "product_read_twice": ("wire [18:0] now = x * y; reg [18:0] p; always @(posedge clk) p <= now;"
+                           "assign out = p ^ now;", 0),
+    "two_enables": ("reg [9:0] a; reg [8:0] b; reg [18:0] p;"
+                    "always @(posedge clk) begin if (load) a[9:4] <= x[9:4]; if (more) a[3:0] <= x[3:0]; b <= y;"
+                    " p <= a * b; end assign out = p;", 19),
+    "enabled_product": ("reg [18:0] p; always @(posedge clk) if (load) p <= x * y; assign out = p;", 0),
+    "reset_product": ("reg [18:0] p; always @(posedge clk) if (more) p <= 0; else p <= x * y; assign out = p;", 0),
+    "reset_factor": ("reg [9:0] a; reg [8:0] b; reg [18:0] p;"
+                     "always @(posedge clk) begin if (more) a <= 0; else a <= x; b <= y; p <= a * b; end"
+                     " assign out = p;", 19),
+    "starts_at_1": ("reg [18:0] p = 1; always @(posedge clk) p <= x * y; assign out = p;", 0),
+    "chain": ("reg [9:0] a; reg [8:0] b; reg [18:0] p, q; always @(posedge clk) begin a <= x; b <= y; p <= a * b;"
+              "q <= p[9:0] * p[18:10]; end assign out = q;", 57),
+}
+
+_MODULE = """\
+module {name}(input clk, input load, input more, input [9:0] x, input [8:0] y, output [18:0] out);
+{body}
+endmodule
+"""
+
+_MULTIPLIER = """\
+module MULT18X18D({ports}, input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB, CLK0, CE0, CE1, CE2, CE3, RST0, RST1, RST2, RST3);
+  parameter REG_INPUTA_CLK = "NONE";
+  parameter REG_INPUTA_CE = "CE0";
+  parameter REG_INPUTA_RST = "RST0";
+  parameter REG_INPUTB_CLK = "NONE";
+  parameter REG_INPUTB_CE = "CE0";
+  parameter REG_INPUTB_RST = "RST0";
+  parameter REG_OUTPUT_CLK = "NONE";
+  parameter REG_OUTPUT_CE = "CE0";
+  parameter REG_OUTPUT_RST = "RST0";
+  parameter GSR = "ENABLED";
+  wire [17:0] a = {{{a}}}, b = {{{b}}};
+  reg [17:0] ra = 0, rb = 0;
+  reg [35:0] rp = 0;
+  wire ea = REG_INPUTA_CE == "CE0" ? CE0 : REG_INPUTA_CE == "CE1" ? CE1 : REG_INPUTA_CE == "CE2" ? CE2 : CE3;
+  wire eb = REG_INPUTB_CE == "CE0" ? CE0 : REG_INPUTB_CE == "CE1" ? CE1 : REG_INPUTB_CE == "CE2" ? CE2 : CE3;
+  wire reset = RST0 | RST1 | RST2 | RST3;
+  wire [35:0] product = (REG_INPUTA_CLK == "NONE" ? a : ra) * (REG_INPUTB_CLK == "NONE" ? b : rb);
+  always @(posedge CLK0) begin
+    if (reset) ra <= 0; else if (ea) ra <= a;
+    if (reset) rb <= 0; else if (eb) rb <= b;
+    if (reset) rp <= 0; else if (CE0) rp <= product;
+  end
+  assign {{{p}}} = REG_OUTPUT_CLK == "NONE" ? product : rp;
+endmodule
+"""
+
+_MAIN = """\
+#include "Vtop.h"
+#include <random>
+int main() {
+  Vtop top;
+  std::mt19937 random(1);
+  for (int cycle = 0; cycle < 2000; ++cycle) {
+    for (int word = 0; word < WORDS; ++word) top.bits[word] = random();
+    top.clk = 0, top.eval();
+    if (!top.same) return 1;
+    top.clk = 1, top.eval();
+  }
+  return 0;
+}
+"""
+
+
+def _multiplier():
+    def names(side, width):
+        return ", ".join(f"{side}{i}" for i in reversed(range(width)))
+    ports = ", ".join([f"input {names('A', 18)}", f"input {names('B', 18)}", f"input {names('C', 18)}",
+                       f"output {names('P', 36)}"])
+    return _MULTIPLIER.format(ports=ports, a=names("A", 18), b=names("B", 18), p=names("P", 36))
+
+
+def _top():
+    """A module of all cases, each with inputs of its own: Yosys would make one register of two that hold the same."""
+    outputs = "".join(f", output [18:0] out_{case}" for case in CASES)
+    inside = "\n".join(f"wire [31:0] of_{case} = bits[{32 * i + 31}:{32 * i}];\n"
+                       f"{case} {case}(.clk(clk), .load(of_{case}[0]), .more(&of_{case}[3:1]), .x(of_{case}[13:4]), "
+                       f".y(of_{case}[22:14]), .out(out_{case}));" for i, case in enumerate(CASES))
+    return f"module top(input clk, input [{32 * len(CASES) - 1}:0] bits{outputs});\n{inside}\nendmodule\n"
+
+
+def _beside(*designs):
+    """Two designs with those outputs, and whether all are the same."""
+    wires = "\n".join(f"wire [18:0] {case}_0, {case}_1;" for case in CASES)
+    outputs = [", ".join(f".out_{case}({case}_{i})" for case in CASES) for i in range(2)]
+    both = "\n".join(f"{name} u{i}(.clk(clk), .bits(bits), {outputs[i]});" for i, name in enumerate(designs))
+    same = " && ".join(f"{case}_0 === {case}_1" for case in CASES)
+    return (f"module beside(input clk, input [{32 * len(CASES) - 1}:0] bits, output same);\n{wires}\n{both}\n"
+            f"assign same = {same};\nendmodule\n")
+
+
+def _verilog(folder, netlist, name):
+    """Of a netlist in gates, with models of its cells."""
+    (folder / f"{name}.json").write_text(json.dumps(netlist))
+    (folder / "multiplier.v").write_text(_multiplier())
+    run_tool("yosys", "-q", "-p",
+             f"read_json {name}.json; techmap -autoproc -map multiplier.v -map +/lattice/cells_sim_ecp5.v; opt_clean; "
+             f"rename top {name}; write_verilog -noattr {name}.v", folder=folder, log=f"{name}.log")
+    return folder / f"{name}.v"
+
+
+def _runs_the_same(folder, before, after):
+    sources = [_verilog(folder, netlist, name) for netlist, name in ((before, "plain"), (after, "absorbed"))]
+    (folder / "beside.v").write_text(_beside("plain", "absorbed"))
+    (folder / "main.cpp").write_text(_MAIN.replace("WORDS", str(len(CASES))))
+    built = verilator.build([*sources, folder / "beside.v"], "beside", cpp=[folder / "main.cpp"],
+                            folder=folder / "built", executable="same", opt="-O0")
+    return subprocess.run([built], check=False).returncode == 0
+
+
+def _counted(netlist, kind):
+    """{case: its cells of a kind}"""
+    cells = next(m for m in netlist["modules"].values() if m["attributes"].get("top"))["cells"]
+    return {case: sum(c["type"] == kind and name.startswith((f"{case}.", f"out_{case}_TRELLIS", f"out_{case}_MULT"))
+                      for name, c in cells.items()) for case in CASES}
+
+
+@pytest.fixture(scope="module")
+def netlists(tmp_path_factory):
+    """(folder, the netlist of all cases, the same with registers in its multipliers)"""
+    folder = tmp_path_factory.mktemp("multipliers")
+    (folder / "top.v").write_text("".join(_MODULE.format(name=name, body=body) for name, (body, _) in CASES.items())
+                                  + _top())
+    (folder / "synth.ys").write_text(files.synthesis_script(["top.v"], "top.json"))
+    run_tool("yosys", "-q", "synth.ys", folder=folder, log="synth.log")
+    before, after = (json.loads((folder / "top.json").read_text()) for _ in range(2))
+    assert absorb(after) == sum(count for _, count in CASES.values())
+    return folder, before, after
+
+
+def test_what_is_absorbed(netlists):
+    _, before, after = netlists
+    first, then = (_counted(netlist, "TRELLIS_FF") for netlist in (before, after))
+    assert {case: first[case] - then[case] for case in CASES} == {case: count for case, (_, count) in CASES.items()}
+    assert _counted(after, "MULT18X18D") == {case: 1 + (case == "chain") for case in CASES}
+    assert absorb(json.loads(json.dumps(after))) == 0
+
+
+def test_the_netlist_does_the_same(netlists):
+    assert _runs_the_same(*netlists)
+
+
+def test_a_wrong_enable_is_seen(netlists):
+    folder, before, after = netlists
+    wrong = json.loads(json.dumps(after))
+    for cell in wrong["modules"]["top"]["cells"].values():
+        if cell["parameters"].get("REG_INPUTA_CE") == "CE1":
+            cell["parameters"]["REG_INPUTA_CE"] = "CE0"
+    (folder / "wrong").mkdir()
+    assert not _runs_the_same(folder / "wrong", before, wrong)
+
+
+def _cell(kind, **connections):
+    """A cell; ports of the names Q, DO0 and so on are its outputs."""
+    return {"type": kind, "attributes": {}, "parameters": {}, "connections": connections,
+            "port_directions": {port: "output" if port.startswith(("Q", "DO")) else "input" for port in connections}}
+
+
+def _netlist(**units):
+    """A design with so many multipliers in each unit, and a flip-flop."""
+    cells = {f"machine.{unit}.p{i}": _cell("MULT18X18D") for unit, count in units.items() for i in range(count)}
+    return {"modules": {"top": {"attributes": {"top": 1}, "ports": {}, "cells": cells | {"machine.f": _cell(
+        "TRELLIS_FF")}}}}
+
+
+def _sites(netlist):
+    """{unit: [(row, column) of its multipliers, in their order]}"""
+    found = {}
+    for name, cell in netlist["modules"]["top"]["cells"].items():
+        if "BEL" in cell["attributes"]:
+            column, row, _ = cell["attributes"]["BEL"].split("/")
+            found.setdefault(name.split(".")[1], []).append((int(row[1:]), int(column[1:])))
+    return found
+
+
+def test_multipliers_of_a_unit_stand_in_a_row():
+    units = {f"column{i}": 8 for i in range(15)} | {"rope": 12, "rmsnorm": 9, "attention": 5, "swiglu": 4}
+    netlist = _netlist(**units)
+    assert arrange(netlist, ("--85k", "--package", "CABGA381")) == sum(units.values())
+    sites = _sites(netlist)
+    assert {unit: len(found) for unit, found in sites.items()} == units
+    assert len({place for found in sites.values() for place in found}) == sum(units.values())
+    for found in sites.values():
+        assert len({row for row, _ in found}) == 1 and found == sorted(found)
+    for largest in ("rope", "rmsnorm"):         # of their rows
+        assert 49 <= min(column for _, column in sites[largest]) < max(column for _, column in sites[largest]) <= 83
+    per_row = [sum(row == y for found in sites.values() for row, _ in found) for y in (10, 34, 58)]
+    assert max(per_row) - min(per_row) <= 8
+
+
+def test_the_emptiest_row_is_not_enough():
+    netlist = _netlist(large=60, small=96)
+    assert arrange(netlist, ("--85k",)) == 156
+    assert len({place for found in _sites(netlist).values() for place in found}) == 156
+
+
+def test_more_multipliers_than_sites():
+    netlist = _netlist(array=29)
+    assert arrange(netlist, ("--12k",)) == 0 and not _sites(netlist)
+
+
+def test_a_device_that_is_not_known():
+    with pytest.raises(ValueError, match="Device must be one of --12k, .*, not --45k"):
+        arrange(_netlist(array=1), ("--45k",))
+
+
+def test_boards_that_are_arranged_have_sites():
+    for board in BOARDS.values():
+        if board.arranged:
+            netlist = _netlist(array=board.capacity["MULT18X18D"])
+            assert arrange(netlist, board.device) == board.capacity["MULT18X18D"]
+
+
+def test_block_rams_stand_near_the_unit_that_they_feed():
+    netlist = _netlist(column0=8, column1=8, rope=12)
+    cells, feeds = netlist["modules"]["top"]["cells"], {"a": "column0", "b": "column1"}
+    for number, (name, unit) in enumerate(feeds.items()):
+        at = 1000 * (number + 1)
+        cells[f"machine.rom.{name}"] = _cell("DP16KD", **{f"DO{i}": [at + i] for i in range(8)})
+        for i in range(8):
+            cells[f"machine.rom.{name}_held{i}"] = _cell("TRELLIS_FF", DI=[at + i], Q=[at + 100 + i], CE=[at])
+            cells[f"machine.{unit}.p{i}"]["connections"] = {"A0": [at + 100 + i]}
+            cells[f"machine.{unit}.p{i}"]["port_directions"] = {"A0": "input"}
+    cells["machine.keys"] = _cell("DP16KD", DO0=[1])            # leads to no multiplier
+    everywhere = _cell("DP16KD", DO0=[2])                       # to all of them
+    cells["machine.x"] = everywhere
+    for unit in ("column0", "column1", "rope"):
+        for i in range(8):
+            cells[f"machine.{unit}.p{i}"]["connections"]["B0"] = [2]
+            cells[f"machine.{unit}.p{i}"]["port_directions"]["B0"] = "input"
+    assert arrange(netlist, ("--85k",)) == 28 + 2
+    assert "BEL" not in cells["machine.keys"]["attributes"] and "BEL" not in everywhere["attributes"]
+    sites = _sites(netlist)
+    for name, unit in feeds.items():
+        column, row, _ = cells[f"machine.rom.{name}"]["attributes"]["BEL"].split("/")
+        row_there, column_there = sites[unit][4]
+        assert abs(int(row[1:]) - row_there) == 12 and abs(int(column[1:]) - column_there) <= 4
