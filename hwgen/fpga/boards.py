@@ -146,7 +146,7 @@ BOARDS = {b.name: b for b in (
     Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
           family="ecp5", device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
-          oscillator=25, clock=60, baud=1_000_000, programmer=("--board", "ulx3s"),
+          oscillator=25, clock=60, baud=1_000_000, programmer=("--board", "ulx3s"), arranged=True,
           shape="lanes=8,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,"
                 "context=256,kv_blocks=16,sampler=greedy,dsp_columns=14,dsp_pairs=1"),
     Board(name="ulx3s-85f-sdram", title="Radiona ULX3S, LFE5U-85F, weights in its SDRAM",

@@ -1,5 +1,5 @@
 """An ECP5's multipliers before they are placed: flip-flops around them become their own registers (`absorb`), and
-those of a unit get sites beside each other, with the block RAMs that feed them (`arrange`).
+those of a unit get sites beside each other (`arrange`).
 
 **Registers.** A MULT18X18D has a register behind each factor and one for its product. Yosys (0.70) leaves them unused
 and makes flip-flops around it, so each bit takes a place and a wire between the two. On a full chip these wires are
@@ -13,33 +13,30 @@ Project Trellis' database has no bits that choose the enable of the product's re
 none that choose its reset. So the product's register is always enabled, and whatever the chip may choose is the same:
 all resets are 0, and all enables are 1 but for the one that a factor has, which is never the first.
 
-**Sites.** Multipliers and block RAMs stand in a few rows of the chip. Where nearly all are used, nextpnr's analytic
-placer puts those of one column of the array anywhere in all rows, and the column's logic between them: on the ULX3S-85F
-wires are a quarter shorter with sites that are chosen before (docs/boards.md).
+**Sites.** Multipliers stand in a few rows of the chip. Where nearly all are used, nextpnr's analytic placer puts those
+of one column of the array anywhere in all rows, and the column's logic between them: on the ULX3S-85F wires are a
+quarter shorter with sites that are chosen before (docs/boards.md).
 """
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import NamedTuple
 
 __all__ = ["absorb", "arrange"]
 
 class _Die(NamedTuple):
-    """Rows of multipliers and of block RAMs, and the first columns of their blocks of four."""
-    multipliers: tuple
-    memories: tuple
+    """Rows of multipliers, the one that has most rows without multipliers beside it, and the first columns of their
+    blocks of four."""
+    rows: tuple
+    wide: int
     blocks: tuple
 
 
-#: From Project Trellis' database (tilegrid.json: MIB_DSP0, MIB_EBR0).
-_DIES = {"25": _Die((13,), (25, 37), (4, 13, 22, 33, 42, 51, 60)),
-         "85": _Die((10, 34, 58), (22, 46, 70, 82), (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114))}
+#: From Project Trellis' database (tilegrid.json: MIB_DSP0).
+_DIES = {"25": _Die((13,), 13, (4, 13, 22, 33, 42, 51, 60)),
+         "85": _Die((10, 34, 58), 58, (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114))}
 #: Of nextpnr's words for a device.
 _DEVICES = {"--12k": "25", "--25k": "25", "--85k": "85", "--um-85k": "85", "--um5g-85k": "85"}
 _IN_BLOCK = 0, 1, 4, 5      # columns of a block's multipliers
-_HOPS = 9                   # cells between a block RAM and the multipliers that its data go to
-_MANY = 40                  # readers of a net that is control, not data
-_CONTROL = "CE", "LSR", "RST", "WRE", "CLK", "WCK"
-_FEW = 8                    # pins that are not worth a site
 
 _WIDTH = {"A": 18, "B": 18, "P": 36}
 _NAMES = {"A": "INPUTA", "B": "INPUTB", "P": "OUTPUT"}
@@ -71,89 +68,40 @@ def absorb(netlist):
 
 
 def arrange(netlist, device):
-    """Choose sites for the multipliers of a netlist on a ``device`` (nextpnr's words): the largest units choose first,
-    each in the row that is emptiest; and for the block RAMs whose data go to one such unit, the nearest ones.
+    """Choose sites for the multipliers of a netlist on a ``device`` (nextpnr's words).
 
-    Returns how many cells have a site: none if there are more multipliers than sites. ValueError for a device whose
-    sites are not known.
+    Returns how many have one: none if there are more multipliers than sites. ValueError for a device whose sites are
+    not known.
     """
     word = next((word for word in device if word in _DEVICES), None)
     if word is None:
         raise ValueError(f"Device must be one of {', '.join(_DEVICES)}, not {' '.join(device)}")
-    die, module = _DIES[_DEVICES[word]], _top(netlist)
-    cells, units = module["cells"], defaultdict(list)
+    die, cells, units = _DIES[_DEVICES[word]], _top(netlist)["cells"], defaultdict(list)
     for name, cell in cells.items():
         if cell["type"] == "MULT18X18D":
             units[name.rpartition(".")[0]].append(name)
-    if sum(map(len, units.values())) > len(die.multipliers) * len(die.blocks) * len(_IN_BLOCK):
+    if sum(map(len, units.values())) > len(die.rows) * len(die.blocks) * len(_IN_BLOCK):
         return 0
-    middle, sited = {}, 0
-    for row, there in _rows(die, units).items():
-        sites = [(block + z, f"X{block + z}/Y{row}/MULT18_{z}") for block in die.blocks for z in _IN_BLOCK]
-        for unit, names in there:
-            own, sites = sites[:len(names)], sites[len(names):]
-            for name, (_, site) in zip(names, own):
-                cells[name]["attributes"]["BEL"] = site
-            middle.setdefault(unit, (own[len(own) // 2][0], row))
-            sited += len(own)
-    return sited + _beside(module, die, middle)
+    for row, names in _rows(die, units).items():
+        sites = [f"X{block + z}/Y{row}/MULT18_{z}" for block in die.blocks for z in _IN_BLOCK]
+        for name, site in zip(names, sites):
+            cells[name]["attributes"]["BEL"] = site
+    return sum(map(len, units.values()))
 
 
 def _rows(die, units):
-    """{row: [(unit, its multipliers there)] from left to right}: the largest units are in the middle, because most
-    logic hangs on them."""
-    room = dict.fromkeys(die.multipliers, len(die.blocks) * len(_IN_BLOCK))
+    """{row: its multipliers from left to right}, the largest units first: engines, which exist once and have most logic
+    around their multipliers, in the row with most room around it; the array's columns in the row that is emptiest."""
+    room = dict.fromkeys(die.rows, len(die.blocks) * len(_IN_BLOCK))
     rows = {row: [] for row in room}
     for unit in sorted(units, key=lambda unit: (-len(units[unit]), _natural(unit))):
+        wide = None if ".array." in unit else die.wide
         names = sorted(units[unit], key=_natural)
-        while names:        # in one row, if they have room there
-            row = max(room, key=room.get)
-            rows[row].append((unit, names[:room[row]]))
-            names = names[room[row]:]
-            room[row] -= len(rows[row][-1][1])
-    return {row: there[1::2][::-1] + there[::2] for row, there in rows.items()}
-
-
-def _beside(module, die, middle):
-    """Sites for block RAMs near the unit that they feed. ``middle`` {unit: place}. Returns how many."""
-    free = {(block + 2 * z, row): f"X{block + 2 * z}/Y{row}/EBR{z}" for row in die.memories for block in die.blocks
-            for z in range(4)}
-    cells, readers = module["cells"], _ends(module)[1]
-    reached = {name: _reached(cells, readers, name, middle) for name, cell in cells.items() if cell["type"] == "DP16KD"}
-    all_of = sum(reached.values(), Counter())
-    sited = 0
-    for name in sorted(reached, key=_natural):
-        votes = reached[name]
-        # a unit that all of them reach says least of where this one should stand
-        unit = max(sorted(votes), key=lambda unit: votes[unit] / all_of[unit], default=None)
-        if unit is None or 3 * votes[unit] <= votes.total() or votes[unit] < _FEW:
-            continue
-        x, y = middle[unit]
-        nearest = min(free, key=lambda place: (abs(place[0] - x) + abs(place[1] - y), place))
-        cells[name]["attributes"]["BEL"] = free.pop(nearest)
-        sited += 1
-    return sited
-
-
-def _reached(cells, readers, name, units):
-    """{unit: its pins that a block RAM's data reach}"""
-    votes, met, front = Counter(), {name}, [name]
-    for _ in range(_HOPS):
-        reached = []
-        for cell in front:
-            ports = cells[cell]["connections"].items()
-            nets = [net for port, bits in ports if cells[cell]["port_directions"][port] == "output" for net in bits]
-            for reader, port in [to for net in nets if len(readers[net]) <= _MANY for to in readers[net]]:
-                if reader is None or reader in met or port.startswith(_CONTROL):
-                    continue
-                unit = reader.rpartition(".")[0]
-                if unit in units:
-                    votes[unit] += 1
-                else:
-                    met.add(reader)
-                    reached.append(reader)
-        front = reached
-    return votes
+        while names:        # in one row, if one has room for them
+            row = max(room, key=lambda row: (room[row] >= len(names), row == wide and room[row] > 0, room[row]))
+            rows[row] += names[:room[row]]
+            names, room[row] = names[room[row]:], room[row] - len(names[:room[row]])
+    return rows
 
 
 def _natural(name):
