@@ -39,10 +39,14 @@ elif name == "ecppll":
     print("clkout0 frequency:", os.environ.get("PRETENDED_PLL", words[words.index("-o") + 1]), "MHz")
     Path("pll.v").write_text("module pll(input clkin, output clkout0, output locked); endmodule")
 elif name == "yosys":
-    Path("partial-top.json").write_text('{{"modules": {{"top": {{"cells": {{}}}}}}}}')
+    multiplier = {{"type": "MULT18X18D", "attributes": {{}}, "connections": {{}}, "port_directions": {{}}}}
+    Path("partial-top.json").write_text(json.dumps({{"modules": {{"top": {{
+        "cells": {{"x": multiplier}}, "ports": {{}}}}}}}}))
 elif name == "nextpnr-ecp5":
     seed = int(words[words.index("--seed") + 1])
     if "--no-route" in words:
+        cells = json.loads(Path(words[words.index("--json") + 1]).read_text())["modules"]["top"]["cells"]
+        Path("sites").write_text(str([cell["attributes"].get("BEL") for cell in cells.values()]))
         bel = {{"NEXTPNR_BEL": "X" + str(seed) + "/Y2/SLICEA.LUT0"}}
         Path(words[words.index("--write") + 1]).write_text(json.dumps({{"modules": {{"top": {{"cells": {{
             "machine.machine.decoder.rope.x": {{"type": "TRELLIS_COMB", "attributes": bel}}}}}}}}}}))
@@ -106,6 +110,19 @@ def tools(tmp_path, monkeypatch):
 
 
 SMALL = "fpga build --shape tiny,context=16 --mhz 50"
+
+
+def test_arranged_multipliers(tools, tmp_path, capsys):
+    """The placer gets a netlist with their sites, in a folder of its own."""
+    for words, site in (([], None), (["--arrange"], "X4/Y58/MULT18_0")):
+        assert main([*SMALL.split(), *words]) == 0
+        report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
+        assert report.get("arranged", False) is bool(words)
+        newest = max((tmp_path / "build/fpga").glob("*/sites"), key=lambda path: path.stat().st_mtime_ns)
+        assert newest.read_text() == str([site])
+    assert len({*(tmp_path / "build/fpga").glob("*/sites")}) == 2
+    assert main("fpga build --board tang-console-138k --arrange".split()) == 2
+    assert "Multipliers can be arranged on an ECP5 alone, not on a chip of gowin5" in capsys.readouterr().err
 
 
 def test_a_build(tools, tmp_path, capsys):

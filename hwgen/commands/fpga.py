@@ -1,5 +1,6 @@
 """hwgen fpga build and program: a board's bitstream."""
 import argparse
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -41,6 +42,9 @@ def add_fpga(commands):
     add_machine(sub, shape=None, option="the board's")
     add_board(sub)
     sub.add_argument("--seeds", metavar="N,A-B", help="of the placement; the fastest is taken (default: the board's)")
+    sub.add_argument("--arrange", action="store_true",
+                     help="give an ECP5's multipliers registers and sites before the rest is placed: shorter wires "
+                          "(docs/boards.md)")
     sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")
     sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR",
                      help="where bitstream and report go (default: build/fpga)")
@@ -76,6 +80,7 @@ def run_build(options, screen):
             setattr(options, name, getattr(chosen, name))
     with checked_input():
         seeds = [chosen.seed] if options.seeds is None else _seeds(options.seeds)
+        chosen = dataclasses.replace(chosen, arranged=options.arrange)
     checkpoint, design = loaded(options, screen)
     with writing(options.output), checked_input():
         folder = Path(options.output)

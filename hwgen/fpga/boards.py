@@ -28,8 +28,6 @@ CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_
 #: ECP5's speed grades -> how much faster a machine is than in grade 6: two builds of ecpix-5-85f (62.67 MHz with 52,848
 #: LUTs, 63.45 with 57,262) beside the planner's clock of grade 6.
 GRADES = {"8": 1.16}
-#: The same of a machine whose multipliers are arranged (`Board.arranged`): ulx3s-85f.
-ARRANGED = 1.25
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class Board:
         below. (Not in the repr either)
     memory_clock : float    MHz of the memory's controller, if that is not the machine's. (In the repr if it is there)
     constraints : tuple     lines of the family's constraints that its pins do not say. (Not in the repr: in the folder)
-    arranged : bool         the chip's multipliers get registers and sites before the rest is placed
-        (`hwgen.fpga.multipliers`; ECP5). (In the repr if so)
+    arranged : bool         its multipliers get registers and sites before the rest is placed (`hwgen.fpga.multipliers`;
+        ECP5). (In the repr if so)
     """
     name: str
     title: str
@@ -97,6 +95,8 @@ class Board:
             there = self.memory.title if self.memory else "no memory"
             raise ValueError(f"Clock of a memory must be the machine's on a board with {there}, not "
                              f"{self.memory_clock:g} MHz")
+        if self.arranged and self.family != "ecp5":
+            raise ValueError(f"Multipliers can be arranged on an ECP5 alone, not on a chip of {self.family}")
 
     def __repr__(self):
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
@@ -111,8 +111,7 @@ class Board:
         """What the planner must know of it beside its chip's family and size."""
         memory = {"memory": self.memory.phy.name} if self.memory else {}
         grade = self.device[self.device.index("--speed") + 1] if "--speed" in self.device else None
-        faster = GRADES.get(grade, 1.0) * (ARRANGED if self.arranged else 1.0)
-        return Around(**memory, crossed=self.memory_clock is not None, faster=faster, arranged=self.arranged)
+        return Around(**memory, crossed=self.memory_clock is not None, faster=GRADES.get(grade, 1.0))
 
     @property
     def memory_mhz(self):
@@ -146,7 +145,7 @@ BOARDS = {b.name: b for b in (
     Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
           family="ecp5", device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
-          oscillator=25, clock=60, baud=1_000_000, programmer=("--board", "ulx3s"), arranged=True,
+          oscillator=25, clock=60, baud=1_000_000, programmer=("--board", "ulx3s"),
           shape="lanes=8,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,"
                 "context=256,kv_blocks=16,sampler=greedy,dsp_columns=14,dsp_pairs=1"),
     Board(name="ulx3s-85f-sdram", title="Radiona ULX3S, LFE5U-85F, weights in its SDRAM",

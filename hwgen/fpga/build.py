@@ -35,6 +35,7 @@ class BuildReport:
     fmax, clock         MHz: what the routed design reaches, and what it runs at
     used, available     {resource: count}, by nextpnr's names
     memory_*            the same of the memory's controller, where it has a clock of its own
+    arranged            the multipliers were (`Board.arranged`)
     seeds               {seed: MHz} of all that were routed, or [MHz, the memory's]
     cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
     *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make
@@ -59,6 +60,7 @@ class BuildReport:
     run_on_hardware: bool = False
     memory_fmax: float | None = None
     memory_clock: float | None = None
+    arranged: bool | None = None
 
     @property
     def missed(self):
@@ -176,7 +178,8 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         seeds={str(seed): round(found[0], 2) if len(found) == 1 else [round(mhz, 2) for mhz in found]
                for seed, found in speeds.items()},
         cpu_seconds=_seconds(family, work, best, bits), tools=tools, bitstream=str(bitstream),
-        bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(), verilog_sha256=digest)
+        bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(), verilog_sha256=digest,
+        arranged=board.arranged or None)
     kept = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
     write_text(folder / f"{board.name}.json", json.dumps(kept, indent=1) + "\n")
     return result

@@ -52,8 +52,9 @@ class _Register(NamedTuple):
 
 
 def absorb(netlist):
-    """Change Yosys' netlist (JSON) of an ECP5 design, flat. Returns the number of flip-flops that it has no more."""
-    module = _top(netlist)
+    """Change Yosys' netlist (JSON) of an ECP5 design, a flat module ``top``. Returns the number of flip-flops that it
+    has no more."""
+    module = netlist["modules"]["top"]
     cells = module["cells"]
     drivers, readers = _ends(module)
     before = len(cells)
@@ -76,7 +77,7 @@ def arrange(netlist, device):
     word = next((word for word in device if word in _DEVICES), None)
     if word is None:
         raise ValueError(f"Device must be one of {', '.join(_DEVICES)}, not {' '.join(device)}")
-    die, cells, units = _DIES[_DEVICES[word]], _top(netlist)["cells"], defaultdict(list)
+    die, cells, units = _DIES[_DEVICES[word]], netlist["modules"]["top"]["cells"], defaultdict(list)
     for name, cell in cells.items():
         if cell["type"] == "MULT18X18D":
             units[name.rpartition(".")[0]].append(name)
@@ -107,10 +108,6 @@ def _rows(die, units):
 def _natural(name):
     """For an order in which ``column10`` comes behind ``column9``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _top(netlist):
-    return next(m for m in netlist["modules"].values() if m["attributes"].get("top"))
 
 
 def _ends(module):

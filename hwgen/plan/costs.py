@@ -246,18 +246,13 @@ class Around(NamedTuple):
     memory : str        PHY of the memory that weights come from, of `MEMORY_PATH`
     crossed : bool      its controller has a clock of its own
     faster : float      its chip's clock over that of the family's builds in `BUILT`, for its speed grade
-    arranged : bool     the multipliers' registers are their own, and sites are chosen (`hwgen.fpga.multipliers`)
     """
     memory: str = "GENSDRPHY"
     crossed: bool = False
     faster: float = 1.0
-    arranged: bool = False
 
 
 ALONE = Around()
-
-#: Flip-flops that are in a multiplier then: 5,898 in 150 multipliers of ulx3s-85f.
-OWN_FF = 39
 
 #: LiteDRAM's controller, its start-up, the reader of weights and the loader: what the builds of ulx3s-85f-sdram and of
 #: SmolLM2's machine on ecpix-5-85f take beyond the other units' estimate (fpga/*/*.json). That of DDR3 without its

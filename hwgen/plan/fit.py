@@ -71,7 +71,6 @@ def fit(design: Design, family: str, capacity: dict[str, int], rows: Rows | None
     built = costs.BUILT[family]
     needed: dict[str, float] = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
     needed["LUT"] = built.luts * needed["LUT"] + built.alone * needed["FF"]
-    needed["FF"] -= costs.OWN_FF * needed["DSP"] * around.arranged
     used = {kind: round(count) for kind, count in needed.items()}
     far = used["LUT"] - (1 - WAY) * built.luts * units.get("wired", {"LUT": 0})["LUT"]
     mhz = built.mhz * max(0.1, 1 - built.way * (far / 100_000) ** 0.5) * around.faster
