@@ -15,26 +15,28 @@ from hwgen.lib import verilator
 #: (what stands around a product of 10 by 9 bits, the flip-flops that it can give up)
 CASES = {
     "pair": ("reg [18:0] p; reg [9:0] a; reg [8:0] b;"
-             "always @(posedge clk) begin if (load) a <= x; b <= y; p <= a * b; end assign out = p;", 38),
-    "product": ("reg [18:0] p; always @(posedge clk) p <= x * y; assign out = p;", 19),
+             "always @(posedge clk) begin if (load) a <= x; b <= y; p <= a * b; end assign out = p;", 19),
+    "product": ("reg [18:0] p; always @(posedge clk) p <= x * y; assign out = p;", 0),
     "factors": ("reg [9:0] a; reg [8:0] b; always @(posedge clk) begin a <= x; b <= y; end assign out = a * b;", 19),
+    "with_signs": ("reg signed [9:0] a; reg signed [8:0] b;"
+                   "always @(posedge clk) begin a <= x; if (load) b <= y; end assign out = a * b;", 19),
     "one_factor": ("reg [9:0] a; reg [18:0] p;"
-                   "always @(posedge clk) begin a <= x; p <= a * y; end assign out = p;", 19),
+                   "always @(posedge clk) begin a <= x; p <= a * y; end assign out = p;", 0),
     "read_twice": ("reg [9:0] a; reg [8:0] b; reg [18:0] p;"
-                   "always @(posedge clk) begin a <= x; b <= y; p <= a * b; end assign out = p ^ b;", 19),
-    "product_read_twice": ("wire [18:0] now = x * y; reg [18:0] p; always @(posedge clk) p <= now;"
-                           "assign out = p ^ now;", 0),
+                   "always @(posedge clk) begin a <= x; b <= y; p <= a * b; end assign out = p ^ b;", 0),
+    "square": ("reg [9:0] a; always @(posedge clk) a <= x; assign out = a * a;", 0),
     "two_enables": ("reg [9:0] a; reg [8:0] b; reg [18:0] p;"
                     "always @(posedge clk) begin if (load) a[9:4] <= x[9:4]; if (more) a[3:0] <= x[3:0]; b <= y;"
-                    " p <= a * b; end assign out = p;", 19),
-    "enabled_product": ("reg [18:0] p; always @(posedge clk) if (load) p <= x * y; assign out = p;", 0),
-    "reset_product": ("reg [18:0] p; always @(posedge clk) if (more) p <= 0; else p <= x * y; assign out = p;", 0),
+                    " p <= a * b; end assign out = p;", 0),
+    "both_enabled": ("reg [9:0] a; reg [8:0] b;"
+                     "always @(posedge clk) begin if (load) a <= x; if (more) b <= y; end assign out = a * b;", 19),
     "reset_factor": ("reg [9:0] a; reg [8:0] b; reg [18:0] p;"
                      "always @(posedge clk) begin if (more) a <= 0; else a <= x; b <= y; p <= a * b; end"
-                     " assign out = p;", 19),
-    "starts_at_1": ("reg [18:0] p = 1; always @(posedge clk) p <= x * y; assign out = p;", 0),
+                     " assign out = p;", 0),
+    "starts_at_1": ("reg [9:0] a = 1; reg [8:0] b;"
+                    "always @(posedge clk) begin a <= x; b <= y; end assign out = a * b;", 0),
     "chain": ("reg [9:0] a; reg [8:0] b; reg [18:0] p, q; always @(posedge clk) begin a <= x; b <= y; p <= a * b;"
-              "q <= p[9:0] * p[18:10]; end assign out = q;", 57),
+              "q <= p[9:0] * p[18:10]; end assign out = q;", 38),
 }
 
 _MODULE = """\
@@ -51,23 +53,19 @@ module MULT18X18D({ports}, input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB, CLK0, CE0, 
   parameter REG_INPUTB_CLK = "NONE";
   parameter REG_INPUTB_CE = "CE0";
   parameter REG_INPUTB_RST = "RST0";
-  parameter REG_OUTPUT_CLK = "NONE";
-  parameter REG_OUTPUT_CE = "CE0";
-  parameter REG_OUTPUT_RST = "RST0";
   parameter GSR = "ENABLED";
-  wire [17:0] a = {{{a}}}, b = {{{b}}};
-  reg [17:0] ra = 0, rb = 0;
-  reg [35:0] rp = 0;
+  wire signed [17:0] a = {{{a}}}, b = {{{b}}};
+  reg signed [17:0] ra = 0, rb = 0;
   wire ea = REG_INPUTA_CE == "CE0" ? CE0 : REG_INPUTA_CE == "CE1" ? CE1 : REG_INPUTA_CE == "CE2" ? CE2 : CE3;
   wire eb = REG_INPUTB_CE == "CE0" ? CE0 : REG_INPUTB_CE == "CE1" ? CE1 : REG_INPUTB_CE == "CE2" ? CE2 : CE3;
-  wire reset = RST0 | RST1 | RST2 | RST3;
-  wire [35:0] product = (REG_INPUTA_CLK == "NONE" ? a : ra) * (REG_INPUTB_CLK == "NONE" ? b : rb);
+  wire signed [17:0] left = REG_INPUTA_CLK == "NONE" ? a : ra, right = REG_INPUTB_CLK == "NONE" ? b : rb;
   always @(posedge CLK0) begin
-    if (reset) ra <= 0; else if (ea) ra <= a;
-    if (reset) rb <= 0; else if (eb) rb <= b;
-    if (reset) rp <= 0; else if (CE0) rp <= product;
+    if (RST0) ra <= 0; else if (ea) ra <= a;
+    if (RST0) rb <= 0; else if (eb) rb <= b;
   end
-  assign {{{p}}} = REG_OUTPUT_CLK == "NONE" ? product : rp;
+  wire signed [18:0] wide_left = {{SIGNEDA & left[17], left}}, wide_right = {{SIGNEDB & right[17], right}};
+  wire signed [37:0] product = wide_left * wide_right;
+  assign {{{p}}} = product[35:0];
 endmodule
 """
 
@@ -170,8 +168,8 @@ def test_a_wrong_enable_is_seen(netlists):
     folder, before, after = netlists
     wrong = json.loads(json.dumps(after))
     for cell in wrong["modules"]["top"]["cells"].values():
-        if cell["parameters"].get("REG_INPUTA_CE") == "CE1":
-            cell["parameters"]["REG_INPUTA_CE"] = "CE0"
+        if cell["parameters"].get("REG_INPUTB_CE") == "CE1":
+            cell["parameters"]["REG_INPUTB_CE"] = "CE0"
     (folder / "wrong").mkdir()
     assert not _runs_the_same(folder / "wrong", before, wrong)
 

@@ -1,17 +1,14 @@
 """An ECP5's multipliers before they are placed: flip-flops around them become their own registers (`absorb`), and
 those of a unit get sites beside each other (`arrange`).
 
-**Registers.** A MULT18X18D has a register behind each factor and one for its product. Yosys (0.70) leaves them unused
-and makes flip-flops around it, so each bit takes a place and a wire between the two. On a full chip these wires are
-what the router has too few of (docs/boards.md).
+**Registers.** A MULT18X18D has a register behind each factor. Yosys (0.70) leaves them unused and makes flip-flops
+before it, so each bit takes a place and a wire between the two. On a full chip these wires are what the router has too
+few of (docs/boards.md).
 
-Flip-flops can become a register if they start at 0, have no reset, the same clock and the same enable, and if nothing
-else reads them or what they read. Factors are registered both or not at all, because nextpnr (0.11.1) has no times for
-one of them.
-
-Project Trellis' database has no bits that choose the enable of the product's register, and for half of the multipliers
-none that choose its reset. So the product's register is always enabled, and whatever the chip may choose is the same:
-all resets are 0, and all enables are 1 but for the one that a factor has, which is never the first.
+Flip-flops can become a factor's register if they start at 0, have no reset, the same clock and the same enable, and if
+nothing but that factor reads them. Both factors are registered or none, because nextpnr (0.11.1) has no times for one.
+The product has a register too, which stays unused: Project Trellis' database has no bits that choose its enable, and
+for half of the multipliers none that choose its reset.
 
 **Sites.** Multipliers stand in a few rows of the chip. Where nearly all are used, nextpnr's analytic placer puts those
 of one column of the array anywhere in all rows, and the column's logic between them: on the ULX3S-85F wires are a
@@ -38,14 +35,13 @@ _DIES = {"25": _Die((13,), 13, (4, 13, 22, 33, 42, 51, 60)),
 _DEVICES = {"--12k": "25", "--25k": "25", "--85k": "85", "--um-85k": "85", "--um5g-85k": "85"}
 _IN_BLOCK = 0, 1, 4, 5      # columns of a block's multipliers
 
-_WIDTH = {"A": 18, "B": 18, "P": 36}
-_NAMES = {"A": "INPUTA", "B": "INPUTB", "P": "OUTPUT"}
-_CONTROLS = 4       # clocks, enables and resets of a multiplier, each
+_FACTOR = 18
+_NAMES = {"A": "INPUTA", "B": "INPUTB"}
 
 
 class _Register(NamedTuple):
-    """Flip-flops that are one register of a multiplier: ``bits`` {the multiplier's port: flip-flop}, clock, enable
-    ("1": always)."""
+    """Flip-flops that are one register of a multiplier: ``bits`` {the multiplier's port: flip-flop}, of which one may
+    be the sign of several; clock, enable ("1": always)."""
     bits: dict
     clock: int
     enable: object
@@ -58,13 +54,10 @@ def absorb(netlist):
     cells = module["cells"]
     drivers, readers = _ends(module)
     before = len(cells)
-    for cell in [c for c in cells.values() if c["type"] == "MULT18X18D"]:
-        factors = [_factor(cells, cell, side, drivers, readers) for side in "AB"]
-        found = dict(zip("AB", factors)) if all(factors) else {}
-        if product := _product(cells, cell, readers):
-            found["P"] = product
-        if found and len({register.clock for register in found.values()}) == 1:
-            _take(cells, cell, found)
+    for name, cell in [found for found in cells.items() if found[1]["type"] == "MULT18X18D"]:
+        factors = {side: _factor(cells, name, side, drivers, readers) for side in _NAMES}
+        if all(factors.values()) and len({register.clock for register in factors.values()}) == 1:
+            _take(cells, cell, factors)
     return before - len(cells)
 
 
@@ -144,50 +137,33 @@ def _register(cells, bits):
     return _Register(bits, *kinds.pop()) if len(kinds) == 1 else None
 
 
-def _port(cell, name):
-    return cell["connections"].get(name, ["0"])[0]
-
-
-def _factor(cells, cell, side, drivers, readers):
-    bits = {}
-    for port in (f"{side}{i}" for i in range(_WIDTH[side])):
-        net = _port(cell, port)
+def _factor(cells, multiplier, side, drivers, readers):
+    bits, ports = {}, {f"{side}{i}" for i in range(_FACTOR)}
+    for port in sorted(ports):
+        net = cells[multiplier]["connections"].get(port, ["0"])[0]
         if net == "0":
             continue
         name, _ = drivers.get(net, (None, None))
-        if name is None or len(readers[net]) != 1:
+        if name is None or any(reader != multiplier or at not in ports for reader, at in readers[net]):
             return None
         bits[port] = name
     return _register(cells, bits)
 
 
-def _product(cells, cell, readers):
-    bits = {}
-    for port in (f"P{i}" for i in range(_WIDTH["P"])):
-        reading = readers.get(_port(cell, port), [])
-        if not reading:
-            continue
-        (name, what), *others = reading
-        if name is None or what != "DI" or others:
-            return None
-        bits[port] = name
-    register = _register(cells, bits)
-    return register if register and register.enable == "1" else None
-
-
-def _take(cells, cell, found):
+def _take(cells, cell, factors):
     """Give ``cell`` the registers, and take their flip-flops away."""
     given, wired = cell["parameters"], cell["connections"]
-    enables = {"1": 0}
-    for side, register in found.items():
+    enables = {}
+    for side, register in factors.items():
         number = enables.setdefault(register.enable, len(enables))
         given |= {f"REG_{_NAMES[side]}_CLK": "CLK0", f"REG_{_NAMES[side]}_CE": f"CE{number}",
                   f"REG_{_NAMES[side]}_RST": "RST0"}
         for port, name in register.bits.items():
-            wired[port] = cells.pop(name)["connections"]["Q" if side == "P" else "DI"]
+            wired[port] = cells[name]["connections"]["DI"]
+    for name in {name for register in factors.values() for name in register.bits.values()}:
+        del cells[name]
     given["GSR"] = "DISABLED"
-    nets = {number: net for net, number in enables.items()}
-    wired |= {"CLK0": [next(iter(found.values())).clock]}
-    for number in range(_CONTROLS):
-        wired |= {f"CE{number}": [nets.get(number, "1")], f"RST{number}": ["0"]}
+    # An open reset of the chip is 1.
+    wired |= {"CLK0": [factors["A"].clock], "RST0": ["0"],
+              **{f"CE{number}": [net] for net, number in enables.items()}}
     cell["port_directions"] |= dict.fromkeys(wired.keys() - cell["port_directions"].keys(), "input")
