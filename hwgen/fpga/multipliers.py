@@ -20,17 +20,16 @@ from typing import NamedTuple
 
 __all__ = ["absorb", "arrange"]
 
+
 class _Die(NamedTuple):
-    """Rows of multipliers, the one that has most rows without multipliers beside it, and the first columns of their
-    blocks of four."""
+    """Rows of multipliers, and the first columns of their blocks of four."""
     rows: tuple
-    wide: int
     blocks: tuple
 
 
 #: From Project Trellis' database (tilegrid.json: MIB_DSP0).
-_DIES = {"25": _Die((13,), 13, (4, 13, 22, 33, 42, 51, 60)),
-         "85": _Die((10, 34, 58), 58, (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114))}
+_DIES = {"25": _Die((13,), (4, 13, 22, 33, 42, 51, 60)),
+         "85": _Die((10, 34, 58), (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114))}
 #: Of nextpnr's words for a device.
 _DEVICES = {"--12k": "25", "--25k": "25", "--85k": "85", "--um-85k": "85", "--um5g-85k": "85"}
 _IN_BLOCK = 0, 1, 4, 5      # columns of a block's multipliers
@@ -84,15 +83,14 @@ def arrange(netlist, device):
 
 
 def _rows(die, units):
-    """{row: its multipliers from left to right}, the largest units first: engines, which exist once and have most logic
-    around their multipliers, in the row with most room around it; the array's columns in the row that is emptiest."""
+    """{row: its multipliers from left to right}: first the engines', which exist once, then the array's columns, large
+    units before small ones, each in the row that is emptiest."""
     room = dict.fromkeys(die.rows, len(die.blocks) * len(_IN_BLOCK))
     rows = {row: [] for row in room}
-    for unit in sorted(units, key=lambda unit: (-len(units[unit]), _natural(unit))):
-        wide = None if ".array." in unit else die.wide
+    for unit in sorted(units, key=lambda unit: (".array." in unit, -len(units[unit]), _natural(unit))):
         names = sorted(units[unit], key=_natural)
         while names:        # in one row, if one has room for them
-            row = max(room, key=lambda row: (room[row] >= len(names), row == wide and room[row] > 0, room[row]))
+            row = max(room, key=room.get)
             rows[row] += names[:room[row]]
             names, room[row] = names[room[row]:], room[row] - len(names[:room[row]])
     return rows
