@@ -15,10 +15,10 @@ rewrites, in each module,
 """
 import re
 
+from .taken_apart import MODULE, PIECE
+
 __all__ = ["quicker"]
 
-# where a module begins, behind a mark for Verilator or not (`hwgen.host.diagnosis.waves.probed`)
-_MODULE = re.compile(r"^(?=(?:/\*[^*]*\*/)?module )", re.MULTILINE)
 _MADE = re.compile(r"\b_[a-z]+\d+\b")
 _DECLARED = re.compile(r"^  wire ((?:signed )?(?:\[\d+:\d+\] )?)(_[a-z]+\d+);\n", re.MULTILINE)
 _ASSIGNED = re.compile(r"^  assign (_[a-z]+\d+) = (.*);\n", re.MULTILINE)
@@ -27,12 +27,11 @@ _REDUCED = re.compile(r"^(  assign \w+ = )([\^|]) \{ ([^{}]*) \};$", re.MULTILIN
 _CHOICE = re.compile(r"^(  assign (\w+) = )(\w+) \? (\w+(?:\[\d+(?::\d+)?\])?) : (\d+'h[0-9a-f]+);$", re.MULTILINE)
 _SHORT = re.compile(r"^  (?:output )?wire (?:\[(\d|[12]\d|3[01]):0\] )?(\w+)[;,]?(?: *//.*)?$", re.MULTILINE)
 _PIECES = re.compile(r"\{ ([^{}]*) \}")
-_PIECE = re.compile(r"(\w+)(?:\[(\d+)(?::(\d+))?\])?")
 
 
 def quicker(text):
     """The design ``text`` in other words."""
-    return "".join(_module(part) if _MODULE.match(part) else part for part in _MODULE.split(text))
+    return "".join(_module(part) if MODULE.match(part) else part for part in MODULE.split(text))
 
 
 def _module(text):
@@ -69,7 +68,7 @@ def _masked(start, operator, pieces, bits):
     """A parity, or an or, of pieces as one of whole signals, if that is less to do."""
     masks, count = {}, 0
     for piece in pieces.split(", "):
-        found = _PIECE.fullmatch(piece.strip())
+        found = PIECE.fullmatch(piece.strip())
         if found is None or found[2] is None and found[1] not in bits:
             return None
         high = int(found[2] or 0)

@@ -16,11 +16,10 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-from .taken_apart import TakenApart, Unread
+from .taken_apart import MODULE, TakenApart, Unread
 
 __all__ = ["resting"]
 
-_MODULE = re.compile(r"^(?=(?:/\*[^*]*\*/)?module )", re.MULTILINE)
 #: Characters of Verilog: of a stage, that it must have; of stages, for each 32 bits that are compared for them; and of
 #: the wires behind a condition, up to which it is compared instead of what it is made of.
 _LEAST, _WORD, _CONDITION = 200, 100, 600
@@ -37,7 +36,7 @@ class _Stage(NamedTuple):
 def resting(text, steady=()):
     """The design ``text`` in other words. Modules with a word of ``steady`` in their names work always, and are not
     asked whether they do."""
-    return "".join(_module(part, steady) if _MODULE.match(part) else part for part in _MODULE.split(text))
+    return "".join(_module(part, steady) if MODULE.match(part) else part for part in MODULE.split(text))
 
 
 def _module(text, steady):

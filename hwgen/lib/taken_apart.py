@@ -3,7 +3,12 @@ that is not known here."""
 import re
 from collections import defaultdict
 
-__all__ = ["Register", "TakenApart", "Unread"]
+__all__ = ["MODULE", "PIECE", "Register", "TakenApart", "Unread"]
+
+#: Where a module begins, behind a mark for Verilator or not (`hwgen.host.diagnosis.waves.probed`).
+MODULE = re.compile(r"^(?=(?:/\*[^*]*\*/)?module )", re.MULTILINE)
+#: A signal, or a bit or bits of one.
+PIECE = re.compile(r"(\w+)(?:\[(\d+)(?::(\d+))?\])?")
 
 _DECLARED = re.compile(r"  (?:(input|output) )?(?:reg|wire) (signed )?(?:\[(\d+):0\] )?(\w+)[,;]?(?: *//.*)?$")
 _MEMORY = re.compile(r"  reg (?:\[\d+:0\] )?(\w+) \[\d+:\d+\];$")
@@ -17,7 +22,6 @@ _FLOW = re.compile(r" +(?:if \((.*)\) begin(?: end)?|end else if \((.*)\) begin|
                    r"|\(\* full_case = 32'd1 \*\)|casez? \(.*\)|[^;#]*:(?: begin)?|endcase)$")
 _NAME = re.compile(r"(?<!['\w$.])[A-Za-z_]\w*")
 _FUNCTION = re.compile(r"\$(?!(?:un)?signed\b)|@|#")
-_PART = re.compile(r"(\w+)(?:\[(\d+)(?::(\d+))?\])?")
 _CONSTANT = re.compile(r"(\d+)'h([0-9a-f]+)")
 
 
@@ -147,7 +151,7 @@ class TakenApart:
 
     def _span(self, part):
         """(name, lowest bit, bits) of a signal or a part of one, or None."""
-        found = _PART.fullmatch(part)
+        found = PIECE.fullmatch(part)
         if found is None or found[1] not in self.width:
             return None
         if found[2] is None:
