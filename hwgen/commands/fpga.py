@@ -80,7 +80,7 @@ def run_build(options, screen):
             setattr(options, name, getattr(chosen, name))
     with checked_input():
         seeds = [chosen.seed] if options.seeds is None else _seeds(options.seeds)
-        chosen = dataclasses.replace(chosen, arranged=options.arrange)
+        chosen = dataclasses.replace(chosen, arranged=chosen.arranged or options.arrange)
     checkpoint, design = loaded(options, screen)
     with writing(options.output), checked_input():
         folder = Path(options.output)

@@ -1,4 +1,4 @@
-"""An ECP5's multipliers before they are placed: flip-flops around them become their own registers (`absorb`), and
+"""An ECP5's multipliers before they are placed: flip-flops before them become their own registers (`absorb`), and
 those of a unit get sites beside each other (`arrange`).
 
 **Registers.** A MULT18X18D has a register behind each factor. Yosys (0.70) leaves them unused and makes flip-flops
